@@ -1,0 +1,89 @@
+"""Every error the library raises on purpose, as one tree.
+
+CircuitsError
+├── UnknownName          a task, method, metric, model, node or edge that does not exist
+├── GraphError           nodes, edges and circuits that do not fit their graph
+├── TaskError            prompts and answers
+│   ├── AlignmentError   a clean and a corrupt prompt of different token length
+│   └── ContextError     a prompt longer than the model's context
+├── ModelError           models
+│   └── UnsupportedModel a model that the graph cannot describe
+├── MetricError          a metric that is constant, of the wrong shape or not differentiable
+├── NumericalError       NaN or infinity, with the node and the example
+├── FileFormatError      a file that is damaged, truncated, of another kind or newer
+├── OutputError          a place that cannot be written
+└── MissingProgram       an external program that is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CircuitsError(Exception):
+    """The root: catch this to catch all that the library raises on purpose."""
+
+
+class UnknownName(CircuitsError, KeyError):
+    """A name that does not exist; the message lists the nearest ones."""
+
+    def __str__(self) -> str:  # KeyError would show the message's repr
+        return str(self.args[0]) if self.args else ""
+
+
+class GraphError(CircuitsError, ValueError):
+    """Nodes, edges or circuits that do not fit their graph."""
+
+
+class TaskError(CircuitsError, ValueError):
+    """Prompts or answers that cannot make a task."""
+
+
+class AlignmentError(TaskError):
+    """A clean and a corrupt prompt of different token length."""
+
+
+class ContextError(TaskError):
+    """A prompt longer than the model's context."""
+
+
+class ModelError(CircuitsError, ValueError):
+    """A model that cannot be loaded or used."""
+
+
+class UnsupportedModel(ModelError):
+    """A model that the graph cannot describe, with the reason."""
+
+
+class MetricError(CircuitsError, ValueError):
+    """A metric that is constant, of the wrong shape or not differentiable."""
+
+
+class NumericalError(CircuitsError, ArithmeticError):
+    """NaN or infinity in activations, gradients or a metric."""
+
+
+class FileFormatError(CircuitsError, ValueError):
+    """A file that is damaged, truncated, of another kind or of a newer version."""
+
+
+class OutputError(CircuitsError, OSError):
+    """A place that exists already or cannot be written."""
+
+
+class MissingProgram(CircuitsError, RuntimeError):
+    """An external program that is not installed; the message names the package."""
+
+
+def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:
+    """Make the error for a name that is not among the known ones.
+
+    >>> str(unknown("method", "eap-gi", ["eap", "eap-ig", "exact"]))
+    "unknown method 'eap-gi': did you mean 'eap-ig' or 'eap'? (known: eap, eap-ig, exact)"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.6)
+    guess = f": did you mean {' or '.join(map(repr, near))}?" if near else ":"
+    listed = ", ".join(names[:20]) + (f", ... {len(names) - 20} more" if len(names) > 20 else "")
+    return UnknownName(f"unknown {kind} {value!r}{guess} (known: {listed})")
