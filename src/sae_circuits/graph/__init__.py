@@ -1,0 +1,22 @@
+"""The graph as pure data: nodes, edges, scores and circuits. Needs torch and nothing else."""
+
+from sae_circuits.graph.architecture import Architecture
+from sae_circuits.graph.circuit import Circuit
+from sae_circuits.graph.edges import Edges
+from sae_circuits.graph.nodes import Edge, Node, parse_edge, parse_node
+from sae_circuits.graph.scores import Provenance, Scores
+from sae_circuits.graph.tensor_graph import Block, TensorGraph
+
+__all__ = [
+    "Architecture",
+    "Block",
+    "Circuit",
+    "Edge",
+    "Edges",
+    "Node",
+    "Provenance",
+    "Scores",
+    "TensorGraph",
+    "parse_edge",
+    "parse_node",
+]

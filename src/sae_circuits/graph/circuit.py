@@ -1,0 +1,179 @@
+"""A circuit: a graph and which of its edges are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from sae_circuits.errors import GraphError
+from sae_circuits.graph.edges import Edges
+from sae_circuits.graph.nodes import Edge, Node
+from sae_circuits.graph.scores import Scores
+from sae_circuits.graph.tensor_graph import TensorGraph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import networkx
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A set of edges of a graph, with the algebra of sets.
+
+    `scores`, where known, are only carried along, for drawing and for the record.
+
+    >>> from sae_circuits.graph import Architecture
+    >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
+    >>> a = Circuit.from_edges(graph, ["input->m0", "m0->logits"])
+    >>> b = Circuit.from_edges(graph, ["input->m0", "input->logits"])
+    >>> [edge.name for edge in (a & b).edges], len(a | b), len(~a), (a & b) <= a
+    (['input->m0'], 3, 6, True)
+    """
+
+    graph: TensorGraph
+    mask: Bool[Tensor, "edge"]
+    scores: Scores | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != (self.graph.n_edges,):
+            raise GraphError(
+                f"a mask of {tuple(self.mask.shape)} does not fit {self.graph!r}"
+            )
+        if self.scores is not None:
+            self.graph.require_same(self.scores.graph, "the scores")
+
+    @classmethod
+    def from_edges(
+        cls,
+        graph: TensorGraph,
+        edges: Iterable[Edge | str],
+        scores: Scores | None = None,
+    ) -> Circuit:
+        """The circuit of the given edges, by value or by name.
+
+        Raises:
+            GraphError: an edge that the graph does not have.
+        """
+        mask = torch.zeros(graph.n_edges, dtype=torch.bool)
+        mask[[graph.edge_id(edge) for edge in edges]] = True
+        return cls(graph, mask, scores)
+
+    @classmethod
+    def full(cls, graph: TensorGraph) -> Circuit:
+        """All edges of a graph."""
+        return cls(graph, torch.ones(graph.n_edges, dtype=torch.bool))
+
+    @classmethod
+    def empty(cls, graph: TensorGraph) -> Circuit:
+        """No edge of a graph."""
+        return cls(graph, torch.zeros(graph.n_edges, dtype=torch.bool))
+
+    def with_mask(self, mask: Bool[Tensor, "edge"]) -> Circuit:
+        """The same graph and scores with other edges in."""
+        return replace(self, mask=mask)
+
+    @property
+    def edges(self) -> Edges:
+        """The edges that are in, in the order of their ids."""
+        return Edges(self.graph, self.mask.nonzero()[:, 0].cpu())
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The components that an edge of the circuit joins, along the forward pass."""
+        present = self.graph.dense(self.mask.cpu(), fill=False)
+        writes, reads = present.any(1), present.any(0)
+        seen = {
+            n.component
+            for n, on in zip(self.graph.src_nodes, writes, strict=True)
+            if on
+        }
+        seen |= {
+            n.component
+            for n, on in zip(self.graph.dest_nodes, reads, strict=True)
+            if on
+        }
+        return tuple(node for node in self.graph.components if node in seen)
+
+    @property
+    def fraction(self) -> float:
+        """The share of the graph's edges that are in."""
+        return len(self) / self.graph.n_edges
+
+    def __len__(self) -> int:
+        return int(self.mask.sum())
+
+    def __contains__(self, edge: object) -> bool:
+        return edge in self.edges
+
+    def __and__(self, other: Circuit) -> Circuit:
+        return self.with_mask(self.mask & self._mask_of(other))
+
+    def __or__(self, other: Circuit) -> Circuit:
+        return self.with_mask(self.mask | self._mask_of(other))
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        return self.with_mask(self.mask & ~self._mask_of(other))
+
+    def __invert__(self) -> Circuit:
+        return self.with_mask(~self.mask)
+
+    def __le__(self, other: Circuit) -> bool:
+        return not bool((self.mask & ~self._mask_of(other)).any())
+
+    def __lt__(self, other: Circuit) -> bool:
+        return self <= other and len(self) < len(other)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Circuit)
+            and self.graph.same_as(other.graph)
+            and bool((self.mask == other.mask).all())
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.graph.readers, self.mask.cpu().numpy().tobytes()))
+
+    def on(self, graph: TensorGraph) -> Circuit:
+        """The same edges in another graph, such as the one that this graph is a part of.
+
+        Raises:
+            GraphError: an edge that the other graph does not have.
+        """
+        return Circuit.from_edges(graph, self.edges)
+
+    def _mask_of(self, other: Circuit) -> Bool[Tensor, "edge"]:
+        self.graph.require_same(other.graph, "the other circuit")
+        return other.mask.to(self.mask.device)
+
+    def to_networkx(self) -> networkx.MultiDiGraph:
+        """Export as a networkx graph of components; edges carry port and score."""
+        from sae_circuits.graph.networks import to_networkx
+
+        return to_networkx(self.edges, self.scores)
+
+    def render(self, path: str | Path, **options: object) -> Path:
+        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`."""
+        from sae_circuits.viz import render
+
+        return render(self, path, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write to one JSON file; `sae_circuits.load` reads it back."""
+        from sae_circuits.io import save
+
+        save(self, path)
+
+    def _repr_html_(self) -> str:
+        from sae_circuits.viz import circuit_html
+
+        return circuit_html(self)
+
+    def __repr__(self) -> str:
+        return f"Circuit({len(self):,} of {self.graph.n_edges:,} edges, {self.graph!r})"
