@@ -1,0 +1,94 @@
+# What one does with a checkout. Needs Python 3.10 to 3.13, git and make; the rest is installed into
+# .venv, at the versions that requirements.lock pins.
+#
+#   make demo PYTHON=python3.12     another Python, when the environment is made
+#   make test ARGS="-k graph -x"    more for pytest
+#   make test VENV=/tmp/env         another place for the environment
+
+VENV ?= .venv
+ARGS ?=
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check
+
+# What the caller's shell says about other environments stays outside of ours.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX \
+	PIP_REQUIRE_VIRTUALENV PYTEST_ADDOPTS
+
+.PHONY: help demo test test-slow lint format build lock clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-run  ## find, test and draw a circuit in the bundled model
+	$(bin)/sae-circuits demo
+
+test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
+	$(bin)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-test  ## run the slow tests only
+	$(bin)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## style, format, types and import layers
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/pyright --pythonpath $(bin)/python
+	$(bin)/lint-imports --no-cache
+
+format: $(VENV)/.installed-dev  ## put the code into the house's form
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+build: $(VENV)/.installed-test  ## make the wheel and the source archive in dist/
+	$(bin)/python -m hatchling build
+
+# Torch's own pins of the CUDA packages stay out, so that any build of that torch fits the lock.
+lock: $(VENV)/.installed-run  ## pin the newest versions that fit pyproject.toml
+	$(pip) install --quiet uv
+	{ sed -n '/^#/p' requirements.lock; \
+	  $(bin)/python -m uv pip compile pyproject.toml --extra dev --universal --upgrade \
+	    --python-version 3.10 --no-python-downloads --no-header --no-annotate --quiet \
+	    | grep -vE "^(nvidia-|cuda-|triton)|== '(emscripten|pypy)'"; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:  ## remove the environment and everything that can be made again
+	rm -rf $(VENV) build dist run runs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each mark is set after an installation that went through, and stands until what it depends on is
+# newer. An environment that is not there, or whose Python has gone, is made anew.
+ifeq ($(wildcard $(bin)/python),)
+.PHONY: $(VENV)/.made
+endif
+
+install = $(pip) install --quiet --constraint requirements.lock --editable
+
+$(VENV)/.installed-run: $(VENV)/.made pyproject.toml requirements.lock
+	@echo "Installing sae-circuits into $(VENV) (a few minutes the first time) ..."
+	$(install) .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml requirements.lock
+	@echo "Installing sae-circuits and what its tests need into $(VENV) (a few minutes the first time) ..."
+	$(install) '.[test]'
+	@touch $@ $(VENV)/.installed-run
+
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml requirements.lock
+	@echo "Installing sae-circuits and its tools into $(VENV) (a few minutes the first time) ..."
+	$(install) '.[dev]'
+	@touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
+
+usable := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+
+$(VENV)/.made:
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python); do \
+	  if "$$python" -c '$(usable)' 2> /dev/null; then \
+	    echo "Making $(VENV) with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear '$(VENV)' && touch '$@' && exit 0 || exit 1; \
+	  fi; \
+	done; \
+	echo "No usable Python: sae-circuits needs Python 3.10 to 3.13 with its venv module" \
+	  "(on Debian and Ubuntu: apt-get install python3-venv)." >&2; \
+	echo "Looked for: $(or $(PYTHON),python3, python3.13 ... python3.10, python)." \
+	  "Name another with: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	exit 1
