@@ -78,10 +78,11 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml requirements.lock
 	$(install) '.[dev]'
 	@touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
 
+pythons := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
 usable := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 
 $(VENV)/.made:
-	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python); do \
+	@for python in $(pythons); do \
 	  if "$$python" -c '$(usable)' 2> /dev/null; then \
 	    echo "Making $(VENV) with $$("$$python" --version)"; \
 	    "$$python" -m venv --clear '$(VENV)' && touch '$@' && exit 0 || exit 1; \
@@ -89,6 +90,6 @@ $(VENV)/.made:
 	done; \
 	echo "No usable Python: sae-circuits needs Python 3.10 to 3.13 with its venv module" \
 	  "(on Debian and Ubuntu: apt-get install python3-venv)." >&2; \
-	echo "Looked for: $(or $(PYTHON),python3, python3.13 ... python3.10, python)." \
+	echo "Looked for: $(pythons)." \
 	  "Name another with: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
 	exit 1
