@@ -126,6 +126,9 @@ def hooked(shape: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, **o
             move_to_device=False,
         )
     randomise(model, seed, gain=0.6 if model.cfg.normalization_type is None else 1.0)
+    if model.cfg.use_normalization_before_and_after:  # as in every such model; else it is refused
+        for block in model.blocks:
+            block.attn.b_O.data.zero_()
     return model.eval()
 
 
@@ -358,7 +361,7 @@ def random_task(
     ids = torch.stack([torch.randperm(model.cfg.d_vocab, generator=generator) for _ in range(n)])
     mask = None
     if lengths is not None:
-        mask = (torch.arange(pos)[None] < torch.tensor(lengths)[:, None]).long()
+        mask = torch.arange(pos)[None] < torch.tensor(lengths)[:, None]
     return Task.from_tokens(
         clean,
         corrupt,

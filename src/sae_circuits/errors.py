@@ -8,6 +8,7 @@ CircuitsError
 │   └── ContextError     a prompt longer than the model's context
 ├── ModelError           models
 │   └── UnsupportedModel a model that the graph cannot describe
+├── OptionError          an option that a method does not have, or a value it does not take
 ├── MetricError          a metric that is constant, of the wrong shape or not differentiable
 ├── NumericalError       NaN or infinity, with the node and the example
 ├── FileFormatError      a file that is damaged, truncated, of another kind or newer
@@ -56,6 +57,10 @@ class UnsupportedModel(ModelError):
     """A model that the graph cannot describe, with the reason."""
 
 
+class OptionError(CircuitsError, ValueError):
+    """An option that a method does not have, or a value that it does not take."""
+
+
 class MetricError(CircuitsError, ValueError):
     """A metric that is constant, of the wrong shape or not differentiable."""
 
@@ -85,5 +90,7 @@ def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:
     names = sorted(known)
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.6)
     guess = f": did you mean {' or '.join(map(repr, near))}?" if near else ":"
-    listed = ", ".join(names[:20]) + (f", ... {len(names) - 20} more" if len(names) > 20 else "")
+    listed = ", ".join(names[:20]) + (
+        f", ... {len(names) - 20} more" if len(names) > 20 else ""
+    )
     return UnknownName(f"unknown {kind} {value!r}{guess} (known: {listed})")

@@ -21,5 +21,10 @@ def track(
     from tqdm.auto import tqdm
 
     yield from tqdm(
-        items, total=total, desc=description, delay=1, leave=False, disable=not _is_watched()
+        items,
+        total=total,
+        desc=description,
+        delay=1,
+        leave=False,
+        disable=not _is_watched(),
     )

@@ -39,6 +39,7 @@ class Provenance:
     seed: int | None = None
     version: str = ""
     task_id: str = ""
+    model_id: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

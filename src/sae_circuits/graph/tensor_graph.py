@@ -168,6 +168,12 @@ class TensorGraph:
         """How many readers the graph has."""
         return len(self.dest_depth)
 
+    @property
+    def splits_kv(self) -> bool:
+        """Whether query heads that share a key and a value read them apart."""
+        shared = self.architecture.n_kv_heads < self.architecture.n_heads
+        return shared and any(b.kind == "head" and b.port in ("k", "v") for b in self.readers)
+
     # -- names and ids -----------------------------------------------------------------------
 
     @cached_property

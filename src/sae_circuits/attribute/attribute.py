@@ -1,0 +1,122 @@
+"""`attribute`: scores for every edge, batch by batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sae_circuits._version import __version__
+from sae_circuits.ablate.batches import default_batch_size
+from sae_circuits.ablate.interventions import Intervention
+from sae_circuits.attribute.method import Method
+from sae_circuits.attribute.methods import METHODS
+from sae_circuits.attribute.problem import Problem
+from sae_circuits.errors import GraphError, MetricError, unknown
+from sae_circuits.graph import Provenance, Scores, TensorGraph
+from sae_circuits.metrics import Metric, logit_diff, metric_name
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.progress import track
+from sae_circuits.tasks import Task
+
+
+def methods() -> tuple[str, ...]:
+    """The names of the methods that `attribute` knows."""
+    return tuple(METHODS)
+
+
+def attribute(
+    model: Any,
+    graph: TensorGraph,
+    task: Task,
+    *,
+    metric: Metric = logit_diff,
+    method: str | Method = "eap-ig",
+    intervention: str = "corrupt",
+    batch_size: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Scores:
+    """Estimate what corrupting each edge alone would do to the metric.
+
+        score(u -> v) = (dm / dv) (u_corrupt - u_clean)
+
+    in the metric's unit, summed over positions, mean over examples; `method` says at which points
+    the gradient is taken. Negative: corrupting the edge lowers the metric.
+
+    Args:
+        model: a TransformerLens model of either kind; left as it was found.
+        graph: which edges to score: `TensorGraph.from_model(model)`, or a subgraph.
+        task: the prompts.
+        metric: one number per example from the logits (see `sae_circuits.metrics`).
+        method: a name of `methods()`, or a `Method` of one's own.
+        intervention: what a corrupted edge would carry (see `ablate`).
+        batch_size: examples at a time; by default as many as keep a run near 1 GiB.
+        seed: of the `resample` intervention and of the `random` method.
+        options: of the method, such as `steps=5, rule="midpoint"` of `eap-ig`.
+
+    Raises:
+        UnknownName: no such method, intervention or option.
+        OptionError: an intervention for which the method is not defined.
+        GraphError: a graph of another model.
+        ContextError: a prompt longer than the model's context.
+        MetricError: a metric that is not differentiable, or constant where gradients are taken.
+        NumericalError: NaN or infinity, with the place and the example.
+
+    Example:
+        >>> import sae_circuits as sc
+        >>> model = sc.load_model("demo")
+        >>> task = sc.tasks.ioi(model, n=8, seed=0)
+        >>> graph = sc.TensorGraph.from_model(model)
+        >>> sc.attribute(model, graph, task, method="eap")
+        Scores(eap, ioi, logit_diff; TensorGraph('demo': 21 writers, 53 readers, 479 edges))
+    """
+    chosen = method if isinstance(method, Method) else _find(method)
+    if "seed" in chosen.options:
+        options = {"seed": seed, **options}
+    chosen.require(intervention, options)
+    settings = {**chosen.options, **options}
+    adapter = Adapter.of(model)
+    require_model(graph, adapter)
+    task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
+    size = batch_size or default_batch_size(adapter.architecture, task)
+    prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
+    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=adapter.device)
+    first, batches = 0, -(-len(task) // size)
+    for batch in track(prepared.task.batches(size), total=batches, description=chosen.name):
+        problem = Problem(adapter, graph, batch, metric, prepared, first)
+        total += chosen.score_batch(problem, **settings)
+        first += len(batch)
+    dtype = torch.promote_types(adapter.dtype, torch.float32)
+    return Scores(
+        graph,
+        graph.flat(total / len(task)).to(dtype).cpu(),
+        Provenance(
+            method=chosen.name,
+            model=adapter.architecture.model,
+            task=task.name,
+            metric=metric_name(metric),
+            intervention=intervention,
+            n_examples=len(task),
+            seed=seed,
+            version=__version__,
+            task_id=task.fingerprint,
+            model_id=adapter.fingerprint,
+            options=settings,
+        ),
+    )
+
+
+def require_model(graph: TensorGraph, adapter: Adapter) -> None:
+    """Refuse a graph that was made of a model of another shape."""
+    if not graph.architecture.same_shape(adapter.architecture):
+        raise GraphError(
+            f"{graph!r} is not of this model ({adapter.architecture.model!r}): make it with "
+            "TensorGraph.from_model(model)"
+        )
+
+
+def _find(name: str) -> Method:
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]

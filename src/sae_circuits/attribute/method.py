@@ -1,0 +1,93 @@
+"""What a method of attribution is, and the one engine behind those that are quadrature rules.
+
+A rule is a list of points on the straight path of the input embedding from corrupt (0) to clean
+(1), each with a weight; the score of an edge is its change times the weighted mean of the gradient
+at those points. One point at 1 is EAP; both ends are clean-corrupted; points in between, EAP-IG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_circuits.attribute.problem import Problem
+from sae_circuits.cache import Run
+from sae_circuits.errors import OptionError, unknown
+
+Point = tuple[float, float]  # where on the path, 0 corrupt to 1 clean; and its weight
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of attribution.
+
+    Args:
+        name: what users call it.
+        score_batch: scores of all edges, summed over the examples of a batch, [src, dest].
+        reference: where it was published.
+        interventions: those for which it is defined.
+        options: the options it takes, with their defaults.
+    """
+
+    name: str
+    score_batch: Callable[..., Float[Tensor, "src dest"]]
+    reference: str = ""
+    interventions: tuple[str, ...] = ("corrupt", "resample")
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def require(self, intervention: str, options: dict[str, Any]) -> None:
+        """Refuse an intervention for which the method is not defined, or an option it lacks."""
+        if intervention not in self.interventions:
+            raise OptionError(
+                f"method {self.name!r} is not defined for the intervention {intervention!r}: "
+                f"it is for {', '.join(self.interventions)}"
+            )
+        for name in options:
+            if name not in self.options:
+                raise unknown(f"option of method {self.name!r}", name, self.options)
+
+
+def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Tensor]:
+    """The `score_batch` of a rule, which gets the method's options and returns its points."""
+
+    def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "src dest"]:
+        rule = points(**options)
+        ends = {where: problem.corrupt if where == 0 else problem.clean for where, _ in rule
+                if where in (0, 1)}  # fmt: skip
+        return torch.stack(
+            [weight * problem.score(ends.get(where) or _between(problem, where)) for where, weight in rule]
+        ).sum(0)
+
+    return score_batch
+
+
+def _between(problem: Problem, where: float) -> Run:
+    """A run whose input embedding stands between corrupt and clean."""
+    clean, corrupt = problem.clean.writes.input, problem.replacement.input
+    embedding = torch.lerp(corrupt, clean, where)
+    return problem.run(problem.batch.clean, grad=True, edits={"input": embedding})
+
+
+def path_points(steps: int, rule: str) -> list[Point]:
+    """Where a rule of `steps` points evaluates on a path from 0 to 1, with equal weights.
+
+    `midpoint`: (k + 1/2) / steps, whose error falls as 1 / steps^2; `left`: k / steps, the
+    published one.
+
+    >>> path_points(2, "midpoint"), path_points(2, "left")
+    ([(0.25, 0.5), (0.75, 0.5)], [(0.0, 0.5), (0.5, 0.5)])
+
+    Raises:
+        OptionError: fewer than one step, or another rule.
+    """
+    if steps < 1:
+        raise OptionError(f"steps={steps}: a path needs at least one point")
+    if rule not in ("midpoint", "left"):
+        raise OptionError(f"unknown rule {rule!r}: 'midpoint' or 'left'")
+    shift = 0.5 if rule == "midpoint" else 0.0
+    return [((k + shift) / steps, 1 / steps) for k in range(steps)]

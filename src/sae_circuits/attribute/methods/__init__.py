@@ -1,0 +1,16 @@
+"""The methods: one file each, which states its rule and cites its paper."""
+
+from sae_circuits.attribute.method import Method
+from sae_circuits.attribute.methods import (
+    clean_corrupted,
+    eap,
+    eap_ig,
+    eap_ig_activations,
+    exact,
+    random_baseline,
+)
+
+METHODS: dict[str, Method] = {
+    module.METHOD.name: module.METHOD
+    for module in (eap, eap_ig, eap_ig_activations, clean_corrupted, exact, random_baseline)
+}

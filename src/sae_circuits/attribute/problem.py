@@ -1,0 +1,141 @@
+"""One batch of an attribution problem, and the gradient of a metric in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_circuits.ablate.interventions import Intervention
+from sae_circuits.attribute.kernel import Gradients, score_edges
+from sae_circuits.cache import Run, Writes, run
+from sae_circuits.errors import MetricError, NumericalError
+from sae_circuits.graph import TensorGraph
+from sae_circuits.metrics import Metric, Targets, metric_name
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.tasks import Task
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch with all that a method may ask of it; runs are made when first asked for."""
+
+    adapter: Adapter
+    graph: TensorGraph
+    batch: Task
+    metric: Metric
+    intervention: Intervention
+    first: int = 0  # the index of the batch's first example in the task, for messages
+
+    @cached_property
+    def clean(self) -> Run:
+        """The clean run, with its graph."""
+        made = self.run(self.batch.clean, grad=True)
+        require_finite(made.writes.named(), self.first, "the clean run")
+        return made
+
+    @cached_property
+    def corrupt(self) -> Run:
+        """The corrupt run, with its graph."""
+        return self.run(self.batch.corrupt, grad=True)
+
+    @cached_property
+    def replacement(self) -> Writes:
+        """What the writers would write under the intervention."""
+        if "corrupt" in self.__dict__ and self.intervention.is_run:
+            return self.corrupt.writes
+        writes = self.intervention.writes(self.adapter, self.batch)
+        require_finite(writes.named(), self.first, f"the {self.intervention.name} values")
+        return writes
+
+    @cached_property
+    def change(self) -> Writes:
+        """What the intervention changes in what the writers write."""
+        return self.replacement - self.clean.writes
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The answers of the batch, and the clean logits."""
+        return Targets.of(self.batch, self.clean.logits.detach())
+
+    def run(self, tokens: Tensor, *, grad: bool, edits: Mapping[str, Tensor] | None = None) -> Run:
+        """Run the model on tokens of this batch."""
+        return run(
+            self.adapter,
+            tokens,
+            self.batch.position,
+            edits=edits,
+            grad=grad,
+            split_kv=self.graph.splits_kv,
+        )
+
+    def measure(self, logits: Tensor, targets: Targets | None = None) -> Float[Tensor, "batch"]:
+        """The metric per example.
+
+        Raises:
+            MetricError: not one number per example.
+            NumericalError: NaN or infinity.
+        """
+        value = self.metric(logits, self.targets if targets is None else targets)
+        name, n = metric_name(self.metric), len(logits)
+        if not isinstance(value, Tensor) or value.shape != (n,):
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise MetricError(f"metric {name!r} returned {got}: one number per example, ({n},)")
+        if not bool(value.isfinite().all()):
+            example = int((~value.isfinite()).nonzero()[0]) % len(self.batch)
+            raise NumericalError(f"metric {name!r} is not finite for example {self.first + example}")
+        return value
+
+    def gradients(self, of: Run, graph: TensorGraph | None = None) -> Gradients:
+        """The gradient of the metric, summed over the batch, at what the readers made of a run.
+
+        Args:
+            graph: ask only for the readers of this graph.
+
+        Raises:
+            MetricError: the metric does not depend differentiably on the logits.
+        """
+        assert of.reads is not None
+        value = self.measure(of.logits)
+        if not value.requires_grad:
+            raise MetricError(
+                f"metric {metric_name(self.metric)!r} is not differentiable: its value does not "
+                "depend on the logits through differentiable operations; attribute with another, "
+                "such as logit_diff, and evaluate with this one"
+            )
+        asked = {block.key for block in (graph or self.graph).readers}
+        leaves: dict[tuple[str, int], Tensor] = {}
+        for kind, layer, port in asked:
+            if kind == "logits":
+                leaves["final", 0] = of.reads.final
+            else:
+                leaves[port or "mlp", layer] = getattr(of.reads, port or "mlp")[layer]
+        found = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
+        grads = {
+            place: torch.zeros_like(leaf) if grad is None else grad
+            for (place, leaf), grad in zip(leaves.items(), found, strict=True)
+        }
+        return Gradients({p: self.adapter.by_head(g) if p[0] in "qkv" else g for p, g in grads.items()})
+
+    def score(self, at: Run, graph: TensorGraph | None = None) -> Float[Tensor, "src dest"]:
+        """`change . gradient` of every edge with the gradient at a run, summed over the batch."""
+        graph = graph or self.graph
+        gradients = self.gradients(at, graph)
+        return score_edges(
+            self.adapter, graph, self.change, gradients, at.reads, self.batch.lengths
+        )
+
+
+def require_finite(named: Mapping[str, Tensor], first: int, where: str) -> None:
+    """Raise a `NumericalError` that names the first place and example that is not finite."""
+    for name, x in named.items():
+        if not bool(x.sum().isfinite()) and not bool((good := x.isfinite()).all()):
+            example = int((~good.flatten(1).all(1)).nonzero()[0])
+            raise NumericalError(
+                f"{name} of {where} is not finite for example {first + example}: check the model's "
+                "weights, its dtype and the prompt"
+            )

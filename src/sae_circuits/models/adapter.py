@@ -1,0 +1,318 @@
+"""One view of a TransformerLens model of either kind: weights, norms, hook points, and its parts.
+
+Nothing outside this folder knows which kind a model is. Values are taken at the points where the
+two kinds agree (`hook_q`, `hook_k`, `hook_v`, `hook_z`, and the inputs and outputs of the norm, MLP
+and unembedding modules), with torch hooks that are removed when a run ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sae_circuits.errors import UnsupportedModel
+from sae_circuits.graph import Architecture
+from sae_circuits.models.hooks import first, hooked, replaced
+from sae_circuits.models.norms import Norm
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+_STREAM_ARGUMENTS = ("query_input", "key_input", "value_input", "hidden_states")
+_CACHE_ARGUMENTS = ("past_kv_cache_entry", "past_key_value", "past_key_values", "layer_past")
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A model seen as writers and readers of a stream; holds no state of its own."""
+
+    model: Any
+    architecture: Architecture
+
+    @classmethod
+    def of(cls, model: Any) -> Adapter:
+        """View a model.
+
+        Raises:
+            UnsupportedModel: see `Architecture.of`; or a norm after a layer whose output has a
+                bias, which would make the bias depend on the heads.
+        """
+        if isinstance(model, Adapter):
+            return model
+        adapter = cls(model, Architecture.of(model))
+        for layer in range(adapter.architecture.n_layers):
+            bias = adapter.b_O(layer)
+            if adapter.attn_post_norm(layer) and bias is not None and bool(bias.any()):
+                raise UnsupportedModel(
+                    f"layer {layer} normalises its attention's output and adds a bias before; "
+                    "the heads' shares would not add up"
+                )
+        return adapter
+
+    # -- places ------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's stream."""
+        return self.W_O(0).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which the model takes its tokens."""
+        return next(self.parameters()).device
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Every parameter that the forward pass touches, each once."""
+        own = {id(p): p for p in nn.Module.parameters(self.model)}
+        wrapped = getattr(self.model, "original_model", None)
+        if wrapped is not None:
+            own |= {id(p): p for p in wrapped.parameters()}
+        yield from own.values()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the parameters' names, shapes and sums: another checkpoint has another."""
+        digest = hashlib.sha256()
+        for parameter in self.parameters():
+            total = parameter.detach().double().sum().item()
+            digest.update(f"{tuple(parameter.shape)} {total:.12e} ".encode())
+        return digest.hexdigest()[:16]
+
+    def block(self, layer: int) -> Any:
+        """The module of one layer."""
+        return self.model.blocks[layer]
+
+    def point(self, name: str) -> nn.Module:
+        """A hook point by its TransformerLens name."""
+        try:
+            return self.model.hook_dict[name]
+        except KeyError:
+            layers = self.architecture.n_layers
+            raise UnsupportedModel(
+                f"{name!r} is not a hook point of {self.architecture.model!r} "
+                f"({layers} layers: 0 to {layers - 1})"
+            ) from None
+
+    # -- weights -----------------------------------------------------------------------------
+
+    def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """What each head writes per unit of z."""
+        return self.block(layer).attn.W_O.detach()
+
+    def b_O(self, layer: int) -> Float[Tensor, "d_model"] | None:
+        """The attention's output bias, which belongs to no head."""
+        bias = self.block(layer).attn.b_O
+        return None if bias is None else bias.detach()
+
+    def W_in(self, layer: int, port: str) -> Float[Tensor, "head d_model d_head"]:
+        """W_Q, W_K or W_V; the latter two with one head per key/value head."""
+        attn, name = self.block(layer).attn, f"W_{port.upper()}"
+        shared = getattr(attn, f"_{name}", None)  # grouped-query: the property repeats it
+        return (getattr(attn, name) if shared is None else shared).detach()
+
+    def b_in(self, layer: int, port: str) -> Float[Tensor, "head d_head"] | None:
+        """b_Q, b_K or b_V; the latter two with one head per key/value head."""
+        attn, name = self.block(layer).attn, f"b_{port.upper()}"
+        shared = getattr(attn, f"_{name}", None)
+        bias = getattr(attn, name) if shared is None else shared
+        return None if bias is None else bias.detach()
+
+    # -- norms -------------------------------------------------------------------------------
+
+    def attn_norm(self, layer: int) -> Norm | None:
+        """The norm through which the heads of a layer read the stream."""
+        return Norm.of(getattr(self.block(layer), "ln1", None), self.model.cfg)
+
+    def mlp_norm(self, layer: int) -> Norm | None:
+        """The norm through which a layer's MLP reads the stream."""
+        return Norm.of(self.mlp_norm_module(layer), self.model.cfg)
+
+    def mlp_norm_module(self, layer: int) -> nn.Module | None:
+        """The MLP's own norm, or the attention's where the two share one."""
+        block = self.block(layer)
+        return getattr(block, "ln2", None) or getattr(block, "ln1", None)
+
+    def attn_post_norm(self, layer: int) -> Norm | None:
+        """The norm between the attention's output and the stream, if there is one."""
+        return Norm.of(getattr(self.block(layer), "ln1_post", None), self.model.cfg)
+
+    def attn_out_scale(
+        self, layer: int, z: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos 1"]:
+        """What the post-norm divides the sum of a layer's heads by; 1 where there is none."""
+        norm = self.attn_post_norm(layer)
+        if norm is None:
+            return z.new_ones(*z.shape[:2], 1)
+        return norm.normalise(torch.einsum("bphk,hkd->bpd", z, self.W_O(layer)))[1]
+
+    def W_write(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """What each head adds to the stream per unit of z over the post-norm's scale."""
+        norm, weight = self.attn_post_norm(layer), self.W_O(layer)
+        return weight if norm is None else norm.gain(norm.centre(weight))
+
+    def constant(self, layer: int) -> Float[Tensor, "d_model"] | None:
+        """What a layer's attention adds to the stream whatever its heads do."""
+        norm = self.attn_post_norm(layer)
+        return self.b_O(layer) if norm is None else norm.bias
+
+    # -- running -----------------------------------------------------------------------------
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No parameter asks for a gradient inside; each is as it was afterwards."""
+        asking = [p for p in self.parameters() if p.requires_grad]
+        try:
+            for parameter in asking:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in asking:
+                parameter.requires_grad_(True)
+
+    def forward(self, tokens: Int64[Tensor, "batch pos"]) -> Float[Tensor, "batch some vocab"]:
+        """The model's own forward pass: the logits of the positions that its hooks let through."""
+        return self.model(tokens.to(self.device), return_type="logits")
+
+    @cached_property
+    def unembedding_input(self) -> nn.Module:
+        """The module whose input is the stream that the logits read."""
+        return getattr(self.model, "ln_final", None) or self.model.unembed
+
+    # -- parts, run one by one ----------------------------------------------------------------
+
+    def read(
+        self, layer: int, stream: Float[Tensor, "*row pos d_model"]
+    ) -> Float[Tensor, "*row pos d_model"]:
+        """The stream as the heads of a layer see it: normalised."""
+        norm = getattr(self.block(layer), "ln1", None)
+        return stream if norm is None else norm(stream)
+
+    def project(
+        self,
+        layer: int,
+        port: str,
+        read: Float[Tensor, "head *row pos d_model"],
+        heads: list[int],
+    ) -> Float[Tensor, "head *row pos d_head"]:
+        """Queries, keys or values of some heads, each from what it reads."""
+        W, bias = self.W_in(layer, port)[heads], self.b_in(layer, port)
+        out = torch.bmm(read.flatten(1, -2), W).unflatten(1, read.shape[1:-1])
+        return out if bias is None else out + bias[heads].reshape(-1, *[1] * (out.ndim - 2), W.shape[2])
+
+    def attend(
+        self,
+        layer: int,
+        call: Call,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch pos kv_head d_head"],
+        v: Float[Tensor, "batch pos kv_head d_head"],
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """z from queries, keys and values by the model's own attention: positions, masks, caps.
+
+        Args:
+            call: how the model called this attention in a run of the same length (see `calls`).
+        """
+        stream = q.new_zeros(*q.shape[:2], self.architecture.d_model)
+        found: list[Tensor] = []
+        with ExitStack() as hooks:
+            for port, value in (("q", q), ("k", k), ("v", v)):
+                hooks.enter_context(replaced(self.point(self.port_name(layer, port)), value))
+            z_point = self.point(f"blocks.{layer}.attn.hook_z")
+            hooks.enter_context(hooked(z_point, lambda out: found.append(out)))
+            self._call_attn(layer, call, stream)
+        return self.by_head(found[0])
+
+    def attn_out(
+        self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What a layer's attention adds to the stream when all its heads read this stream."""
+        return self._post(layer, self._call_attn(layer, call, self.read(layer, stream)))
+
+    def heads_out(
+        self, layer: int, z: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What a layer's attention adds to the stream when its heads give this z."""
+        out, bias = torch.einsum("bphk,hkd->bpd", z, self.W_O(layer)), self.b_O(layer)
+        return self._post(layer, out if bias is None else out + bias)
+
+    def _post(self, layer: int, out: Tensor) -> Tensor:
+        post = getattr(self.block(layer), "ln1_post", None)
+        return out if post is None else post(out)
+
+    def _call_attn(self, layer: int, call: Call, read: Tensor) -> Tensor:
+        args, kwargs = call
+        args = (read, *args[1:]) if args else ()
+        kwargs = {k: read if k in _STREAM_ARGUMENTS else v for k, v in kwargs.items()}
+        return first(self.block(layer).attn(*args, **kwargs))
+
+    def mlp(
+        self, layer: int, stream: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What a layer's MLP writes when it reads this stream."""
+        block, norm = self.block(layer), self.mlp_norm_module(layer)
+        out = first(block.mlp(stream if norm is None else norm(stream)))
+        post = getattr(block, "ln2_post", None)
+        return out if post is None else post(out)
+
+    def logits(self, stream: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
+        """The logits of the final stream at one position per example."""
+        final = getattr(self.model, "ln_final", None)
+        x = stream[:, None]
+        logits = self.model.unembed(x if final is None else final(x))[:, 0]
+        cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
+        return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
+
+    def port_name(self, layer: int, port: str) -> str:
+        """The hook point of a layer's queries, keys or values."""
+        return f"blocks.{layer}.attn.hook_{port}"
+
+    def by_head(self, x: Tensor) -> Float[Tensor, "batch pos head d_head"]:
+        """Split the last axis into heads, where the model keeps them joined."""
+        if x.ndim == 4:
+            return x
+        return rearrange(x, "b p (h k) -> b p h k", k=self.architecture.d_head)
+
+    @contextmanager
+    def calls(self, layers: range) -> Iterator[dict[int, Call]]:
+        """Note how the model calls its attentions, to call them again with `attend`."""
+        noted: dict[int, Call] = {}
+
+        def noter(layer: int) -> Callable[..., None]:
+            def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                kept = {k: None if k in _CACHE_ARGUMENTS else v for k, v in kwargs.items()}
+                noted[layer] = args, kept
+
+            return note
+
+        with ExitStack() as hooks:
+            for layer in layers:
+                attn = self.block(layer).attn
+                handle = attn.register_forward_pre_hook(noter(layer), with_kwargs=True)
+                hooks.callback(handle.remove)
+            yield noted
+
+
+def one_row(call: Call, batch: int) -> Call:
+    """The same call for any batch size: tensors whose rows are all equal keep one row.
+
+    Prompts hold no padding on their left, so nothing that a model computes for its attentions
+    (positions, masks) differs between the rows of a batch.
+    """
+
+    def shrink(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(shrink(v) for v in value)
+        if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == batch > 1:
+            return value[:1] if bool((value == value[:1]).all()) else value
+        return value
+
+    args, kwargs = call
+    kept = {k: v if k in _STREAM_ARGUMENTS else shrink(v) for k, v in kwargs.items()}
+    return (*args[:1], *map(shrink, args[1:])), kept

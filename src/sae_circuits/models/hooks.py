@@ -1,0 +1,57 @@
+"""Torch hooks that end with their `with` block, also when it raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def first(output: Any) -> Tensor:
+    """The tensor of a module's output, where it returns several values."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def hooked(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Inside, `see` gets the module's output; what it returns, if anything, replaces it."""
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        new = see(first(output))
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def hooked_input(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Inside, `see` gets the module's first argument; what it returns, if anything, replaces it."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            new = see(args[0])
+            return None if new is None else ((new, *args[1:]), kwargs)
+        name = next(iter(kwargs))
+        new = see(kwargs[name])
+        return None if new is None else (args, {**kwargs, name: new})
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replaced(module: nn.Module, value: Tensor) -> Iterator[None]:
+    """Inside, the module's output is this value, in the shape that the module uses."""
+    with hooked(module, lambda output: value.reshape(output.shape)):
+        yield
