@@ -49,13 +49,20 @@ def test_the_version_stands_in_one_place():
     assert sc.__version__ not in (ROOT / "pyproject.toml").read_text()
 
 
+def code_lines(function: ast.FunctionDef) -> int:
+    """Count a function's lines from its `def` on, without its docstring."""
+    first = function.body[0]
+    has_docstring = ast.get_docstring(function, clean=False) is not None
+    docstring = first.end_lineno - first.lineno + 1 if has_docstring else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_functions_and_modules_stay_small(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= 400
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is too long"
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    assert {f.name: code_lines(f) for f in functions if code_lines(f) > 60} == {}
 
 
 @pytest.fixture(scope="module")
