@@ -1,4 +1,4 @@
-"""What every test shares: no network, one seed, few threads, and skips for what a machine lacks.
+"""What every test shares: no network, one seed, one thread, and skips for what a machine lacks.
 
 Shapes in annotations are checked at every call: see `--jaxtyping-packages` in pyproject.toml.
 """
@@ -15,8 +15,8 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 import pytest
 import torch
 
-# The models are tiny: more threads than this cost more than they bring.
-torch.set_num_threads(min(torch.get_num_threads(), 2))
+# The models are tiny: a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
