@@ -1,0 +1,70 @@
+"""Simple facts: capitals, languages, opposites, colours. (Meng et al., arXiv 2202.05262)"""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import Any
+
+from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.task import Task
+from sae_circuits.tasks.words import CAPITALS, COLOURS, LANGUAGES, OPPOSITES, WordLists
+
+TEMPLATES = (
+    "The capital of {capitals} is",
+    "I know that the capital city of {capitals} is",
+    "We know that the capital of {capitals} is",
+    "The people of {languages} speak",
+    "I know that the language of {languages} is",
+    "We know that the people of {languages} speak",
+    "The opposite of {opposites} is",
+    "I know that the opposite of the word {opposites} is",
+    "We know that the opposite of {opposites} is",
+    "The colour of the {colours} is",
+    "I know that the {colours} has the colour",
+    "We know that the colour of the {colours} is",
+)
+
+
+def relation(template: str) -> str:
+    """Return the one list that a template draws from."""
+    return next(slot for _, slot, _, _ in string.Formatter().parse(template) if slot)
+
+
+def write(rng: random.Random, template: str, words: WordLists) -> Pair:
+    """Draw two facts of one relation; corrupt: the other subject, whose object is wrong."""
+    name = relation(template)
+    (subject, right), (other, wrong) = (entry.split() for entry in rng.sample(words[name], 2))
+    return Pair(
+        clean=template.format(**{name: subject}),
+        corrupt=template.format(**{name: other}),
+        answer=(f" {right}",),
+        wrong=(f" {wrong}",),
+    )
+
+
+RECIPE = Recipe(
+    name="facts",
+    templates=TEMPLATES,
+    words={
+        "capitals": CAPITALS,
+        "languages": LANGUAGES,
+        "opposites": OPPOSITES,
+        "colours": COLOURS,
+    },
+    write=write,
+    least={"capitals": 2, "languages": 2, "opposites": 2, "colours": 2},
+)
+
+
+def facts(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = True) -> Task:
+    """Simple facts: the object of a subject and a relation.
+
+    Clean: "The capital of France is" -> " Paris", not " Rome". Corrupt: another subject of the
+    same relation, "The capital of Italy is", whose logit difference is reversed.
+
+    Args: see `sae_circuits.tasks.recipe.build`.
+
+    Reference: Meng et al., arXiv 2202.05262.
+    """
+    return build(RECIPE, model, n, seed, prepend_bos=prepend_bos)

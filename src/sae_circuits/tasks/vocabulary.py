@@ -1,0 +1,68 @@
+"""What a tokenizer makes of a text, of a word, and of a word that follows a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sae_circuits.errors import TaskError
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A Hugging Face tokenizer, seen as the tokens it gives to words.
+
+    Works for word-level, byte-level (GPT-2's) and sentence-piece tokenizers (Llama's) alike,
+    since a word's token is read off the difference that the word makes to a text.
+    """
+
+    tokenizer: Any
+    _following: dict[tuple[str, str], int | None] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, model: Any) -> Vocabulary:
+        """Take a model's tokenizer, or a tokenizer itself.
+
+        Raises:
+            TaskError: there is no tokenizer.
+        """
+        tokenizer = getattr(model, "tokenizer", model)
+        if tokenizer is None or not callable(getattr(tokenizer, "encode", None)):
+            raise TaskError(
+                f"{type(model).__name__} has no tokenizer: pass a model with one, or give token "
+                "ids to Task.from_tokens"
+            )
+        return cls(tokenizer)
+
+    @property
+    def bos(self) -> int | None:
+        """The beginning-of-sequence token's id, if there is one."""
+        return self.tokenizer.bos_token_id
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, with no special tokens added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def knows(self, text: str) -> bool:
+        """Tell whether no token of a text is the unknown one."""
+        unknown = self.tokenizer.unk_token_id
+        return unknown is None or unknown not in self.encode(text)
+
+    def following(self, text: str, word: str) -> int | None:
+        """Return the one token that a word adds to a text's, or None if it adds another number.
+
+        It hangs on the text's last word, with the space before it, and on nothing further back.
+        """
+        last = " ".join(text.rsplit(" ", 2)[-2:])
+        if (last, word) not in self._following:
+            self._following[last, word] = self._added(last, word)
+        return self._following[last, word]
+
+    def _added(self, text: str, word: str) -> int | None:
+        before, after = self.encode(text), self.encode(text + word)
+        is_one = len(after) == len(before) + 1 and after[:-1] == before
+        return after[-1] if is_one and after[-1] != self.tokenizer.unk_token_id else None
+
+    def is_token(self, word: str) -> bool:
+        """Tell whether a word after a space is one token."""
+        return self.following("the", f" {word}") is not None
