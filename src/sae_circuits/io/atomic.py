@@ -1,0 +1,68 @@
+"""Files that are written whole or not at all, and folders that are checked before long work."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from sae_circuits.errors import OutputError
+
+
+def write_whole(path: str | Path, data: bytes | str) -> Path:
+    """Write a file so that a reader sees the old content or the new one, never a part.
+
+    The data goes to a temporary file in the same folder, down to the disk, and then takes the
+    name; an interruption at any moment leaves what was there before.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    data = data.encode() if isinstance(data, str) else data
+    if path.is_dir():
+        raise OutputError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with open(part, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:  # Ctrl-C included: leave nothing behind
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {_reason(error, path.parent)}") from error
+    return path
+
+
+def ready_folder(path: str | Path) -> Path:
+    """Make a folder where needed and see that files can be written in it.
+
+    Raises:
+        OutputError: a file of that name stands in the way, or nothing can be written there.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(
+            f"cannot write into {str(path)!r}: a file stands where a folder is needed; "
+            "choose another folder"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {str(path)!r}: {_reason(error, path)}; choose another folder"
+        ) from error
+    return path
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    if isinstance(error, FileNotFoundError) or not folder.exists():
+        return f"the folder {str(folder)!r} does not exist; make it first"
+    return (error.strerror or type(error).__name__).lower()

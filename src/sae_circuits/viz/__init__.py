@@ -1,0 +1,40 @@
+"""Pictures of circuits, plots of curves and scores, and pages that show them.
+
+Plots need matplotlib, which is imported when the first of them is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode, picture
+from sae_circuits.viz.render import circuit_html, render
+
+if TYPE_CHECKING:
+    from sae_circuits.viz.plots import (
+        plot_agreement,
+        plot_curve,
+        plot_node_scores,
+        plot_score_groups,
+    )
+
+__all__ = [
+    "Picture",
+    "PictureEdge",
+    "PictureNode",
+    "circuit_html",
+    "picture",
+    "plot_agreement",
+    "plot_curve",
+    "plot_node_scores",
+    "plot_score_groups",
+    "render",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("plot_") and name in __all__:
+        from sae_circuits.viz import plots
+
+        return getattr(plots, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sae_circuits.errors import GraphError
+from sae_circuits.graph import Provenance, Scores
+from sae_circuits.viz import plot_agreement, plot_curve, plot_node_scores, plot_score_groups
+from sae_circuits.viz.plots import png_of, svg_of
+from small_circuits import by_hand, graph_of
+
+CURVE = SimpleNamespace(
+    fractions=(0.01, 0.1, 1.0),
+    faithfulness=torch.tensor([0.2, 0.9, 1.0]),
+    random=torch.tensor([[0.0, 0.1, 1.0], [0.0, 0.05, 1.0]]),
+    cpr=0.876,
+    cmd=0.124,
+    provenance=Provenance(method="eap"),
+)
+
+
+def counting(n_layers: int = 2) -> Scores:
+    graph = graph_of(n_layers, 2)
+    return Scores(graph, torch.arange(float(graph.n_edges)), Provenance(metric="logit_diff"))
+
+
+def test_the_curve_draws_its_numbers_beside_the_random_ones() -> None:
+    axes = plot_curve(CURVE).axes[0]
+    drawn = [line.get_ydata() for line in axes.lines if len(line.get_xdata()) == 3]
+    assert [list(map(float, y)) for y in drawn] == [
+        pytest.approx([0.2, 0.9, 1.0]),
+        pytest.approx([0.0, 0.1, 1.0]),
+        pytest.approx([0.0, 0.05, 1.0]),
+    ]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["eap (CPR 0.88, CMD 0.12)", "random circuits of the same sizes"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1%", "10%", "100%"]
+
+
+def test_the_node_map_shows_node_attributions() -> None:
+    scores = counting()
+    grid = plot_node_scores(scores).axes[0].images[0].get_array()
+    by_name = {node.name: value for node, value in scores.by_source().items()}
+    assert grid.shape == (2, 3)
+    assert grid[1, 0] == by_name["a1.h0"]
+    assert grid[0, 2] == by_name["m0"]
+
+
+def test_the_group_map_sums_edges_and_leaves_out_what_is_unseen() -> None:
+    scores = counting()
+    axes = plot_score_groups(scores).axes[0]
+    grid = np.ma.filled(axes.images[0].get_array(), np.nan)
+    src = [tick.get_text() for tick in axes.get_yticklabels()]
+    dest = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert src == ["input", "a0", "m0", "a1", "m1"]
+    assert dest[:4] == ["a0<q>", "a0<k>", "a0<v>", "m0"]
+    edges = [f"a0.h{i}->a1.h{j}<k>" for i in range(2) for j in range(2)]
+    assert grid[src.index("a0"), dest.index("a1<k>")] == sum(scores[edge] for edge in edges)
+    assert np.isnan(grid[src.index("m1"), dest.index("m0")])
+    assert np.nansum(grid) == float(scores.values.sum())
+
+
+def test_agreement_names_the_correlation() -> None:
+    first = counting()
+    assert plot_agreement(first, -2 * first).axes[0].get_title("left") == (
+        "Pearson -1.000 over 46 edges"
+    )
+    with pytest.raises(GraphError, match="the second scores belongs to another graph"):
+        plot_agreement(first, counting(1))
+
+
+def test_inline_svg_is_reproducible_and_takes_the_ink_of_its_page() -> None:
+    svg = svg_of(plot_curve(CURVE))
+    assert svg == svg_of(plot_curve(CURVE))
+    assert svg.startswith("<svg")
+    assert "currentColor" in svg
+    assert png_of(plot_curve(CURVE)).startswith(b"\x89PNG")
+
+
+def test_importing_pictures_loads_no_plotting() -> None:
+    code = "import sys, sae_circuits.viz; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_plot_is_an_attribute_error() -> None:
+    import sae_circuits.viz
+
+    with pytest.raises(AttributeError, match="plot_nothing"):
+        _ = sae_circuits.viz.plot_nothing
+    assert by_hand()  # the module still works
