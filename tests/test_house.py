@@ -21,6 +21,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
+PUBLIC = """
+    Architecture Circuit Edge Node Scores Task TensorGraph __version__ ablate attribute errors
+    evaluate load load_model metrics prune save tasks viz
+"""
+
+
+def test_public_names_are_these_and_each_says_what_it_is():
+    assert sorted(sc.__all__) == sorted(PUBLIC.split())
+    assert {"__version__", *dir(sc)} >= set(sc.__all__)
+    for name in set(sc.__all__) - {"__version__"}:
+        assert getattr(sc, name).__doc__, f"sae_circuits.{name} has no docstring"
+
 
 def test_a_wrong_shape_is_refused_while_tests_run():
     answer, wrong = torch.zeros(2, 1, dtype=torch.int64), torch.ones(2, 1, dtype=torch.int64)
