@@ -8,11 +8,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import small_tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import small_tokenizers
 from sae_circuits import tasks
 from sae_circuits.errors import (
     AlignmentError,
@@ -440,9 +440,9 @@ def test_the_fingerprint_hangs_on_every_part():
 def test_a_task_too_long_or_of_another_vocabulary_is_refused():
     task = tiny()
     task.check_fits(context=3, vocabulary=9)
-    with pytest.raises(ContextError, match="prompt 0 of task 'tokens' has 3 tokens, .* at most 2"):
+    with pytest.raises(ContextError, match=r"prompt 0 of task 'tokens' has 3 tokens, .* at most 2"):
         task.check_fits(context=2)
-    with pytest.raises(TaskError, match="corrupt of pair 1 has the token id 8, .* 8 ids end at 7"):
+    with pytest.raises(TaskError, match=r"corrupt of pair 1 has the token id 8, .* 8 ids end at 7"):
         task.check_fits(vocabulary=8)
 
 

@@ -48,7 +48,9 @@ class Metric(Protocol):
 
     def __call__(
         self, logits: Float[Tensor, "batch vocab"], targets: Targets, /
-    ) -> Float[Tensor, " batch"]: ...
+    ) -> Float[Tensor, " batch"]:
+        """Return a value for each example."""
+        ...
 
 
 def logit_diff(logits: Float[Tensor, "batch vocab"], targets: Targets) -> Float[Tensor, " batch"]:

@@ -1,4 +1,4 @@
-"""Docstrings: which argument is described next? (Heimersheim and Janiak, 2023)"""
+"""Docstrings: which argument is described next? (Heimersheim and Janiak, 2023)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sae_circuits.tasks.recipe import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
-from sae_circuits.tasks.words import ARGUMENTS, FUNCTIONS, NOUNS, WordLists, forms
+from sae_circuits.tasks.words import ARGUMENTS, FUNCTIONS, NOUNS, WordLists
 
 
 def _template(sign: str, arguments: int, described: int) -> str:

@@ -1,4 +1,4 @@
-"""Simple facts: capitals, languages, opposites, colours. (Meng et al., arXiv 2202.05262)"""
+"""Simple facts: capitals, languages, opposites, colours. (Meng et al., arXiv 2202.05262)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Greater-than: a war ends after it began. (Hanna et al., arXiv 2305.00586)"""
+"""Greater-than: a war ends after it began. (Hanna et al., arXiv 2305.00586)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Induction on random words: what followed last time follows again. (Olsson et al., 2209.11895)"""
+"""Induction on random words: what followed last time follows again. (Olsson et al., 2209.11895)."""
 
 from __future__ import annotations
 

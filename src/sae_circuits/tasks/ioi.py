@@ -1,4 +1,4 @@
-"""Indirect object identification: who is given the drink? (Wang et al., arXiv 2211.00593)"""
+"""Indirect object identification: who is given the drink? (Wang et al., arXiv 2211.00593)."""
 
 from __future__ import annotations
 

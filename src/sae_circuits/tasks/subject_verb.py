@@ -1,4 +1,4 @@
-"""Subject-verb agreement past a noun that attracts. (Finlayson et al., arXiv 2106.06087)"""
+"""Subject-verb agreement past a noun that attracts. (Finlayson et al., arXiv 2106.06087)."""
 
 from __future__ import annotations
 
