@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sae_circuits.graph.tensor_graph import TensorGraph
 
 
+_NONE = torch.empty(0, dtype=torch.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Edges(Sequence[Edge]):
     """A lazy sequence of the edges of a graph, all or those of the given ids."""
@@ -33,8 +36,9 @@ class Edges(Sequence[Edge]):
     def __getitem__(self, i: slice) -> Edges: ...
     def __getitem__(self, i: int | slice) -> Edge | Edges:
         if isinstance(i, slice):
-            every = torch.arange(self.graph.n_edges) if self.ids is None else self.ids
-            return Edges(self.graph, every[i])
+            chosen = range(*i.indices(len(self)))  # torch knows no negative step
+            picked = torch.arange(chosen.start, chosen.stop, chosen.step) if chosen else _NONE
+            return Edges(self.graph, picked if self.ids is None else self.ids[picked])
         if not -len(self) <= i < len(self):
             raise IndexError(f"edge {i} of {len(self)}")
         i %= len(self)
@@ -68,6 +72,4 @@ class Edges(Sequence[Edge]):
 
     def __repr__(self) -> str:
         shown = ", ".join(edge.name for edge in self[:4])
-        return (
-            f"Edges([{shown}{', ...' if len(self) > 4 else ''}], {len(self):,} edges)"
-        )
+        return f"Edges([{shown}{', ...' if len(self) > 4 else ''}], {len(self):,} edges)"

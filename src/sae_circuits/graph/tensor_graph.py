@@ -306,4 +306,5 @@ def _nodes(block: Block) -> Iterator[Node]:
 
 def _depths(blocks: tuple[Block, ...]) -> Int64[Tensor, "node"]:
     counts = torch.tensor([len(block) for block in blocks], dtype=torch.int64)
-    return torch.tensor([block.depth for block in blocks]).repeat_interleave(counts)
+    depths = torch.tensor([block.depth for block in blocks], dtype=torch.int64)
+    return depths.repeat_interleave(counts)

@@ -20,9 +20,7 @@ def path_mask(graph: TensorGraph, mask: Bool[Tensor, "edge"]) -> Bool[Tensor, "e
     readers_of = [list(readers) for readers in graph.readers_of]
     reached = torch.zeros(graph.n_src, dtype=torch.bool)
     for src, node in enumerate(graph.src_nodes):
-        reached[src] = (
-            node.kind == "input" or (present[:, readers_of[src]].T & reached).any()
-        )
+        reached[src] = node.kind == "input" or (present[:, readers_of[src]].T & reached).any()
     useful_dest = torch.tensor([node.kind == "logits" for node in graph.dest_nodes])
     useful_src = torch.zeros(graph.n_src, dtype=torch.bool)
     for src in reversed(range(graph.n_src)):

@@ -1,0 +1,15 @@
+"""Scores to circuits, as pure functions: which edges to keep."""
+
+from sae_circuits.prune.by_score import cumulative_influence, threshold, top_n, top_nodes
+from sae_circuits.prune.growth import best_first
+from sae_circuits.prune.paths import drop_dead_nodes, path_mask
+
+__all__ = [
+    "best_first",
+    "cumulative_influence",
+    "drop_dead_nodes",
+    "path_mask",
+    "threshold",
+    "top_n",
+    "top_nodes",
+]

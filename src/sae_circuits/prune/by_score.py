@@ -1,0 +1,119 @@
+"""Pruning by score alone: a threshold, a number, a share, or the best components.
+
+All take `by`: "abs" ranks by size, "help" puts first the edges whose corruption lowers the metric
+most, "hurt" those whose corruption raises it most. Ties go to the lower edge id, so that circuits
+of growing size are nested.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_circuits.errors import GraphError
+from sae_circuits.graph import Circuit, Scores
+from sae_circuits.prune.keys import check_count, ranked, sizes
+
+
+def threshold(scores: Scores, value: float, *, by: str = "abs") -> Circuit:
+    """Keep the edges that count at least `value`.
+
+    Args:
+        value: in the metric's own unit. Compared with `|score|` by "abs", `-score` by "help" and
+            `score` by "hurt".
+
+    >>> from sae_circuits.graph import Architecture, TensorGraph
+    >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
+    >>> scores = Scores(graph, torch.tensor([0.1, -3.0, 0.0, 2.0, -0.5, 0.0, 1.0, 0.2]))
+    >>> len(threshold(scores, 1.0)), len(threshold(scores, 1.0, by="help"))
+    (3, 1)
+    """
+    return Circuit(scores.graph, sizes(scores, by) >= value, scores)
+
+
+def top_n(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
+    """Keep exactly the n first edges.
+
+    Raises:
+        GraphError: n is below zero or above the graph's number of edges.
+
+    >>> from sae_circuits.graph import Architecture, TensorGraph
+    >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
+    >>> scores = Scores(graph, torch.tensor([0.1, -3.0, 0.0, 2.0, -0.5, 0.0, 1.0, 0.2]))
+    >>> [edge.name for edge in top_n(scores, 2).edges]
+    ['input->a0.h0<k>', 'input->m0']
+    """
+    check_count(n, scores.graph.n_edges, "edges", repr(scores.graph))
+    return _first(scores, n, sizes(scores, by))
+
+
+def cumulative_influence(scores: Scores, share: float, *, by: str = "abs") -> Circuit:
+    """Keep the fewest edges that together hold a share of all edges' influence.
+
+    smallest k with  sum_{i <= k} w_i >= share * sum_i w_i,  w = max(key, 0) in descending order
+
+    An edge's score already is its effect on the metric along every path below it, so influence is
+    the score itself; no powers of the graph are summed, as they are for direct effects.
+
+    Args:
+        share: between 0, which keeps nothing, and 1, which drops what has no influence. By "help"
+            and by "hurt" only edges of that sign have any.
+
+    Raises:
+        GraphError: a share outside 0 to 1.
+
+    >>> from sae_circuits.graph import Architecture, TensorGraph
+    >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
+    >>> scores = Scores(graph, torch.tensor([0.0, -6.0, 0.0, 2.0, -1.0, 0.0, 1.0, 0.0]))
+    >>> [len(cumulative_influence(scores, share)) for share in (0, 0.6, 0.61, 0.9, 1)]
+    [0, 1, 2, 3, 4]
+    """
+    if not 0 <= share <= 1:
+        raise GraphError(f"a share of {share!r} of the influence: give a number from 0 to 1")
+    key = sizes(scores, by)
+    held = key.clamp(min=0).double().sort(descending=True).values.cumsum(0)
+    # What is added last of many tiny weights may not move the sum: compare with its own end.
+    n = int((held < share * held[-1]).sum()) + 1 if len(held) and share * held[-1] > 0 else 0
+    return _first(scores, n, key)
+
+
+def top_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
+    """Keep every edge between the input, the n first heads and MLPs, and the logits.
+
+    A component counts by its node attribution, the sum of its edges' scores: the estimated change
+    of the metric when all that it writes is corrupted. A shared key/value head is kept with any
+    query head of its group.
+
+    Raises:
+        GraphError: n is below zero or above the number of heads and MLPs.
+
+    >>> from sae_circuits.graph import Architecture, TensorGraph
+    >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
+    >>> scores = Scores(graph, torch.tensor([0.1, -3.0, 0.0, 2.0, -0.5, 0.0, 1.0, 0.2]))
+    >>> [edge.name for edge in top_nodes(scores, 1).edges][-2:]
+    ['input->logits', 'a0.h0->logits']
+    """
+    graph = scores.graph
+    writers = [i for i, node in enumerate(graph.src_nodes) if node.kind != "input"]
+    check_count(n, len(writers), "heads and MLPs", repr(graph))
+    attribution = graph.dense(sizes(scores, "hurt")).sum(1)[writers]
+    order = ranked(attribution, by).sort(descending=True, stable=True).indices
+    return Circuit(graph, _between(scores, [writers[i] for i in order[:n].tolist()]), scores)
+
+
+def _between(scores: Scores, kept: list[int]) -> Tensor:
+    """Which edges join kept writers or the input to the readers of kept writers or the logits."""
+    graph = scores.graph
+    from_kept = torch.tensor([node.kind == "input" for node in graph.src_nodes])
+    to_kept = torch.tensor([node.kind == "logits" for node in graph.dest_nodes])
+    for src in kept:
+        from_kept[src] = True
+        to_kept[list(graph.readers_of[src])] = True
+    return graph.flat(from_kept[:, None] & to_kept).to(scores.values.device)
+
+
+def _first(scores: Scores, n: int, key: Float[Tensor, "edge"]) -> Circuit:
+    mask = torch.zeros(len(key), dtype=torch.bool, device=key.device)
+    mask[key.sort(descending=True, stable=True).indices[:n]] = True
+    return Circuit(scores.graph, mask, scores)
