@@ -81,9 +81,7 @@ def expand_writes(
     dtype: torch.dtype,
 ) -> Float[Tensor, "src token d_model"]:
     """What every writer of a graph puts into the stream, or its change, for some tokens."""
-    d = writes.input.new_empty(
-        graph.n_src, len(some), adapter.architecture.d_model, dtype=dtype
-    )
+    d = writes.input.new_empty(graph.n_src, len(some), adapter.architecture.d_model, dtype=dtype)
     start = 0
     for block in graph.writers:
         rows = d[start : start + len(block)]
@@ -168,4 +166,6 @@ def _through_norm(norm, stream, g, take, some):
 
 
 def _widest(graph: TensorGraph) -> int:
-    return max(sum(len(b) for b in blocks) for _, blocks in groupby(graph.readers, lambda b: b.depth))
+    return max(
+        sum(len(b) for b in blocks) for _, blocks in groupby(graph.readers, lambda b: b.depth)
+    )

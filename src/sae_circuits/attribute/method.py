@@ -60,7 +60,10 @@ def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Ten
         ends = {where: problem.corrupt if where == 0 else problem.clean for where, _ in rule
                 if where in (0, 1)}  # fmt: skip
         return torch.stack(
-            [weight * problem.score(ends.get(where) or _between(problem, where)) for where, weight in rule]
+            [
+                weight * problem.score(ends.get(where) or _between(problem, where))
+                for where, weight in rule
+            ]
         ).sum(0)
 
     return score_batch

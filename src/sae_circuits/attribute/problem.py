@@ -17,6 +17,7 @@ from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import Metric, Targets, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.tail import check_parts
 from sae_circuits.tasks import Task
 
 
@@ -36,6 +37,9 @@ class Problem:
         """The clean run, with its graph."""
         made = self.run(self.batch.clean, grad=True)
         require_finite(made.writes.named(), self.first, "the clean run")
+        if self.first == 0:
+            at = self.batch.position
+            check_parts(self.adapter, made.writes.input, made.calls, at, made.logits.detach())
         return made
 
     @cached_property
@@ -87,7 +91,9 @@ class Problem:
             raise MetricError(f"metric {name!r} returned {got}: one number per example, ({n},)")
         if not bool(value.isfinite().all()):
             example = int((~value.isfinite()).nonzero()[0]) % len(self.batch)
-            raise NumericalError(f"metric {name!r} is not finite for example {self.first + example}")
+            raise NumericalError(
+                f"metric {name!r} is not finite for example {self.first + example}"
+            )
         return value
 
     def gradients(self, of: Run, graph: TensorGraph | None = None) -> Gradients:
@@ -119,7 +125,9 @@ class Problem:
             place: torch.zeros_like(leaf) if grad is None else grad
             for (place, leaf), grad in zip(leaves.items(), found, strict=True)
         }
-        return Gradients({p: self.adapter.by_head(g) if p[0] in "qkv" else g for p, g in grads.items()})
+        return Gradients(
+            {p: self.adapter.by_head(g) if p[0] in "qkv" else g for p, g in grads.items()}
+        )
 
     def score(self, at: Run, graph: TensorGraph | None = None) -> Float[Tensor, "src dest"]:
         """`change . gradient` of every edge with the gradient at a run, summed over the batch."""

@@ -152,9 +152,7 @@ def run(
 
 
 @contextmanager
-def _split_kv(
-    adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call]
-) -> Iterator[None]:
+def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call]) -> Iterator[None]:
     """Inside, each query head attends with its own copy of its group's key and value."""
     arch = adapter.architecture
     group = arch.n_heads // arch.n_kv_heads

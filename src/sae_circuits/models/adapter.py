@@ -204,7 +204,11 @@ class Adapter:
         """Queries, keys or values of some heads, each from what it reads."""
         W, bias = self.W_in(layer, port)[heads], self.b_in(layer, port)
         out = torch.bmm(read.flatten(1, -2), W).unflatten(1, read.shape[1:-1])
-        return out if bias is None else out + bias[heads].reshape(-1, *[1] * (out.ndim - 2), W.shape[2])
+        return (
+            out
+            if bias is None
+            else out + bias[heads].reshape(-1, *[1] * (out.ndim - 2), W.shape[2])
+        )
 
     def attend(
         self,

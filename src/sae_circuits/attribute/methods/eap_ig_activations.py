@@ -19,7 +19,9 @@ from sae_circuits.graph import Block, TensorGraph
 def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src dest"]:
     """Scores of all edges, site by site."""
     graph = problem.graph
-    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device)
+    total = torch.zeros(
+        graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device
+    )
     start = 0
     for site in graph.writers:
         rows = slice(start, start + len(site))

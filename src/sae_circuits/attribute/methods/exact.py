@@ -28,7 +28,9 @@ def score_batch(problem: Problem) -> Float[Tensor, "src dest"]:
     """Patch every edge of the graph, reader block by reader block."""
     graph = problem.graph
     patches = _Patches.of(problem)
-    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device)
+    total = torch.zeros(
+        graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device
+    )
     start = 0
     for block in graph.readers:
         seen = int(graph.n_seen[start])
@@ -101,7 +103,9 @@ class _Patches:
         z = adapter.attend(layer, self.tail.calls[layer], **new)
         if alone:
             others = adapter.attend(layer, self.tail.calls[layer], **clean)
-            z = torch.cat([others[:, :, :head], z[:, :, head : head + 1], others[:, :, head + 1 :]], 2)
+            z = torch.cat(
+                [others[:, :, :head], z[:, :, head : head + 1], others[:, :, head + 1 :]], 2
+            )
         return z
 
     def clean_port(self, port: str, layer: int) -> Float[Tensor, "batch pos head d_head"]:

@@ -1,0 +1,60 @@
+"""Which parts of a model a circuit needs to be computed at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from sae_circuits.graph import Circuit
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.prune import path_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a circuit computes: its edges that matter, and the writers that then may change.
+
+    `edges[src, dest]` are the edges whose source differs from its replacement and whose
+    destination is read; `writers` the sources whose value is computed.
+    """
+
+    edges: Bool[Tensor, "src dest"]
+    writers: Bool[Tensor, "src"]
+
+    @classmethod
+    def of(cls, circuit: Circuit, adapter: Adapter, *, is_run: bool) -> Plan:
+        """Work out what to compute.
+
+        Args:
+            is_run: the replacement values are those of a run of the model. Then a part that sees
+                nothing but replacement values gives its own, and need not be computed; else what
+                it gives has to be seen.
+        """
+        graph = circuit.graph
+        present = graph.dense(circuit.mask.cpu(), fill=False)
+        if is_run and not any(map(adapter.attn_post_norm, range(graph.architecture.n_layers))):
+            edges = graph.dense(path_mask(graph, circuit.mask.cpu()), fill=False)
+            return cls(edges, edges.any(1))
+        # A post-norm's scale hangs on all heads of its layer, so edges into heads that nothing
+        # reads count too; and where the values are no run, whatever is read is computed.
+        return cls(present, present.any(1))
+
+    def alive(self, block: slice) -> Int64[Tensor, "writer"]:
+        """The ids of a block's writers that are computed."""
+        return self.writers[block].nonzero()[:, 0] + block.start
+
+    def changed(self, block: slice) -> Int64[Tensor, "reader"]:
+        """The ids of a block's readers that see an edge of the circuit."""
+        return self.edges[:, block].any(0).nonzero()[:, 0] + block.start
+
+    def rows(self, writers: Int64[Tensor, "writer"]) -> Int64[Tensor, "writer"]:
+        """Where some computed writers stand among all that are computed."""
+        return self.writers.cumsum(0)[writers] - 1
+
+    def edges_between(self, dests: Int64[Tensor, "dest"]) -> Bool[Tensor, "alive dest"]:
+        """The edges into some readers, from the computed writers up to the last that is seen."""
+        seen = self.edges[self.writers][:, dests]
+        return seen[: int(seen.any(1).nonzero()[-1]) + 1] if seen.any() else seen[:0]

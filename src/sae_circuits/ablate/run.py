@@ -1,0 +1,186 @@
+"""`ablate` and `run_circuits`: real interventions on the running model, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from sae_circuits.ablate.batches import default_batch_size
+from sae_circuits.ablate.interventions import RUNS, Intervention
+from sae_circuits.ablate.sweep import Sweep
+from sae_circuits.cache import run
+from sae_circuits.errors import GraphError, NumericalError, OptionError
+from sae_circuits.graph import Circuit, TensorGraph
+from sae_circuits.metrics import Targets
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.tail import check_parts
+from sae_circuits.progress import track
+from sae_circuits.tasks import Task
+
+Direction = Literal["noising", "denoising"]
+Read = Callable[[Float[Tensor, "batch vocab"], Targets], Shaped[Tensor, "batch *rest"]]
+
+
+def ablate(
+    model: Any,
+    circuit: Circuit,
+    task: Task,
+    *,
+    intervention: str = "corrupt",
+    direction: Direction = "noising",
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Float[Tensor, "n vocab"]:
+    """The logits at the answer positions with every edge outside a circuit intervened on.
+
+    Changes propagate: what a reader computes from the altered stream is what later readers see.
+    The full circuit gives the clean logits; the empty one, under `corrupt`, the corrupt logits.
+
+    Args:
+        model: a TransformerLens model of either kind; left as it was found.
+        circuit: of `TensorGraph.from_model(model)`.
+        task: the prompts.
+        intervention: what absent edges carry: "corrupt", "zero", "mean", "mean-positional" or
+            "resample".
+        direction: "noising" runs the clean prompt and replaces what is outside the circuit;
+            "denoising" runs the corrupt one and restores what is inside to its clean value.
+        batch_size: examples at a time.
+        seed: of `resample`.
+
+    Raises:
+        GraphError: a circuit of another model's graph, or of a part of it.
+        OptionError: denoising with an intervention that is no run of the model.
+        NumericalError: logits that are not finite, with the example.
+
+    Example:
+        >>> import sae_circuits as sc
+        >>> model = sc.load_model("demo")
+        >>> task = sc.tasks.ioi(model, n=4, seed=0)
+        >>> circuit = sc.Circuit.full(sc.TensorGraph.from_model(model))
+        >>> sc.ablate(model, circuit, task).shape[0]
+        4
+    """
+    return run_circuits(
+        model,
+        [circuit],
+        task,
+        lambda logits, _: logits,
+        intervention=intervention,
+        direction=direction,
+        batch_size=batch_size,
+        seed=seed,
+    )[0]
+
+
+@torch.no_grad()
+def run_circuits(
+    model: Any,
+    circuits: Sequence[Circuit],
+    task: Task,
+    read: Read,
+    *,
+    intervention: str = "corrupt",
+    direction: Direction = "noising",
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Shaped[Tensor, "circuit n *rest"]:
+    """What `read` makes of the logits of every circuit on every example.
+
+    The clean and the replacement run of a batch are made once for all circuits. See `ablate` for
+    the other arguments and for what is raised.
+
+    Args:
+        read: from the logits at the answer positions and the targets to one row per example.
+    """
+    adapter = Adapter.of(model)
+    require_whole(circuits, adapter)
+    task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
+    size = batch_size or default_batch_size(adapter.architecture, task)
+    prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
+    if direction == "denoising":
+        prepared, circuits = _denoising(prepared), [~circuit for circuit in circuits]
+    elif direction != "noising":
+        raise OptionError(f"unknown direction {direction!r}: 'noising' or 'denoising'")
+    found = [
+        torch.stack([read(logits, targets) for logits in every])
+        for targets, every in _batches(adapter, circuits, prepared, task, size, direction)
+    ]
+    return torch.cat(found, 1).cpu()
+
+
+def clean_logits(
+    model: Any, task: Task, *, batch_size: int | None = None
+) -> Float[Tensor, "n vocab"]:
+    """The model's own logits at the answer positions of the clean prompts."""
+    adapter = Adapter.of(model)
+    size = batch_size or default_batch_size(adapter.architecture, task)
+    runs = (run(adapter, batch.clean, batch.position).logits for batch in task.batches(size))
+    return torch.cat([logits.detach() for logits in runs]).cpu()
+
+
+def require_whole(circuits: Sequence[Circuit], adapter: Adapter) -> None:
+    """Refuse circuits that are not of the graph of all heads and MLPs of this model."""
+    for circuit in circuits:
+        graph = circuit.graph
+        if not graph.architecture.same_shape(adapter.architecture):
+            raise GraphError(f"{circuit!r} is not of this model ({adapter.architecture.model!r})")
+        whole = TensorGraph.from_model(graph.architecture, split_kv=graph.splits_kv)
+        if not graph.same_as(whole):
+            raise GraphError(
+                f"{circuit!r} is of a part of the model's graph; the rest has to be in or out as "
+                "well: take circuit.on(TensorGraph.from_model(model))"
+            )
+
+
+def _denoising(prepared: Intervention) -> Intervention:
+    if prepared.name not in RUNS:
+        raise OptionError(
+            f"denoising starts from a run of the model, and {prepared.name!r} is none: use "
+            f"{' or '.join(map(repr, RUNS))}"
+        )
+    return replace(prepared, task=prepared.task.swapped())
+
+
+def _batches(
+    adapter: Adapter,
+    circuits: Sequence[Circuit],
+    prepared: Intervention,
+    task: Task,
+    size: int,
+    direction: str,
+) -> Iterator[tuple[Targets, Iterator[Tensor]]]:
+    """For each batch, the targets and the logits of every circuit, one after the other."""
+    first, total = 0, -(-len(task) // size)
+    pairs = zip(prepared.task.batches(size), task.batches(size), strict=True)
+    for batch, original in track(pairs, total=total, description=f"circuits, {prepared.name}"):
+        now = run(adapter, batch.clean, batch.position)
+        if first == 0:
+            check_parts(adapter, now.writes.input, now.calls, batch.position, now.logits)
+        clean = now.logits
+        if direction == "denoising":
+            clean = run(adapter, original.clean, original.position).logits
+        sweep = Sweep(
+            adapter=adapter,
+            graph=circuits[0].graph,
+            start=now.writes.input,
+            replacement=prepared.writes(adapter, batch),
+            is_run=prepared.is_run,
+            calls=now.calls,
+            position=batch.position.to(clean.device),
+        )
+        logits = (_finite(sweep.logits(circuit), first) for circuit in circuits)
+        yield Targets.of(original, clean), logits
+        first += len(batch)
+
+
+def _finite(logits: Float[Tensor, "batch vocab"], first: int) -> Float[Tensor, "batch vocab"]:
+    good = logits.isfinite().all(1)
+    if not bool(good.all()):
+        example = first + int((~good).nonzero()[0])
+        raise NumericalError(f"the logits of example {example} are not finite under the circuit")
+    return logits

@@ -1,0 +1,211 @@
+"""Running a model with every edge outside a circuit intervened on.
+
+Each reader gets what it would get had the absent edges carried the intervention's values, and what
+it computes from that is what later readers see:
+
+    input(r) = base(r) + sum over present edges (s -> r) of (now(s) - replacement(s))
+    base(r)  = sum over all edges (s -> r) of replacement(s), and the biases
+
+`base`, and what the heads make of it, is shared by all circuits; of the rest, only what stands in
+a circuit is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sae_circuits.ablate.plan import Plan
+from sae_circuits.cache import Writes
+from sae_circuits.graph import Block, Circuit, TensorGraph
+from sae_circuits.models.adapter import Adapter, Call
+
+MIX_BYTES = 8 << 20  # of streams mixed at a time: what stays near the processor
+Changes = Float[Tensor, "alive token d_model"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A batch on which any number of circuits can be run.
+
+    Args:
+        start: the stream that enters the model, where the circuit has the edge that carries it.
+        replacement: what absent edges carry.
+        is_run: whether those values are those of a run of the model.
+        calls: how the model calls its attentions on such a batch.
+        position: whose logits to read.
+    """
+
+    adapter: Adapter
+    graph: TensorGraph
+    start: Float[Tensor, "batch pos d_model"]
+    replacement: Writes
+    is_run: bool
+    calls: dict[int, Call]
+    position: Int64[Tensor, "batch"]
+
+    def logits(self, circuit: Circuit) -> Float[Tensor, "batch vocab"]:
+        """The logits at the answer positions when only the circuit's edges carry what is now."""
+        plan = Plan.of(circuit, self.adapter, is_run=self.is_run)
+        d_model = self.adapter.architecture.d_model
+        n_alive = int(plan.writers.sum())
+        changes = self.start.new_empty(n_alive, self.start[..., 0].numel(), d_model)
+        for block in self.graph.writers:
+            alive = plan.alive(self.writer_slice[block.key])
+            if len(alive):
+                changes[plan.rows(alive)] = self._change(block, alive, plan, changes)
+        return self._final(plan, changes)
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _change(
+        self, block: Block, alive: Int64[Tensor, "writer"], plan: Plan, changes: Changes
+    ) -> Float[Tensor, "writer token d_model"]:
+        """What some writers of a block now write, minus their replacement."""
+        if block.kind == "input":
+            return (self.start - self.replacement.input).flatten(0, 1)[None]
+        layer = block.layer
+        assert layer is not None
+        if block.kind == "mlp":
+            reader = self.reader_slice["mlp", layer, None]
+            stream = torch.cat(list(self._mixed(reader.start, block.depth, plan, changes)), 1)
+            now = self.adapter.mlp(layer, stream[0].unflatten(0, self.start.shape[:2]))
+            return (now - self.replacement.mlps[layer]).flatten(0, 1)[None]
+        z = self._z(layer, plan, changes)
+        scale = self.adapter.attn_out_scale(layer, z)
+        heads = (alive - self.writer_slice[block.key].start).to(z.device)
+        change = (z / scale[..., None] - self.replacement.heads[layer])[:, :, heads]
+        return torch.bmm(change.flatten(0, 1).transpose(0, 1), self.adapter.W_write(layer)[heads])
+
+    def _z(
+        self, layer: int, plan: Plan, changes: Changes
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """z of a layer's heads: those that see an edge of the circuit from what they then read."""
+        ports = {port: self.base_port(layer, port) for port in "qkv"}
+        changed = {port: plan.changed(self.reader_slice[self._key(layer, port)]) for port in "qkv"}
+        dests = torch.cat(list(changed.values()))
+        if len(dests):
+            depth = 2 * layer + 1
+            new: dict[str, list[Tensor]] = {"q": [], "k": [], "v": []}
+            for stream in self._mixed(dests, depth, plan, changes):
+                reads = self.adapter.read(layer, stream).split([len(c) for c in changed.values()])
+                for port, read in zip("qkv", reads, strict=True):
+                    columns = self._columns(layer, port, changed[port])
+                    new[port].append(self.adapter.project(layer, port, read, columns))
+            for port, dest in changed.items():
+                if len(dest):
+                    column = dest - self.reader_slice[self._key(layer, port)].start
+                    ports[port] = ports[port].clone()
+                    projected = torch.cat(new[port], 1).unflatten(1, self.start.shape[:2])
+                    ports[port][:, :, column] = projected.movedim(0, 2)
+        return attend_split(self.adapter, layer, self.calls[layer], **ports)
+
+    def _mixed(
+        self, dests: Int64[Tensor, "dest"] | int, depth: int, plan: Plan, changes: Changes
+    ) -> Iterator[Float[Tensor, "dest some d_model"]]:
+        """The streams that some readers of one depth get, some tokens at a time."""
+        dests = torch.as_tensor(dests).reshape(-1)
+        base = self.base[depth].flatten(0, 1)
+        edges = plan.edges_between(dests)  # [alive source, dest], those above the readers only
+        mix = edges.T.to(base.dtype).to(base.device)
+        above = changes[: mix.shape[1]]
+        size = max(1, MIX_BYTES // (len(dests) * base.shape[1] * base.element_size()))
+        for some, at in zip(above.split(size, 1), base.split(size), strict=True):
+            yield (mix @ some.flatten(1)).unflatten(1, at.shape) + at
+
+    def _final(self, plan: Plan, changes: Changes) -> Float[Tensor, "batch vocab"]:
+        reader = self.reader_slice["logits", None, None].start
+        rows = torch.arange(len(self.start), device=self.start.device)
+        mix = plan.edges_between(torch.tensor([reader]))[:, 0].to(self.start.device)
+        at = changes[: len(mix)].unflatten(1, self.start.shape[:2])[:, rows, self.position]
+        stream = self.base[self.graph.readers[-1].depth][rows, self.position]
+        return self.adapter.logits(stream + at[mix].sum(0))
+
+    # -- what all circuits share -------------------------------------------------------------
+
+    @cached_property
+    def base(self) -> dict[int, Float[Tensor, "batch pos d_model"]]:
+        """The stream that readers of each depth get when every edge carries its replacement."""
+        streams: dict[int, Tensor] = {}
+        stream, written = self.replacement.input, 1
+        for block in self.graph.readers:
+            while written < len(self.graph.writers):
+                if self.graph.writers[written].depth >= block.depth:
+                    break
+                stream = stream + self._replacement_of(self.graph.writers[written])
+                written += 1
+            streams[block.depth] = stream
+        return streams
+
+    def _replacement_of(self, block: Block) -> Float[Tensor, "batch pos d_model"]:
+        layer = block.layer
+        assert layer is not None
+        if block.kind == "mlp":
+            return self.replacement.mlps[layer]
+        z, constant = self.replacement.heads[layer], self.adapter.constant(layer)
+        out = torch.einsum("bphk,hkd->bpd", z, self.adapter.W_write(layer))
+        return out if constant is None else out + constant
+
+    def base_port(self, layer: int, port: str) -> Float[Tensor, "batch pos head d_head"]:
+        """Queries, keys or values of a layer when every edge carries its replacement."""
+        if (layer, port) not in self._base_ports:
+            read = self.adapter.read(layer, self.base[2 * layer + 1])
+            columns = list(range(len(self.adapter.W_in(layer, port))))
+            heads = read[None].expand(len(columns), *read.shape)
+            projected = self.adapter.project(layer, port, heads, columns).movedim(0, 2)
+            where = self.reader_slice[self._key(layer, port)]
+            share = (where.stop - where.start) // len(columns)
+            self._base_ports[layer, port] = projected.repeat_interleave(share, 2)
+        return self._base_ports[layer, port]
+
+    @cached_property
+    def _base_ports(self) -> dict[tuple[int, str], Tensor]:
+        return {}
+
+    # -- where a block's nodes are -------------------------------------------------------------
+
+    @cached_property
+    def writer_slice(self) -> dict[tuple, slice]:
+        """The ids of each block of writers."""
+        return _slices(self.graph.writers)
+
+    @cached_property
+    def reader_slice(self) -> dict[tuple, slice]:
+        """The ids of each block of readers."""
+        return _slices(self.graph.readers)
+
+    def _key(self, layer: int, port: str) -> tuple:
+        key = ("head", layer, port)
+        return key if key in self.reader_slice else ("kv", layer, port)
+
+    def _columns(self, layer: int, port: str, dests: Int64[Tensor, "dest"]) -> list[int]:
+        """The heads of the model's own weights through which some readers of a port read."""
+        where = self.reader_slice[self._key(layer, port)]
+        share = (where.stop - where.start) // len(self.adapter.W_in(layer, port))
+        return [(dest - where.start) // share for dest in dests.tolist()]
+
+
+def attend_split(
+    adapter: Adapter, layer: int, call: Call, q: Tensor, k: Tensor, v: Tensor
+) -> Float[Tensor, "batch pos head d_head"]:
+    """z when keys and values are given for each key/value head, or for each query head."""
+    arch = adapter.architecture
+    if k.shape[2] == v.shape[2] == arch.n_kv_heads:
+        return adapter.attend(layer, call, q, k, v)
+    group = arch.n_heads // arch.n_kv_heads
+    slots = [slice(i, None, group) for i in range(group)]
+    z = [adapter.attend(layer, call, q, k[:, :, s], v[:, :, s])[:, :, s] for s in slots]
+    return torch.stack(z, 3).flatten(2, 3)
+
+
+def _slices(blocks: tuple[Block, ...]) -> dict[tuple, slice]:
+    slices, start = {}, 0
+    for block in blocks:
+        slices[block.key] = slice(start, start + len(block))
+        start += len(block)
+    return slices
