@@ -12,7 +12,7 @@ from sae_circuits.ablate.interventions import Intervention
 from sae_circuits.attribute.method import Method
 from sae_circuits.attribute.methods import METHODS
 from sae_circuits.attribute.problem import Problem
-from sae_circuits.errors import GraphError, MetricError, unknown
+from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph import Provenance, Scores, TensorGraph
 from sae_circuits.metrics import Metric, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter

@@ -23,7 +23,6 @@ from torch import Tensor
 from sae_circuits.cache import Reads, Writes
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.norms import Norm
 
 CHUNK_BYTES = 64 << 20  # of expanded changes and gradients: near the size of a large cache
 

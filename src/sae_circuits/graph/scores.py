@@ -48,8 +48,10 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A score for every edge of a graph: the estimated change of the metric, in its own unit,
-    when that edge alone is corrupted; the mean over examples.
+    """A score for every edge of a graph.
+
+    It is the estimated change of the metric, in the metric's unit, when that edge alone is
+    corrupted; the mean over examples. Negative: corrupting the edge lowers the metric.
 
     >>> import torch
     >>> from sae_circuits.graph import Architecture, TensorGraph

@@ -91,7 +91,8 @@ class _Patches:
     ) -> Float[Tensor, "row pos head d_head"]:
         """z of a layer when one of its heads reads another stream through one port."""
         adapter, layer, port = self.problem.adapter, block.layer, block.port
-        assert layer is not None and port is not None
+        assert layer is not None
+        assert port is not None
         arch = adapter.architecture
         group = arch.n_heads // arch.n_kv_heads
         alone = port != "q" and block.kind == "head" and group > 1  # one head of a shared key
