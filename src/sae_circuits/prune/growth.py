@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae_circuits.errors import GraphError
-from sae_circuits.graph import Circuit, Scores
+from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.prune.keys import check_count, sizes
 
 
@@ -32,58 +36,40 @@ def best_first(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     """
     graph = scores.graph
     check_count(n, graph.n_edges, "edges", repr(graph))
-    key = sizes(scores, by).detach().cpu()
-    front = _Front(key.double(), graph.offsets.tolist())
-    for dest, node in enumerate(graph.dest_nodes):
-        if node.kind == "logits":
-            front.open(dest)
-    taken: list[int] = []
-    while len(taken) < n:
-        best = front.pop()
-        if best is None:
-            raise GraphError(
-                f"{n:,} edges asked for, growth from the logits reaches {len(taken):,}: {graph!r}"
-            )
-        edge, src = best
-        taken.append(edge)
-        for dest in graph.readers_of[src]:
-            front.open(dest)
+    taken = list(islice(_growth(graph, sizes(scores, by).detach().cpu()), n))
+    if len(taken) < n:
+        raise GraphError(
+            f"{n:,} edges asked for, growth from the logits reaches {len(taken):,}: {graph!r}"
+        )
     mask = torch.zeros(graph.n_edges, dtype=torch.bool)
     mask[taken] = True
     return Circuit(graph, mask.to(scores.values.device), scores)
 
 
-class _Front:
-    """The open readers' best edges that are not taken yet, as a heap of one edge per reader.
+def _growth(graph: TensorGraph, key: Float[Tensor, "edge"]) -> Iterator[int]:
+    """Edge ids in the order of greedy growth.
 
-    Each reader's edges are sorted once, when it opens, and enter the heap one at a time; an entry
-    is `(-key, edge id, reader, rank)`, so that ties go to the lower edge id.
+    A heap holds the best edge left of each open reader, as `(-key, edge id, reader, rank)`: ties go
+    to the lower edge id. A reader's edges are sorted when it opens.
     """
-
-    def __init__(self, key: torch.Tensor, offsets: list[int]) -> None:
-        self.key, self.offsets = key, offsets
-        self.heap: list[tuple[float, int, int, int]] = []
-        self.sorted: dict[int, tuple[list[float], list[int]]] = {}
-
-    def open(self, dest: int) -> None:
-        """Let a reader's edges be taken."""
-        if dest in self.sorted:
+    offsets = graph.offsets.tolist()
+    opened: dict[int, tuple[list[float], list[int]]] = {}
+    heap: list[tuple[float, int, int, int]] = []
+    to_open: Sequence[int] = [i for i, node in enumerate(graph.dest_nodes) if node.kind == "logits"]
+    while True:
+        for dest in to_open:
+            if dest not in opened:
+                own = key[offsets[dest] : offsets[dest + 1]].sort(descending=True, stable=True)
+                opened[dest] = ((-own.values).tolist(), (own.indices + offsets[dest]).tolist())
+                if opened[dest][1]:
+                    heapq.heappush(heap, (opened[dest][0][0], opened[dest][1][0], dest, 0))
+        if not heap:
             return
-        own = self.key[self.offsets[dest] : self.offsets[dest + 1]]
-        values, order = own.sort(descending=True, stable=True)
-        self.sorted[dest] = values.tolist(), order.tolist()
-        self._push(dest, 0)
-
-    def pop(self) -> tuple[int, int] | None:
-        """Take the best edge: its id and its writer; None when there is none left."""
-        if not self.heap:
-            return None
-        _, edge, dest, rank = heapq.heappop(self.heap)
-        self._push(dest, rank + 1)
-        return edge, edge - self.offsets[dest]
-
-    def _push(self, dest: int, rank: int) -> None:
-        values, order = self.sorted[dest]
-        if rank < len(order):
-            edge = self.offsets[dest] + order[rank]
-            heapq.heappush(self.heap, (-values[rank], edge, dest, rank))
+        _, edge, dest, rank = heap[0]
+        yield edge
+        keys, edges = opened[dest]
+        if rank + 1 < len(edges):
+            heapq.heapreplace(heap, (keys[rank + 1], edges[rank + 1], dest, rank + 1))
+        else:
+            heapq.heappop(heap)
+        to_open = graph.readers_of[edge - offsets[dest]]
