@@ -1,0 +1,144 @@
+"""Values as plain JSON and back: frozen dataclasses by their fields, tensors by their numbers.
+
+A dataclass becomes an object with its fields and a tag `$kind`; a tensor and a number that JSON
+lacks (NaN, infinity) become tagged objects too, so that what is written is strict JSON. Only the
+kinds listed here are ever made, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_circuits.errors import FileFormatError
+from sae_circuits.graph import Architecture, Block, Circuit, Provenance, Scores, TensorGraph
+
+Plain = Any  # what JSON can say
+
+
+@cache
+def kinds() -> Mapping[str, type]:
+    """The dataclasses that files hold, by the name that stands in the files."""
+    from sae_circuits.evaluate import Curve, Report
+
+    return {
+        "architecture": Architecture,
+        "block": Block,
+        "graph": TensorGraph,
+        "provenance": Provenance,
+        "scores": Scores,
+        "circuit": Circuit,
+        "curve": Curve,
+        "report": Report,
+    }
+
+
+def kind_of(value: object) -> str | None:
+    """The name of a value's kind in files, or None where files hold no such values."""
+    return next((name for name, made in kinds().items() if type(value) is made), None)
+
+
+def to_plain(value: object) -> Plain:
+    """Turn a value into what JSON can say.
+
+    Raises:
+        FileFormatError: a part of the value is of a type that files do not hold.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": str(value)}
+    if isinstance(value, Tensor):
+        return _plain_tensor(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if (kind := kind_of(value)) is not None:
+        special = _WRITERS.get(kind)
+        content = special(value) if special else _fields_of(value)
+        return {"$kind": kind, **{name: to_plain(item) for name, item in content.items()}}
+    raise FileFormatError(
+        f"cannot write {value!r}: files hold text, numbers, tensors and the library's own values, "
+        f"not a {type(value).__name__}"
+    )
+
+
+def from_plain(plain: Plain) -> Any:
+    """Make the value again: the inverse of `to_plain`, but that lists become tuples.
+
+    Raises:
+        FileFormatError: a tag or a field that this version does not know.
+    """
+    if isinstance(plain, list):
+        return tuple(from_plain(item) for item in plain)
+    if not isinstance(plain, dict):
+        return plain
+    if "$float" in plain:
+        return float(str(plain["$float"]))
+    if "$tensor" in plain:
+        return _tensor(plain)
+    content = {name: from_plain(item) for name, item in plain.items() if name != "$kind"}
+    if "$kind" not in plain:
+        return content
+    kind = str(plain["$kind"])
+    if kind not in kinds():
+        raise FileFormatError(f"unknown kind of value {kind!r}")
+    make: Callable[..., Any] = _READERS.get(kind, kinds()[kind])
+    return make(**content)
+
+
+def _fields_of(value: Any) -> dict[str, object]:
+    return {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+
+
+def _plain_tensor(tensor: Tensor) -> Plain:
+    """The numbers in row-major order; Python's floats hold every dtype's exactly."""
+    values = tensor.detach().cpu().flatten().tolist()
+    return {
+        "$tensor": str(tensor.dtype).removeprefix("torch."),
+        "shape": list(tensor.shape),
+        "values": [to_plain(value) for value in values],
+    }
+
+
+def _tensor(plain: dict[str, Any]) -> Tensor:
+    dtype = getattr(torch, str(plain["$tensor"]), None)
+    if not isinstance(dtype, torch.dtype):
+        raise FileFormatError(f"unknown dtype {plain['$tensor']!r}")
+    values = [from_plain(value) for value in plain["values"]]
+    return torch.tensor(values, dtype=dtype).reshape(plain["shape"])
+
+
+# -- circuits: edges by name, so that other programs can read them -------------------------------
+
+
+def _circuit_content(circuit: Circuit) -> dict[str, object]:
+    scores = circuit.scores
+    return {
+        "graph": circuit.graph,
+        "edges": [edge.name for edge in circuit.edges],
+        "edge_scores": None if scores is None else scores.values[circuit.mask],
+        "scores": None
+        if scores is None
+        else {"values": scores.values, "provenance": scores.provenance},
+    }
+
+
+def _circuit(
+    graph: TensorGraph,
+    edges: tuple[str, ...],
+    scores: Mapping[str, Any] | None,
+    edge_scores: object = None,  # for readers of the file; `scores` holds these and the others
+) -> Circuit:
+    return Circuit.from_edges(graph, edges, None if scores is None else Scores(graph, **scores))
+
+
+_WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {"circuit": _circuit_content}
+_READERS: Mapping[str, Callable[..., Any]] = {"circuit": _circuit}

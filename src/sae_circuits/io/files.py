@@ -1,0 +1,196 @@
+"""Saving and loading: one file a value, whole or not at all, and refused when not as written.
+
+Scores are safetensors, all else is JSON. Both carry a kind, a schema version and a checksum over
+everything they say: see docs/files.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from sae_circuits._version import __version__
+from sae_circuits.errors import CircuitsError, FileFormatError, OutputError
+from sae_circuits.graph import Scores
+from sae_circuits.io.atomic import write_whole
+from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
+
+FORMAT, SCHEMA = "sae-circuits", 1
+SAVED = ("scores", "circuit", "curve", "report")
+
+Value = TypeVar("Value")
+
+
+def save(value: object, path: str | Path) -> Path:
+    """Write scores (`.safetensors`), or a circuit, a curve or a report (`.json`), to one file.
+
+    Raises:
+        OutputError: the suffix does not fit the value, or the place cannot be written.
+        FileFormatError: a value that files do not hold.
+    """
+    path, kind = Path(path), kind_of(value)
+    if kind not in SAVED:
+        raise FileFormatError(
+            f"cannot save a {type(value).__name__}: only {', '.join(SAVED)} are saved to files"
+        )
+    suffix = ".safetensors" if kind == "scores" else ".json"
+    if path.suffix != suffix:
+        raise OutputError(f"cannot save {kind} as {str(path)!r}: end the name in {suffix!r}")
+    if isinstance(value, Scores):
+        return write_whole(path, _scores_bytes(value))
+    header = {**_header(kind), "content": to_plain(value)}
+    text = _dumps({**header, "sha256": _digest(header)})
+    return write_whole(path, text + "\n")
+
+
+@overload
+def load(path: str | Path) -> Any: ...
+@overload
+def load(path: str | Path, expected: type[Value]) -> Value: ...
+def load(path: str | Path, expected: type | None = None) -> Any:
+    """Read what `save` wrote. It needs no model, and nothing in the file is executed.
+
+    Args:
+        expected: refuse a file that holds another kind of value.
+
+    Raises:
+        FileFormatError: the file is missing, damaged, truncated, changed by hand, of another
+            kind, or of a newer version.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise FileFormatError(f"cannot read {str(path)!r}: {reason}") from error
+    refuse_pickles(path, data)
+    value = _load_scores(path) if b"\0" in data[:8] else _load_json(path, data)
+    if expected is not None and not isinstance(value, expected):
+        wanted = next(name for name, made in kinds().items() if made is expected)
+        raise FileFormatError(f"{str(path)!r} holds {kind_of(value)}, and {wanted} is needed")
+    return value
+
+
+def refuse_pickles(path: Path, data: bytes) -> None:
+    """Refuse what torch.save and pickle write: to read it is to run the code in it.
+
+    Raises:
+        FileFormatError: the data is a pickle.
+    """
+    if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
+        raise FileFormatError(
+            f"{str(path)!r} is a pickle (as torch.save writes), and to load it would run the code "
+            "in it: write JSON instead (in EAP-IG: Graph.from_pt(path).to_json(other_path))"
+        )
+
+
+def strict_json(path: Path, data: bytes) -> Any:
+    """Parse JSON, without the NaN that Python's parser lets through.
+
+    Raises:
+        FileFormatError: the data is not JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(
+            f"{str(path)!r} is damaged or truncated: {error}; write it again"
+        ) from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _header(kind: str) -> dict[str, object]:
+    return {"format": FORMAT, "schema": SCHEMA, "kind": kind, "written_by": __version__}
+
+
+def _dumps(plain: object) -> str:
+    return json.dumps(plain, allow_nan=False, ensure_ascii=False)
+
+
+def _digest(plain: object, tensor: Tensor | None = None) -> str:
+    """The SHA-256 of all that a file says, however its JSON is spaced or ordered."""
+    canonical = json.dumps(plain, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode())
+    if tensor is not None:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _scores_bytes(scores: Scores) -> bytes:
+    values = scores.values.detach().cpu().contiguous()
+    content = to_plain({"graph": scores.graph, "provenance": scores.provenance})
+    header = {**_header("scores"), "content": content}
+    metadata = {**header, "schema": str(SCHEMA), "content": _dumps(content)}
+    metadata["sha256"] = _digest(header, values)
+    return to_safetensors({"values": values}, {k: str(v) for k, v in metadata.items()})
+
+
+def _load_scores(path: Path) -> Scores:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            values = file.get_tensor("values")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FileFormatError(
+            f"{str(path)!r} is damaged or truncated: {error}; write it again"
+        ) from error
+    schema = metadata.get("schema", "")
+    header: dict[str, Any] = {
+        **metadata,
+        "schema": int(schema) if schema.isdecimal() else None,
+        "content": strict_json(path, metadata.get("content", "null").encode()),
+    }
+    content = _checked(path, header, values)
+    return _made(path, {"$kind": "scores", **content}, values=values)
+
+
+def _load_json(path: Path, data: bytes) -> Any:
+    document = strict_json(path, data)
+    return _made(path, _checked(path, document if isinstance(document, dict) else {}))
+
+
+def _checked(path: Path, header: dict[str, Any], values: Tensor | None = None) -> Any:
+    """The content of a file whose header says that it is ours, not newer, and unchanged."""
+    if header.get("format") != FORMAT or header.get("kind") not in SAVED:
+        raise FileFormatError(
+            f"{str(path)!r} was not written by sae-circuits (a graph of EAP-IG or MIB is read by "
+            "sae_circuits.io.import_eap_ig)"
+        )
+    schema = header.get("schema")
+    if not isinstance(schema, int):
+        raise FileFormatError(f"{str(path)!r} is damaged: its schema version is {schema!r}")
+    if schema > SCHEMA:
+        raise FileFormatError(
+            f"{str(path)!r} is in schema {schema}, written by sae-circuits "
+            f"{header.get('written_by')}; this version ({__version__}) reads up to {SCHEMA}: "
+            "upgrade with 'pip install --upgrade sae-circuits'"
+        )
+    said = {name: item for name, item in header.items() if name != "sha256"}
+    if header.get("sha256") != _digest(said, values):
+        raise FileFormatError(
+            f"{str(path)!r} is damaged or was changed by hand: its checksum does not fit; write it "
+            "again, or build the value in Python"
+        )
+    return header["content"]
+
+
+def _made(path: Path, content: Any, **more: Any) -> Any:
+    try:
+        if more:
+            content = {**content}
+            kind = kinds()[content.pop("$kind")]
+            return kind(**{name: from_plain(item) for name, item in content.items()}, **more)
+        return from_plain(content)
+    except (CircuitsError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{str(path)!r} does not hold what it says: {error}") from error

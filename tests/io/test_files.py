@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sae_circuits._version import __version__
+from sae_circuits.errors import FileFormatError, OutputError
+from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
+from sae_circuits.io import load, save
+from small_circuits import by_hand, graph_of
+
+# The shape checks pick a random element of each list, which Hypothesis takes for ours.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+
+# One folder serves all examples of a property: each overwrites the file of the last.
+REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> TensorGraph:
+    n_kv = draw(st.integers(1, 2))
+    shape = Architecture(
+        model=draw(st.text(max_size=8)),
+        n_layers=draw(st.integers(1, 3)),
+        n_heads=n_kv * draw(st.integers(1, 2)),
+        n_kv_heads=n_kv,
+        d_model=8,
+        d_head=4,
+        d_vocab=10,
+        n_ctx=16,
+        parallel=draw(st.booleans()),
+        has_mlps=draw(st.booleans()),
+    )
+    return TensorGraph.from_model(shape, split_kv=draw(st.booleans()))
+
+
+@st.composite
+def all_scores(draw: st.DrawFn) -> Scores:
+    graph = draw(graphs())
+    dtype = draw(st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]))
+    some = draw(st.lists(st.floats(width=16), min_size=1, max_size=8))  # NaN and infinity too
+    values = torch.tensor((some * graph.n_edges)[: graph.n_edges])
+    option = st.one_of(
+        st.integers(), st.text(), st.floats(allow_nan=False), st.booleans(), st.none()
+    )
+    made = Provenance(
+        method=draw(st.text(max_size=8)),
+        seed=draw(st.none() | st.integers(0, 2**63)),
+        options=draw(st.dictionaries(st.text(min_size=1, max_size=5), option, max_size=3)),
+    )
+    return Scores(graph, values.to(dtype), made)
+
+
+def assert_same_scores(a: Scores, b: Scores) -> None:
+    assert a.graph == b.graph
+    assert a.provenance == b.provenance
+    assert a.values.dtype == b.values.dtype
+    assert torch.allclose(a.values, b.values, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(
+        a.values.signbit() & ~a.values.isnan(), b.values.signbit() & ~b.values.isnan()
+    )
+
+
+@REUSED
+@given(scores=all_scores())
+def test_scores_come_back(tmp_path: Path, scores: Scores) -> None:
+    save(scores, tmp_path / "scores.safetensors")
+    assert_same_scores(load(tmp_path / "scores.safetensors", Scores), scores)
+
+
+@REUSED
+@given(scores=all_scores(), seed=st.integers(0, 99), known=st.booleans())
+def test_circuits_come_back(tmp_path: Path, scores: Scores, seed: int, known: bool) -> None:
+    chance = torch.rand(len(scores), generator=torch.Generator().manual_seed(seed))
+    circuit = Circuit(scores.graph, chance < 0.3, scores if known else None)
+    save(circuit, tmp_path / "circuit.json")
+    loaded = load(tmp_path / "circuit.json", Circuit)
+    assert loaded == circuit
+    assert loaded.graph == circuit.graph
+    if loaded.scores is None or circuit.scores is None:
+        assert loaded.scores is circuit.scores
+    else:
+        assert (
+            torch.equal(loaded.scores.values, circuit.scores.values) or scores.values.isnan().any()
+        )
+        assert loaded.scores.provenance == circuit.scores.provenance
+
+
+def test_saving_is_a_method_too(tmp_path: Path) -> None:
+    circuit = by_hand()
+    assert circuit.scores is not None
+    circuit.save(tmp_path / "c.json")
+    circuit.scores.save(tmp_path / "s.safetensors")
+    assert load(tmp_path / "c.json") == circuit
+    assert_same_scores(load(tmp_path / "s.safetensors"), circuit.scores)
+
+
+def test_the_circuits_file_is_readable_by_others(tmp_path: Path) -> None:
+    save(by_hand(), tmp_path / "c.json")
+    document = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    assert {name: document[name] for name in ("format", "schema", "kind", "written_by")} == {
+        "format": "sae-circuits", "schema": 1, "kind": "circuit", "written_by": __version__,
+    }  # fmt: skip
+    content = document["content"]
+    assert content["edges"] == [
+        "input->a0.h1<v>", "input->m0", "m0->a1.h0<q>", "a0.h1->a1.h0<k>", "a1.h0->logits",
+    ]  # fmt: skip
+    assert content["edge_scores"]["values"] == [-2.0, 0.5, 0.0, -1.0, -4.0]
+    assert content["graph"]["architecture"]["n_layers"] == 2
+    assert content["scores"]["provenance"]["metric"] == "logit_diff"
+
+
+def test_the_scores_file_is_read_by_safetensors_alone(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    circuit = by_hand()
+    save(circuit.scores, tmp_path / "s.safetensors")
+    with safe_open(tmp_path / "s.safetensors", framework="pt") as file:
+        assert torch.equal(file.get_tensor("values"), circuit.scores.values)  # type: ignore[union-attr]
+        assert json.loads(file.metadata()["content"])["provenance"]["task"] == "ioi"
+
+
+# -- what is not as it was written ---------------------------------------------------------------
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> list[Path]:
+    """A circuit's file and a scores' file, as small as they get."""
+    graph = graph_of(1, 1)
+    scores = Scores(graph, torch.arange(float(graph.n_edges)))
+    save(Circuit.from_edges(graph, ["input->m0"], scores), tmp_path / "circuit.json")
+    save(scores, tmp_path / "scores.safetensors")
+    return [tmp_path / "circuit.json", tmp_path / "scores.safetensors"]
+
+
+def test_a_file_cut_at_any_byte_is_refused(both: list[Path]) -> None:
+    for path in both:
+        whole = path.read_bytes()
+        for size in range(len(whole)):
+            if path.suffix == ".json" and size == len(whole) - 1:
+                continue  # only the final newline is gone: nothing is missing
+            path.write_bytes(whole[:size])
+            with pytest.raises(FileFormatError, match=path.name):
+                load(path)
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_harmless(both: list[Path]) -> None:
+    for path in both:
+        whole, value = path.read_bytes(), load(path)
+        for i in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[i] ^= 1 << (i % 8)
+            path.write_bytes(bytes(damaged))
+            with contextlib.suppress(FileFormatError):
+                assert_same_value(load(path), value)  # such as another kind of white space
+
+
+def assert_same_value(loaded: Any, value: Any) -> None:
+    if isinstance(value, Scores):
+        assert_same_scores(loaded, value)
+    else:
+        assert loaded == value
+        assert_same_scores(loaded.scores, value.scores)
+
+
+def rewritten(path: Path, **changes: object) -> Path:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return path
+
+
+def test_a_newer_schema_asks_for_an_upgrade(both: list[Path]) -> None:
+    path = rewritten(both[0], schema=2, written_by="9.1.0")
+    with pytest.raises(FileFormatError, match=r"schema 2, written by sae-circuits 9\.1\.0.*pip"):
+        load(path)
+
+
+def test_a_changed_file_says_so(both: list[Path]) -> None:
+    document = json.loads(both[0].read_text())
+    document["content"]["edges"] = ["m0->logits"]
+    with pytest.raises(FileFormatError, match="changed by hand: its checksum does not fit"):
+        load(rewritten(both[0], content=document["content"]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"{}", b"\x00" * 20, b"not json", b'{"format": NaN}', b"[" * 100_000, b"\xff\xfe"],
+)
+def test_what_is_no_file_of_ours_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"x\.json"):
+        load(tmp_path / "x.json")
+
+
+def test_pickles_are_refused_unread(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (pytest.fail, ("the pickle ran",))
+
+    torch.save({"edges": torch.zeros(2)}, tmp_path / "a.pt")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps(Bomb()))
+    for name in ("a.pt", "b.pkl"):
+        with pytest.raises(FileFormatError, match="is a pickle"):
+            load(tmp_path / name)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"cannot read '.*none\.json': no such file"):
+        load(tmp_path / "none.json")
+    with pytest.raises(FileFormatError, match="is a directory"):
+        load(tmp_path)
+
+
+def test_another_kind_than_expected_is_named(both: list[Path]) -> None:
+    with pytest.raises(FileFormatError, match="holds scores, and circuit is needed"):
+        load(both[1], Circuit)
+
+
+def test_the_suffix_fits_the_value(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"end the name in '\.safetensors'"):
+        save(by_hand().scores, tmp_path / "s.pt")
+    with pytest.raises(OutputError, match=r"end the name in '\.json'"):
+        save(by_hand(), tmp_path / "c.safetensors")
+
+
+def test_what_files_do_not_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="cannot save a TensorGraph"):
+        save(by_hand().graph, tmp_path / "g.json")
+    scores = by_hand().scores
+    assert scores is not None
+    odd = replace(scores, provenance=Provenance(options={"model": object()}))
+    with pytest.raises(FileFormatError, match="not a object"):
+        save(odd, tmp_path / "s.safetensors")
+    assert list(tmp_path.iterdir()) == []
