@@ -45,6 +45,7 @@ def byte_level() -> PreTrainedTokenizerFast:
     corpus = [f"{word} {word}" for word in words() for _ in range(20)]
     corpus += [f"{i:02}" for i in range(100) for _ in range(50)]
     corpus += [f" {i}" for i in range(11, 19) for _ in range(500)]  # merged before "48" is
+    corpus += [" 1280"] * 200  # GPT-2 has such years whole, too
     trainer = trainers.BpeTrainer(
         vocab_size=20_000,
         min_frequency=15,

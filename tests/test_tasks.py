@@ -47,11 +47,15 @@ def texts(tokenizer, ids) -> list[list[str]]:
 # -- the six tasks ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", tasks.names())
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in tasks.names()
+        for kind in (WITH_YEARS if name == "greater_than" else KINDS)
+    ],
+)
 def test_every_task_is_aligned_distinct_and_what_its_text_says(name, kind):
-    if name == "greater_than" and kind not in WITH_YEARS:
-        pytest.skip("this tokenizer writes years digit by digit")
     tokenizer = getattr(small_tokenizers, kind)()
     task = tasks.make(name, tokenizer, n=40, seed=3)
     assert task.name == name
@@ -107,6 +111,13 @@ def test_greater_than_is_refused_where_years_are_written_digit_by_digit():
         TaskError, match=r"'greater_than' cannot be written .* 'years' keeps 0 of 776 .* needs 8"
     ):
         tasks.greater_than(small_tokenizers.sentence_piece())
+
+
+def test_greater_than_leaves_out_years_that_are_one_token():
+    years = tasks.recipe("greater_than").words["years"]
+    vocabulary = Vocabulary(small_tokenizers.byte_level())
+    kept = suited(tasks.recipe("greater_than"), vocabulary).words["years"]
+    assert set(years) - set(kept) == {"1280"}
 
 
 def test_subject_verb_changes_the_subjects_number_only(tokenizer):
@@ -343,6 +354,7 @@ def test_from_tokens_keeps_what_it_is_given():
         ),
         ({"corrupt": torch.tensor([1, 2])}, r"corrupt is torch.int64 of shape \(2,\): .* of 2 dim"),
         ({"position": torch.tensor([[1], [2]])}, r"position is .* of shape \(2, 1\): .* of 1 dim"),
+        ({"clean": torch.tensor([[1, 2, 3], [4, 5, -100]])}, "token id below 0: .* give a mask"),
         ({"answer": torch.tensor([1])}, "answer has 1 rows, and clean has 2"),
         ({"wrong": torch.tensor([1, 2, 3])}, "wrong has 3 rows"),
         ({"answer": torch.tensor([2, -5])}, "answer has the token id -5"),
@@ -499,6 +511,13 @@ def test_digits_follow_digits_without_a_space():
     tokenizer = small_tokenizers.byte_level()
     task = Task.from_strings(tokenizer, ["from 1732 to 17"], ["from 1701 to 17"], answer=["33"])
     assert tokenizer.decode(task.answer[0]) == "33"
+
+
+def test_digits_that_would_merge_are_still_the_next_token():
+    tokenizer = small_tokenizers.byte_level()
+    assert tokenizer.tokenize("to 1280") == ["to", "Ġ1280"]
+    task = Task.from_strings(tokenizer, ["from 1245 to 12"], ["from 1201 to 12"], answer=["80"])
+    assert tokenizer.convert_ids_to_tokens(task.answer[0].tolist()) == ["80"]
 
 
 def test_prompts_of_unequal_length_are_refused_and_shown(plain):

@@ -102,5 +102,5 @@ def check_pairs(
     )
 
 
-def _shown(prompt: str | Tensor, size: int) -> str:
+def _shown(prompt: object, size: int) -> str:
     return str(prompt[:size].tolist()) if isinstance(prompt, Tensor) else repr(prompt)

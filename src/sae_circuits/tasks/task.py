@@ -112,6 +112,8 @@ class Task:
         tokens, lengths = left_align(clean, mask)
         others, other_lengths = left_align(corrupt, mask if corrupt_mask is None else corrupt_mask)
         check_pairs(lengths, other_lengths, tokens, others)
+        if min(int(tokens.min()), int(others.min())) < 0:
+            raise TaskError("a prompt has a token id below 0: if it is padding, give a mask")
         return cls(
             name=name,
             clean=tokens,
@@ -160,8 +162,8 @@ class Task:
             TaskError: nothing is taken.
             IndexError: there is no such pair.
         """
-        rows = torch.arange(len(self))[index if not isinstance(index, tuple) else list(index)]
-        rows = rows.reshape(-1)
+        every = torch.arange(len(self), device=self.clean.device)
+        rows = every[list(index) if isinstance(index, tuple) else index].reshape(-1)
         if not len(rows):
             raise TaskError(f"{index!r} takes none of the {len(self)} pairs of task {self.name!r}")
         width = int(self.lengths[rows].max())
@@ -236,14 +238,9 @@ class Task:
                 f"prompt {longest} of task {self.name!r} has {int(self.lengths[longest])} tokens, "
                 f"and the model reads at most {context}"
             )
-        for name in ("clean", "corrupt", "answer", "wrong") if vocabulary is not None else ():
-            ids = getattr(self, name)
-            if ids.numel() and int(ids.max()) >= vocabulary:
-                row = int((ids >= vocabulary).any(-1).nonzero()[0])
-                raise TaskError(
-                    f"{name} of pair {row} has the token id {int(ids.max())}, and the model's "
-                    f"{vocabulary} ids end at {vocabulary - 1}"
-                )
+        if vocabulary is not None:
+            for name in ("clean", "corrupt", "answer", "wrong"):
+                _check_known(name, getattr(self, name), vocabulary)
 
     # -- showing it ------------------------------------------------------------------------------
 
@@ -293,3 +290,13 @@ def _columns(ids: Int64[Tensor, "n ..."]) -> Int64[Tensor, "n k"]:
 def _check_answers(what: str, ids: Int64[Tensor, "n k"]) -> None:
     if ids.numel() and int(ids.min()) < NO_ANSWER:
         raise TaskError(f"{what} has the token id {int(ids.min())}: ids are 0 or more, -1 fills")
+
+
+def _check_known(what: str, ids: Int64[Tensor, "n k"], vocabulary: int) -> None:
+    unknown = (ids >= vocabulary).any(-1).nonzero()
+    if unknown.numel():
+        row = int(unknown[0])
+        raise TaskError(
+            f"{what} of pair {row} has the token id {int(ids[row].max())}, and the model's "
+            f"{vocabulary} ids end at {vocabulary - 1}"
+        )
