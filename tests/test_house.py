@@ -22,8 +22,8 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture Circuit Edge Node Scores Task TensorGraph __version__ ablate attribute errors
-    evaluate load load_model metrics prune save tasks viz
+    Architecture Circuit Edge Method Node Scores Task TensorGraph __version__ ablate attribute errors
+    load_model methods metrics prune tasks viz
 """
 
 
