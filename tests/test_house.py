@@ -22,8 +22,8 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture Circuit Edge Method Node Scores Task TensorGraph __version__ ablate attribute errors
-    load_model methods metrics prune tasks viz
+    Architecture Circuit Edge Method Node Scores Task TensorGraph __version__ ablate attribute
+    errors load_model methods metrics prune tasks viz
 """
 
 
