@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sae_circuits.viz.folder import save_report
 from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode, picture
 from sae_circuits.viz.render import circuit_html, render
 
@@ -29,6 +30,7 @@ __all__ = [
     "plot_node_scores",
     "plot_score_groups",
     "render",
+    "save_report",
 ]
 
 

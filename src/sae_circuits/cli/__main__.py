@@ -1,0 +1,3 @@
+from sae_circuits.cli import main
+
+main()

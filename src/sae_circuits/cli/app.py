@@ -1,0 +1,79 @@
+"""The commands, and what happens to their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sae_circuits._version import __version__
+from sae_circuits.cli import demo, discover, evaluate, listing, render
+from sae_circuits.errors import CircuitsError
+
+
+class Group(TyperGroup):
+    """Shows the library's errors as one line instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command: exit with 2 after an error of ours, with 130 after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except (CircuitsError, FileNotFoundError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"sae-circuits: {error}", err=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo("sae-circuits: interrupted; finished files are kept", err=True)
+            raise typer.Exit(130) from error
+
+
+# The commands, each with the example that ends its help.
+COMMANDS: dict[Callable[..., None], str] = {
+    demo.demo: "sae-circuits demo demo-run/",
+    discover.discover: "sae-circuits discover --model demo --task ioi --method eap-ig "
+    "--edges 200 --out run/",
+    evaluate.evaluate: "sae-circuits evaluate run/circuit.json --model demo --task ioi "
+    "--intervention zero",
+    render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",
+    listing.tasks: "sae-circuits tasks ioi --model demo --n 3",
+    listing.models: "sae-circuits models",
+}
+
+
+def _ending(example: str) -> str:
+    return f"\b\nExample:\n  {example}"
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=_ending("sae-circuits demo"),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command, example in COMMANDS.items():
+    app.command(command.__name__, epilog=_ending(example))(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sae-circuits {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Find, test and show circuits in language models."""

@@ -1,0 +1,66 @@
+"""`sae-circuits discover`: from a model and a task to a circuit, its picture and its report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_circuits.cli import options
+
+
+def discover(
+    out: Annotated[Path, typer.Option(help="The folder for all that comes out.")],
+    model: options.Model = "demo",
+    task: options.TaskName = "ioi",
+    task_file: options.TaskFile = None,
+    method: Annotated[
+        str, typer.Option(help="eap, eap-ig, eap-ig-activations, clean-corrupted, exact, random.")
+    ] = "eap-ig",
+    steps: Annotated[int, typer.Option(min=1, help="Points of integrated gradients.")] = 5,
+    metric: options.MetricName = "logit_diff",
+    intervention: options.Intervention = "corrupt",
+    edges: Annotated[int, typer.Option(min=0, help="How many edges to keep.")] = 200,
+    pruner: Annotated[
+        str, typer.Option(help="top-n, or best-first: grown from the logits.")
+    ] = "top-n",
+    by: Annotated[
+        str, typer.Option(help="Which edges come first: abs (largest), help or hurt.")
+    ] = "abs",
+    n: options.N = 64,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    no_curve: Annotated[
+        bool, typer.Option("--no-curve", help="Leave out the curve over circuit sizes.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Find a circuit, test it, draw it, and write all to a folder.
+
+    A run that was interrupted goes on where it stopped when the same command is given again.
+    """
+    from sae_circuits.cli.pipeline import Settings, run, summary
+
+    settings = Settings(
+        model=model,
+        task=task,
+        task_file=task_file,
+        method=method,
+        steps=steps,
+        metric=metric,
+        intervention=intervention,
+        edges=edges,
+        pruner=pruner,
+        by=by,
+        n=n,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        curve=not no_curve,
+    )
+    report = run(settings, out, sys.argv[1:], batch_size=batch_size, overwrite=overwrite)
+    typer.echo(summary(report, out))

@@ -1,0 +1,74 @@
+"""`sae-circuits evaluate`: how good a saved circuit is, on any task and model of its graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sae_circuits.cli import options
+
+if TYPE_CHECKING:
+    from sae_circuits.evaluate import Report
+
+
+def evaluate(
+    circuit: Annotated[Path, typer.Argument(help="A circuit.json.")],
+    model: options.Model = "demo",
+    task: options.TaskName = "ioi",
+    task_file: options.TaskFile = None,
+    metric: options.MetricName = "logit_diff",
+    intervention: options.Intervention = "corrupt",
+    direction: Annotated[
+        str, typer.Option(help="noising: corrupt what is outside; denoising: restore what is in.")
+    ] = "noising",
+    n: options.N = 64,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for the report and its pictures.")
+    ] = None,
+) -> None:
+    """Measure how good a saved circuit is."""
+    from sae_circuits import metrics
+    from sae_circuits.evaluate import evaluate as measure
+    from sae_circuits.graph import Circuit
+    from sae_circuits.io import load
+    from sae_circuits.viz.folder import empty_folder, save_report
+
+    options.check_names(
+        task=task, task_file=task_file, metric=metric, intervention=intervention, dtype=dtype
+    )
+    found = load(circuit, Circuit)
+    if out is not None:
+        empty_folder(out)
+    loaded = options.open_model(model, device, dtype)
+    prompts = options.open_task(loaded, task, task_file, n, seed)
+    report = measure(
+        loaded,
+        found,
+        prompts,
+        metric=metrics.get(metric),
+        intervention=intervention,
+        direction=direction,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    typer.echo(table(report))
+    if out is not None:
+        save_report(report, out, task=prompts)
+        typer.echo(f"Report: {out / 'report.html'}")
+
+
+def table(report: Report) -> str:
+    """The measures with their intervals, one a line."""
+    from sae_circuits.evaluate.report import MEASURES
+
+    lines = [f"{'measure':<18}{'mean':>10}  95% interval"]
+    for name in MEASURES:
+        low, high = report.interval(name)
+        lines.append(f"{name:<18}{getattr(report, name):>10.4f}  [{low:.4f}, {high:.4f}]")
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""The folder of a run: whose it is, what is in it already, and what an interrupted run left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from sae_circuits.errors import FileFormatError, OutputError
+from sae_circuits.io import Record, load, ready_folder, save
+
+RECORD = "record.json"
+STAGES = ("scores.safetensors", "circuit.json", "curve.json", "report.json")
+PICTURES = (
+    "circuit.svg",
+    "circuit.html",
+    "circuit.dot",
+    "curve.svg",
+    "curve.png",
+    "report.html",
+)
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder and the record of the one run that it holds."""
+
+    path: Path
+    record: Record
+
+    @classmethod
+    def open(cls, path: Path, record: Record, *, overwrite: bool) -> RunFolder:
+        """Begin a run in a folder, or go on with one of the same settings.
+
+        Raises:
+            OutputError: the folder cannot be written, holds something else, or holds a run with
+                other settings; the message names them.
+        """
+        ready_folder(path)
+        there = sorted(item.name for item in path.iterdir())
+        if RECORD in there and not overwrite:
+            old = Record.load(path / RECORD)
+            if old.key != record.key:
+                differences = "; ".join(old.differences(record))
+                raise OutputError(
+                    f"{str(path)!r} holds a run with other settings ({differences}): choose "
+                    "another folder, or --overwrite"
+                )
+        elif foreign := [name for name in there if not _is_ours(name)]:
+            raise OutputError(
+                f"{str(path)!r} is not empty (it has {foreign[0]!r}) and holds no run: choose "
+                "another folder" + ("" if overwrite else ", or empty this one")
+            )
+        elif there and not overwrite:
+            raise OutputError(
+                f"{str(path)!r} holds {there[0]!r} but no {RECORD}: choose another folder, or "
+                "--overwrite"
+            )
+        if overwrite:
+            for name in (*STAGES, *PICTURES, RECORD):
+                (path / name).unlink(missing_ok=True)
+        record.save(path / RECORD)
+        return cls(path, record)
+
+    def stage(self, name: str, kind: type[Value], make: Callable[[], Value]) -> Value:
+        """The value of a stage that has finished before, or a new one, saved before it is used."""
+        path = self.path / name
+        if path.exists():
+            try:
+                return load(path, kind)
+            except FileFormatError as error:
+                typer.echo(f"sae-circuits: {error}: making it anew", err=True)
+        value = make()
+        save(value, path)
+        return value
+
+    def finish(self) -> None:
+        """Note in the record that the run has ended."""
+        self.record.end().save(self.path / RECORD)
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """The command as it is typed, whatever the path of the program."""
+    return ["sae-circuits", *arguments]
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run writes a file of this name, or a killed one has left a part of it."""
+    known = (*STAGES, *PICTURES, RECORD)
+    return name in known or (name.startswith(".") and name.endswith(".part"))

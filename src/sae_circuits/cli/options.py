@@ -1,0 +1,104 @@
+"""Options that several commands have, and their values checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sae_circuits.errors import FileFormatError, OptionError, unknown
+
+if TYPE_CHECKING:
+    from sae_circuits.tasks import Task
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="'demo' (bundled), a directory in Hugging Face's format, or a name that "
+        "transformer-lens knows."
+    ),
+]
+TaskName = Annotated[str, typer.Option("--task", help="A bundled task; see 'sae-circuits tasks'.")]
+TaskFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Prompts of your own instead: CSV or JSON with clean, corrupt, answer and wrong."
+    ),
+]
+N = Annotated[int, typer.Option("--n", min=1, help="How many examples of a bundled task.")]
+Seed = Annotated[int, typer.Option(help="Of the examples and of all that is drawn.")]
+MetricName = Annotated[
+    str, typer.Option("--metric", help="logit_diff, prob_diff, kl, cross_entropy or accuracy.")
+]
+Intervention = Annotated[
+    str,
+    typer.Option(help="What absent edges carry: corrupt, zero, mean, mean-positional or resample."),
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Examples at a time; by default as memory allows.")
+]
+Device = Annotated[
+    str | None, typer.Option(help="Such as cpu, cuda or mps; by default the best there is.")
+]
+Dtype = Annotated[str, typer.Option(help="Of the weights: float32, float64, bfloat16 or float16.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what another run has left in the folder.")
+]
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+def check_names(
+    *, task: str, task_file: Path | None, metric: str, intervention: str, dtype: str
+) -> None:
+    """Refuse a name that nothing has, or a file that is not there.
+
+    Raises:
+        UnknownName: with the nearest names.
+        FileFormatError: there is no such task file.
+    """
+    from sae_circuits import metrics, tasks
+    from sae_circuits.ablate.interventions import INTERVENTIONS
+
+    if task_file is None:
+        _known("task", task, tasks.names())
+    elif not task_file.is_file():
+        raise FileFormatError(f"cannot read {str(task_file)!r}: no such file")
+    _known("metric", metric, metrics.names())
+    _known("intervention", intervention, INTERVENTIONS)
+    _known("dtype", dtype, DTYPES)
+
+
+def open_model(name: str, device: str | None, dtype: str) -> Any:
+    """Load a model as the options ask.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    import torch
+
+    from sae_circuits.models import load_model
+
+    try:
+        place = None if device is None else torch.device(device)
+        if place is not None:
+            torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OptionError(f"cannot use the device {device!r}: {reason}") from error
+    return load_model(name, device=place, dtype=getattr(torch, dtype))
+
+
+def open_task(model: Any, task: str, task_file: Path | None, n: int, seed: int) -> Task:
+    """Make the bundled task, or read the file."""
+    from sae_circuits.tasks import Task, make
+
+    if task_file is not None:
+        return Task.from_file(model, task_file)
+    return make(task, model, n, seed)
+
+
+def _known(kind: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise unknown(kind, value, names)

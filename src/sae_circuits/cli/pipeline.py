@@ -1,0 +1,210 @@
+"""The main job in stages, each saved as it finishes and taken up again by a later run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_circuits.cli.folder import RunFolder, command_line
+from sae_circuits.cli.options import check_names, open_model, open_task
+from sae_circuits.errors import GraphError, unknown
+from sae_circuits.graph import Circuit, Scores, TensorGraph
+from sae_circuits.io import Record
+
+if TYPE_CHECKING:
+    from sae_circuits.evaluate import Report
+    from sae_circuits.tasks import Task
+
+PRUNERS = ("top-n", "best-first")
+ORDERS = ("abs", "help", "hurt")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what comes out of a run; how it is batched does not."""
+
+    model: str = "demo"
+    task: str = "ioi"
+    task_file: Path | None = None
+    method: str = "eap-ig"
+    steps: int = 5
+    metric: str = "logit_diff"
+    intervention: str = "corrupt"
+    edges: int = 200
+    pruner: str = "top-n"
+    by: str = "abs"
+    n: int = 64
+    seed: int = 0
+    device: str | None = None
+    dtype: str = "float32"
+    curve: bool = True
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before a model is loaded.
+
+        Raises:
+            UnknownName: with the nearest names.
+            FileFormatError: there is no such task file.
+        """
+        from sae_circuits.attribute import methods
+
+        check_names(
+            task=self.task,
+            task_file=self.task_file,
+            metric=self.metric,
+            intervention=self.intervention,
+            dtype=self.dtype,
+        )
+        for kind, value, known in (
+            ("method", self.method, methods()),
+            ("pruner", self.pruner, PRUNERS),
+            ("order", self.by, ORDERS),
+        ):
+            if value not in known:
+                raise unknown(kind, value, known)
+
+    def said(self) -> dict[str, Any]:
+        """The settings for the record, with the content of the files that they name."""
+        content = asdict(self)
+        if self.task_file is not None:
+            digest = hashlib.sha256(self.task_file.read_bytes()).hexdigest()
+            content |= {"task": None, "task_file": self.task_file.name, "task_file_sha256": digest}
+        if (folder := Path(self.model)).is_dir():
+            content["model_files"] = _listing(folder)
+        return content
+
+    def options(self) -> dict[str, Any]:
+        """The options of the method, of those that it has."""
+        from sae_circuits.attribute.methods import METHODS
+
+        return {"steps": self.steps} if "steps" in METHODS[self.method].options else {}
+
+
+def run(
+    settings: Settings,
+    out: Path,
+    arguments: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Find, test and draw a circuit; every file is written whole, in the order of the stages.
+
+    Raises:
+        CircuitsError: of any kind; what can be checked is checked before the model runs.
+    """
+    from sae_circuits.evaluate import Report
+    from sae_circuits.viz.folder import write_pictures
+
+    settings.check()
+    record = Record.start(command_line(arguments), settings.said())
+    folder = RunFolder.open(out, record, overwrite=overwrite)
+    model = open_model(settings.model, settings.device, settings.dtype)
+    graph = TensorGraph.from_model(model)
+    if settings.edges > graph.n_edges:
+        raise GraphError(
+            f"{settings.edges:,} edges are asked for, and {settings.model!r} has {graph.n_edges:,}"
+        )
+    task = open_task(model, settings.task, settings.task_file, settings.n, settings.seed)
+    job = Job(settings, model, graph, task, batch_size)
+    scores = folder.stage("scores.safetensors", Scores, job.scores)
+    circuit = folder.stage("circuit.json", Circuit, lambda: job.circuit(scores))
+    report = folder.stage("report.json", Report, lambda: job.report(folder, scores, circuit))
+    write_pictures(report, folder.path, record=folder.record, task=task)
+    folder.finish()
+    return report
+
+
+def summary(report: Report, out: Path) -> str:
+    """The key figures, and where the picture and the page are."""
+    from sae_circuits.viz.report_page import verdict
+
+    lines = [verdict(report)]
+    if (curve := report.curve) is not None:
+        lines.append(
+            f"Over circuit sizes: CPR {curve.cpr:.3f} (random {curve.random_cpr:.3f}), "
+            f"CMD {curve.cmd:.3f} (random {curve.random_cmd:.3f})."
+        )
+    picture = next(p for p in (out / "circuit.svg", out / "circuit.html") if p.exists())
+    return "\n".join([*lines, f"Picture: {picture}", f"Report:  {out / 'report.html'}"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model and a task with the settings: one method a stage."""
+
+    settings: Settings
+    model: Any
+    graph: TensorGraph
+    task: Task
+    batch_size: int | None
+
+    def scores(self) -> Scores:
+        """Score every edge."""
+        from sae_circuits import metrics
+        from sae_circuits.attribute import attribute
+
+        return attribute(
+            self.model,
+            self.graph,
+            self.task,
+            metric=metrics.get(self.settings.metric),
+            method=self.settings.method,
+            intervention=self.settings.intervention,
+            batch_size=self.batch_size,
+            seed=self.settings.seed,
+            **self.settings.options(),
+        )
+
+    def circuit(self, scores: Scores) -> Circuit:
+        """Keep the edges asked for."""
+        return self._pruner()(scores, self.settings.edges, by=self.settings.by)
+
+    def report(self, folder: RunFolder, scores: Scores, circuit: Circuit) -> Report:
+        """Test the circuit, and draw the curve unless that is left out."""
+        from sae_circuits.evaluate import Curve, evaluate
+
+        report = evaluate(self.model, circuit, self.task, **self._how())
+        if not self.settings.curve:
+            return report
+        return report.with_curve(folder.stage("curve.json", Curve, lambda: self.curve(scores)))
+
+    def curve(self, scores: Scores) -> Any:
+        """Faithfulness over circuit sizes."""
+        from sae_circuits.evaluate import curve
+
+        return curve(
+            self.model,
+            scores,
+            self.task,
+            by=self.settings.by,
+            pruner=self._pruner(),
+            **self._how(),
+        )
+
+    def _pruner(self) -> Callable[..., Circuit]:
+        from sae_circuits import prune
+
+        return {"top-n": prune.top_n, "best-first": prune.best_first}[self.settings.pruner]
+
+    def _how(self) -> dict[str, Any]:
+        from sae_circuits import metrics
+
+        return {
+            "metric": metrics.get(self.settings.metric),
+            "intervention": self.settings.intervention,
+            "batch_size": self.batch_size,
+            "seed": self.settings.seed,
+        }
+
+
+def _listing(folder: Path) -> list[list[Any]]:
+    """Name, size and time of a model's files: enough to notice another checkpoint."""
+    return [
+        [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    ]

@@ -1,0 +1,68 @@
+"""A report as a folder: values to load again, pictures, and a page that shows all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sae_circuits.errors import OutputError
+from sae_circuits.io import Record, ready_folder, save, write_whole
+from sae_circuits.viz.dot import has_dot
+from sae_circuits.viz.render import render
+
+if TYPE_CHECKING:
+    from sae_circuits.evaluate import Report
+    from sae_circuits.tasks import Task
+
+
+def save_report(
+    report: Report, folder: str | Path, *, record: Record | None = None, task: Task | None = None
+) -> Path:
+    """Write a report, its circuit and scores, pictures and a page to an empty or new folder.
+
+    report.json, circuit.json and scores.safetensors (where known) load again; see
+    `write_pictures` for the others.
+
+    Raises:
+        OutputError: the folder holds something already, or cannot be written.
+    """
+    folder = empty_folder(folder)
+    if report.scores is not None:
+        save(report.scores, folder / "scores.safetensors")
+    save(report.of, folder / "circuit.json")
+    save(report, folder / "report.json")
+    write_pictures(report, folder, record=record, task=task)
+    return folder
+
+
+def empty_folder(folder: str | Path) -> Path:
+    """Make a folder where needed, and see before long work that it is empty and can be written.
+
+    Raises:
+        OutputError: it is not, or cannot.
+    """
+    folder = ready_folder(folder)
+    if there := sorted(item.name for item in folder.iterdir()):
+        raise OutputError(
+            f"{str(folder)!r} is not empty (it has {there[0]!r}): choose another folder"
+        )
+    return folder
+
+
+def write_pictures(
+    report: Report, folder: Path, *, record: Record | None = None, task: Task | None = None
+) -> None:
+    """Write circuit.html, circuit.dot and report.html, and curve.svg and curve.png of a curve.
+
+    circuit.svg is written too where the `dot` program is installed.
+    """
+    from sae_circuits.viz.plots import plot_curve, png_of, svg_of
+    from sae_circuits.viz.report_page import report_page
+
+    for suffix in ("html", "dot", *(["svg"] if has_dot() else [])):
+        render(report.of, folder / f"circuit.{suffix}")
+    if report.curve is not None:
+        figure = plot_curve(report.curve)
+        write_whole(folder / "curve.svg", svg_of(figure))
+        write_whole(folder / "curve.png", png_of(figure))
+    write_whole(folder / "report.html", report_page(report, record=record, task=task))
