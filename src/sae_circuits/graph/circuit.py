@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool
@@ -158,7 +158,7 @@ class Circuit:
 
         return to_networkx(self.edges, self.scores)
 
-    def render(self, path: str | Path, **options: object) -> Path:
+    def render(self, path: str | Path, **options: Any) -> Path:
         """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`."""
         from sae_circuits.viz import render
 
