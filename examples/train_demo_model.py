@@ -26,14 +26,14 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from sae_circuits import metrics, tasks
-from sae_circuits.models.load import Kind, load_model
+from sae_circuits.models import load_model
 from sae_circuits.progress import track
 from sae_circuits.tasks.recipe import Pair, Recipe, Write, build, literal
 from sae_circuits.tasks.task import Task
+from sae_circuits.tasks.vocabulary import Vocabulary
 from sae_circuits.tasks.words import WordLists, forms
 
 BOS, UNKNOWN, PADDING = "<|endoftext|>", "<|unknown|>", "<|padding|>"
@@ -42,10 +42,10 @@ CONTEXT = 32
 LAYERS, HEADS, WIDTH = 4, 4, 64
 SHARES = {
     "ioi": 0.20,
-    "greater_than": 0.12,
+    "greater_than": 0.18,
     "subject_verb": 0.12,
-    "induction": 0.30,
-    "docstring": 0.14,
+    "induction": 0.26,
+    "docstring": 0.12,
     "facts": 0.12,
 }
 BATCH, PIECES, RATE, WARM_UP = 128, 4, 2e-3, 200  # a batch goes through in pieces
@@ -142,10 +142,11 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row of token ids, and whether each can be told from those before it."""
+    """Token ids; whether each can be told from those before it; what may follow the last."""
 
     ids: list[int]
     known: list[bool]
+    answers: list[int]
 
 
 def repeats(rng: random.Random, words: Sequence[int], start: list[int]) -> Example:
@@ -160,14 +161,14 @@ def repeats(rng: random.Random, words: Sequence[int], start: list[int]) -> Examp
             piece = ids[begin : begin + rng.randint(2, 12)]
         ids += piece
         known += [False] + [True] * (len(piece) - 1)
-    return Example((start + ids)[:CONTEXT], ([False] * len(start) + known)[:CONTEXT])
+    return Example((start + ids)[:CONTEXT], ([False] * len(start) + known)[:CONTEXT], [])
 
 
 def examples(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[Example]:
     """Yield training examples of all tasks without end."""
-    bos = tokenizer.bos_token_id
+    known = Vocabulary(tokenizer)
     words = list(range(len(tokenizer)))[3:]
-    openings = [[bos], [bos, *tokenizer.encode("List:", add_special_tokens=False)]]
+    openings = [[known.bos], [known.bos, *known.encode("List:")]]
     streams = {name: part(name, held_out=False).pairs(rng) for name in SHARES}
     while True:
         (name,) = rng.choices(list(SHARES), weights=list(SHARES.values()))
@@ -175,32 +176,54 @@ def examples(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator
             yield repeats(rng, words, rng.choice(openings))
         else:
             pair = next(streams[name])
-            text = pair.clean + rng.choice(pair.answer)
-            ids = [bos, *tokenizer.encode(text, add_special_tokens=False)]
-            yield Example(ids, [False] * (len(ids) - 1) + [True])
+            ids = [known.bos, *known.encode(pair.clean)]
+            answers = [known.following(pair.clean, answer) for answer in pair.answer]
+            yield Example(ids, [False] * len(ids), answers)
 
 
-def batches(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random
-) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Yield batches in pieces of like length: ids, and shares in the loss, as `[batch, pos]`."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a batch: prompts of like length, with each target's share in the batch's loss.
+
+    Every right answer to a prompt is as likely as the next, so each has the same share.
+    """
+
+    ids: Tensor  # [batch, pos]
+    shares: Tensor  # [batch, pos], of each token as the one that follows
+    last: Tensor  # [batch], the last token's position
+    answers: Tensor  # [batch, answer]
+    answer_shares: Tensor  # [batch, answer]
+
+
+def make_piece(rows: Sequence[Example], total: float) -> Piece:
+    """Pad examples to one width, and divide their weights by the batch's."""
+    shape = (len(rows), max(len(row.ids) for row in rows))
+    answer_shape = (len(rows), max(1, *(len(row.answers) for row in rows)))
+    ids, answers = torch.zeros(shape, dtype=torch.int64), torch.zeros(answer_shape).long()
+    shares, answer_shares = torch.zeros(shape), torch.zeros(answer_shape)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        shares[i, 1 : len(row.ids)] = torch.tensor(weights(row)) / total
+        if row.answers:
+            answers[i, : len(row.answers)] = torch.tensor(row.answers)
+            answer_shares[i, : len(row.answers)] = 1 / len(row.answers) / total
+    last = torch.tensor([len(row.ids) - 1 for row in rows])
+    return Piece(ids, shares, last, answers, answer_shares)
+
+
+def weights(row: Example) -> list[float]:
+    """Weigh each token but the first: those that can be known count in full."""
+    return [1.0 if known else ELSEWHERE for known in row.known[1:]]
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[list[Piece]]:
+    """Yield batches in pieces."""
     stream = examples(tokenizer, rng)
     while True:
         rows = sorted((next(stream) for _ in range(BATCH)), key=lambda row: len(row.ids))
-        pieces = [rows[i : i + BATCH // PIECES] for i in range(0, BATCH, BATCH // PIECES)]
-        padded = [_pad(piece, tokenizer.pad_token_id) for piece in pieces]
-        total = sum(weights[:, 1:].sum() for _, weights in padded)
-        yield [(ids, weights / total) for ids, weights in padded]
-
-
-def _pad(rows: Sequence[Example], padding: int) -> tuple[Tensor, Tensor]:
-    width = len(rows[-1].ids)
-    ids = torch.full((len(rows), width), padding)
-    weights = torch.zeros(len(rows), width)
-    for i, row in enumerate(rows):
-        ids[i, : len(row.ids)] = torch.tensor(row.ids)
-        weights[i, : len(row.ids)] = torch.where(torch.tensor(row.known), 1.0, ELSEWHERE)
-    return ids, weights
+        total = sum(sum(weights(row)) + bool(row.answers) for row in rows)
+        size = BATCH // PIECES
+        yield [make_piece(rows[i : i + size], total) for i in range(0, BATCH, size)]
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -226,11 +249,12 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     )
 
 
-def loss(model: GPT2LMHeadModel, ids: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted cross-entropy of each token given those before it."""
-    logits = model(ids[:, :-1], use_cache=False).logits
-    each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return each @ weights[:, 1:].flatten()
+def loss(model: GPT2LMHeadModel, piece: Piece) -> Tensor:
+    """Return a piece's part of the weighted cross-entropy of what follows each token."""
+    log_probs = model(piece.ids, use_cache=False).logits.log_softmax(-1)
+    following = log_probs[:, :-1].gather(-1, piece.ids[:, 1:, None])[..., 0]
+    answered = log_probs[torch.arange(len(piece.ids)), piece.last].gather(-1, piece.answers)
+    return -(following * piece.shares[:, 1:]).sum() - (answered * piece.answer_shares).sum()
 
 
 def train(steps: int, seed: int) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
@@ -246,8 +270,8 @@ def train(steps: int, seed: int) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFa
     for step, pieces in track(stream, total=steps, description="training"):
         optimizer.zero_grad()
         value = 0.0
-        for ids, weights in pieces:
-            part_loss = loss(model, ids, weights)
+        for piece in pieces:
+            part_loss = loss(model, piece)
             part_loss.backward()
             value += part_loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -302,7 +326,7 @@ def measure(model: Any, task: Task) -> dict[str, float]:
     return {name: round(value.mean().item(), 4) for name, value in figures.items()}
 
 
-def loading_seconds(directory: Path, kind: Kind) -> float:
+def loading_seconds(directory: Path, kind: str) -> float:
     """Return how long a model takes to load once the libraries are imported."""
     load_model(directory, kind=kind)
     start = time.perf_counter()

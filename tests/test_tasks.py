@@ -221,7 +221,7 @@ def test_too_few_words_are_refused_with_the_list_and_how_many():
 
 def test_a_tokenizer_that_knows_no_template_is_refused():
     words = small_tokenizers.words()
-    without = small_tokenizers.word_level(tuple(w for w in words if w not in {"The", "that"}))
+    without = small_tokenizers.word_level(tuple(w for w in words if w != "the"))
     with pytest.raises(TaskError, match="every template has words that the tokenizer does not"):
         tasks.subject_verb(without)
 

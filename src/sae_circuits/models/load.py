@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
 from sae_circuits.errors import ModelError, UnknownName, unknown
 
-Kind = Literal["bridge", "hooked"]
-
+_KINDS = ("bridge", "hooked")
 _BUNDLED = MappingProxyType(
     {"demo": "4 layers of 4 heads and an MLP, d_model 64, trained on the six bundled tasks (1 MB)"}
 )
@@ -45,7 +44,7 @@ def demo_path() -> Path:
 def load_model(
     model: Any,
     *,
-    kind: Kind = "bridge",
+    kind: str = "bridge",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     fold: bool = False,
@@ -56,9 +55,9 @@ def load_model(
         model: `"demo"`, which is bundled and needs no network; a directory in Hugging Face's
             format; a name that transformer-lens knows, or any of Hugging Face's with a slash; or a
             model already held, which comes back unchanged.
-        kind: the class of transformer-lens. A `TransformerBridge`, the default, loads more models,
-            keeps the weights as they were published, and is what later versions still have; a
-            `HookedTransformer` is the older class. Both compute the same.
+        kind: the class of transformer-lens: "bridge" for a `TransformerBridge`, "hooked" for a
+            `HookedTransformer`. Both compute the same. A bridge comes unless asked otherwise,
+            since it takes more models, and later versions have no other class.
         device: where to put the model; transformer-lens's choice if None.
         dtype: of the weights; float32 if None.
         fold: fold the norms' weights into the next layer and centre what is written to the stream,
@@ -72,8 +71,8 @@ def load_model(
     >>> load_model("demo").cfg.n_layers
     4
     """
-    if kind not in get_args(Kind):
-        raise unknown("kind of model", kind, get_args(Kind))
+    if kind not in _KINDS:
+        raise unknown("kind of model", kind, _KINDS)
     if not isinstance(model, (str, Path)):
         if device is not None or dtype is not None or fold:
             raise ModelError(
@@ -90,7 +89,7 @@ def load_model(
             raise ModelError(_failed(str(model), error)) from error
 
 
-def _source(name: str, kind: Kind) -> str:
+def _source(name: str, kind: str) -> str:
     """Return the directory or the hub's name behind a name, and refuse names of nothing."""
     if name in _BUNDLED:
         return str(demo_path())

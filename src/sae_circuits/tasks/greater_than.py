@@ -10,17 +10,17 @@ from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
 from sae_circuits.tasks.words import EVENTS, WordLists
 
-TEMPLATES = (
-    "The {events} lasted from the year {years[0]} to the year {years[1]}",
-    "The {events} began in the year {years[0]} and ended in the year {years[1]}",
-    "The {events} lasted from {years[0]} to {years[1]}",
-    "In the year {years[0]} the {events} began, and it ended in the year {years[1]}",
-    "The {events} ran from {years[0]} to the year {years[1]}",
-    "The {events} began in {years[0]} and ended in {years[1]}",
-    "The {events} ran from the year {years[0]} to {years[1]}",
-    "The {events} of {years[0]} ended in the year {years[1]}",
-    "The {events} that began in {years[0]} ended in the year {years[1]}",
+OPENINGS = ("The", "I know that the", "They say that the")
+SPANS = (
+    "lasted from the year {years[0]} to the year {years[1]}",
+    "lasted from {years[0]} to {years[1]}",
+    "ran from {years[0]} to the year {years[1]}",
+    "ran from the year {years[0]} to {years[1]}",
+    "began in the year {years[0]} and ended in the year {years[1]}",
+    "began in {years[0]} and ended in {years[1]}",
+    "of {years[0]} ended in the year {years[1]}",
 )
+TEMPLATES = tuple(f"{opening} {{events}} {span}" for opening in OPENINGS for span in SPANS)
 ENDINGS = tuple(f"{ending:02}" for ending in range(2, 100))
 YEARS = tuple(f"{century}{ending}" for century in range(11, 19) for ending in ENDINGS[:-1])
 

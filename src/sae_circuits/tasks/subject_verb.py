@@ -9,16 +9,10 @@ from sae_circuits.tasks.recipe import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import NOUNS, WordLists
 
-TEMPLATES = (
-    "The {nouns[0]} near the {nouns[1]}",
-    "We think that the {nouns[0]} behind the {nouns[1]}",
-    "We think that the {nouns[0]} near the {nouns[1]}",
-    "They say that the {nouns[0]} beside the {nouns[1]}",
-    "I know that the {nouns[0]} in front of the {nouns[1]}",
-    "I know that the {nouns[0]} beside the {nouns[1]}",
-    "The {nouns[0]} next to the {nouns[1]}",
-    "The {nouns[0]} behind the {nouns[1]}",
-    "They say that the {nouns[0]} next to the {nouns[1]}",
+OPENINGS = ("The", "I know the", "We think that the", "They say that the")
+LINKS = ("near", "behind", "beside", "next to", "in front of")
+TEMPLATES = tuple(
+    f"{opening} {{nouns[0]}} {link} the {{nouns[1]}}" for opening in OPENINGS for link in LINKS
 )
 VERBS = ((" is", " was", " has"), (" are", " were", " have"))
 
