@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor
 from sae_circuits.cache import Reads, Writes
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.norms import Norm
 
-CHUNK_BYTES = 64 << 20  # of expanded changes and gradients: near the size of a large cache
+CHUNK_BYTES = {"cpu": 32 << 20, "other": 256 << 20}  # a processor's cache; a device's memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +62,11 @@ def score_edges(
         Sums in float64; 0 where there is no edge.
     """
     kernel = _Kernel(adapter, graph, change, gradients, reads)
-    width = (graph.n_src + _widest(graph)) * adapter.architecture.d_model
-    chunk = chunk or max(1, CHUNK_BYTES // (width * kernel.dtype.itemsize))
+    device = change.input.device
     pos = torch.arange(change.input.shape[1], device=lengths.device)
-    tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(change.input.device)
-    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=tokens.device)
-    for some in tokens.split(chunk):
+    tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(device)
+    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=device)
+    for some in tokens.split(chunk or kernel.default_chunk()):
         d = expand_writes(adapter, graph, change, some, kernel.dtype)
         for seen, dests, g in kernel.gradients_by_reach(some):
             total[:seen, dests] += d[:seen].flatten(1) @ g.flatten(1).T
@@ -90,9 +91,10 @@ def expand_writes(
         elif block.kind == "mlp":
             rows[0] = take(writes.mlps[block.layer], some, dtype)
         else:
-            heads = list(block.members)
-            z = take(writes.heads[block.layer], some, dtype)[:, heads]
-            torch.bmm(z.transpose(0, 1), adapter.W_write(block.layer)[heads].to(dtype), out=rows)
+            chosen = _chosen(block, adapter.architecture.n_heads)
+            z = take(writes.heads[block.layer], some, dtype)[:, chosen]
+            W = adapter.W_write(block.layer)[chosen].to(dtype)
+            torch.bmm(z.transpose(0, 1), W, out=rows)
     return d
 
 
@@ -101,7 +103,12 @@ def take(x: Tensor, some: Int64[Tensor, "token"], dtype: torch.dtype) -> Tensor:
     return x.flatten(0, 1)[some].to(dtype)
 
 
-@dataclass(frozen=True, eq=False)
+def _chosen(block: Block, n: int) -> slice | list[int]:
+    """An index of a block's members among n heads, which copies nothing where it is all."""
+    return slice(None) if len(block) == n else list(block.members)
+
+
+@dataclass(frozen=True)
 class _Kernel:
     adapter: Adapter
     graph: TensorGraph
@@ -114,57 +121,91 @@ class _Kernel:
         """The dtype of the products: the model's own, or float32 where that is narrower."""
         return torch.promote_types(self.change.input.dtype, torch.float32)
 
+    def default_chunk(self) -> int:
+        """As many tokens as fit where the device multiplies fastest, at least one."""
+        device = self.change.input.device.type
+        width = (self.graph.n_src + self._widest) * self.adapter.architecture.d_model
+        budget = CHUNK_BYTES.get(device, CHUNK_BYTES["other"])
+        return max(1, budget // (width * self.dtype.itemsize))
+
+    @cached_property
+    def reach(self) -> tuple[tuple[int, tuple[Block, ...]], ...]:
+        """The blocks of readers that see the same first writers, with how many they see."""
+
+        def seen(block: Block) -> int:
+            return int(torch.searchsorted(self.graph.src_depth, block.depth))
+
+        return tuple((n, tuple(blocks)) for n, blocks in groupby(self.graph.readers, key=seen))
+
+    @property
+    def _widest(self) -> int:
+        return max(sum(map(len, blocks)) for _, blocks in self.reach)
+
     def gradients_by_reach(
         self, some: Int64[Tensor, "token"]
     ) -> Iterator[tuple[int, slice, Float[Tensor, "dest token d_model"]]]:
-        """g_v of the readers in runs that see the same first writers, with their ids."""
+        """g_v of the readers in runs that see the same first writers, with their ids.
+
+        Each overwrites the one before.
+        """
+        d_model = self.adapter.architecture.d_model
+        space = self.change.input.new_empty(self._widest, len(some), d_model, dtype=self.dtype)
         start = 0
-        for seen, blocks in groupby(self.graph.readers, key=self._seen):
-            g = torch.cat([self.gradient(block, some) for block in blocks])
-            yield seen, slice(start, start + len(g)), g
-            start += len(g)
+        for seen, blocks in self.reach:
+            filled = 0
+            for block in blocks:
+                self.gradient(block, some, out=space[filled : filled + len(block)])
+                filled += len(block)
+            yield seen, slice(start, start + filled), space[:filled]
+            start += filled
 
     def gradient(
-        self, block: Block, some: Int64[Tensor, "token"]
-    ) -> Float[Tensor, "dest token d_model"]:
-        """g_v of one block of readers for some tokens."""
+        self,
+        block: Block,
+        some: Int64[Tensor, "token"],
+        out: Float[Tensor, "dest token d_model"],
+    ) -> None:
+        """Write g_v of one block of readers for some tokens to `out`."""
         layer = block.layer
-        if block.kind == "logits":
-            return self.take(self.grads.at["final", 0], some)[None]
-        if block.kind == "mlp":
-            g = self.take(self.grads.at["mlp", layer], some)[None]
-            return _through_norm(
-                self.adapter.mlp_norm(layer), self.reads.mlp_stream[layer], g, self.take, some
-            )
-        heads = list(block.members)
-        W = self.adapter.W_in(layer, block.port)
-        dx = self.take(self.grads.at[block.port, layer], some)
-        if block.kind == "head" and len(W) < self.adapter.architecture.n_heads:
-            W = W.repeat_interleave(self.adapter.architecture.n_heads // len(W), 0)
-        g = torch.bmm(dx[:, heads].transpose(0, 1), W[heads].to(self.dtype).transpose(1, 2))
-        return _through_norm(
-            self.adapter.attn_norm(layer), self.reads.attn_stream[layer], g, self.take, some
-        )
+        if layer is None:
+            out[0] = self.take(self.grads.at["final", 0], some)
+        elif block.kind == "mlp":
+            out[0] = self.take(self.grads.at["mlp", layer], some)
+            stream = self.reads.mlp_stream[layer]
+            pull_through(self.adapter.mlp_norm(layer), self.take(stream, some), out)
+        else:
+            dx = self.take(self.grads.at[block.port or "", layer], some)
+            W = self.reading_weights(block).to(self.dtype)
+            dx = dx[:, _chosen(block, dx.shape[1])]
+            torch.bmm(dx.transpose(0, 1), W.transpose(1, 2), out=out)
+            stream = self.reads.attn_stream[layer]
+            pull_through(self.adapter.attn_norm(layer), self.take(stream, some), out)
+
+    def reading_weights(self, block: Block) -> Float[Tensor, "dest d_model d_head"]:
+        """The projection of each reader of a block of queries, keys or values."""
+        arch = self.adapter.architecture
+        W = self.adapter.W_in(block.layer or 0, block.port or "")
+        if block.kind == "head" and len(W) < arch.n_heads:  # a shared key, read apart
+            W = W.repeat_interleave(arch.n_heads // len(W), 0)
+        return W[_chosen(block, len(W))]
 
     def take(self, x: Tensor, some: Int64[Tensor, "token"]) -> Tensor:
         """Some tokens of a [batch, pos, ...] tensor, in the kernel's dtype."""
         return take(x, some, self.dtype)
 
-    def _seen(self, block: Block) -> int:
-        return int(torch.searchsorted(self.graph.src_depth, block.depth))
 
-
-def _through_norm(norm, stream, g, take, some):
-    """J_norm^T of cotangents g [dest, token, d_model] at the stream of the same tokens."""
+def pull_through(
+    norm: Norm | None,
+    stream: Float[Tensor, "token d_model"],
+    g: Float[Tensor, "dest token d_model"],
+) -> None:
+    """Turn cotangents behind a norm into those before it, in place: J_norm^T g."""
     if norm is None:
-        return g
-    normed, scale = norm.normalise(take(stream, some))
-    g = norm.centre(norm.gain(g)).div_(scale)
-    along = torch.einsum("rtd,td->rt", g, normed).div_(g.shape[-1])
-    return g.addcmul_(along[..., None], normed, value=-1)
-
-
-def _widest(graph: TensorGraph) -> int:
-    return max(
-        sum(len(b) for b in blocks) for _, blocks in groupby(graph.readers, lambda b: b.depth)
-    )
+        return
+    normed, scale = norm.normalise(stream)
+    if norm.weight is not None:
+        g.mul_(norm.weight)
+    if norm.centres:
+        g.sub_(g.mean(-1, keepdim=True))
+    along = torch.einsum("rtd,td->rt", g, normed) / g.shape[-1]
+    g.addcmul_(along[..., None], normed, value=-1).div_(scale)

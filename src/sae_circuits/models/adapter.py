@@ -78,11 +78,12 @@ class Adapter:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the parameters' names, shapes and sums: another checkpoint has another."""
+        """A hash of the parameters' shapes and of about 1,024 values of each."""
         digest = hashlib.sha256()
         for parameter in self.parameters():
-            total = parameter.detach().double().sum().item()
-            digest.update(f"{tuple(parameter.shape)} {total:.12e} ".encode())
+            values = parameter.detach().flatten()
+            some = values[:: max(1, len(values) // 1024)].double().cpu().numpy()
+            digest.update(f"{tuple(parameter.shape)}".encode() + some.tobytes())
         return digest.hexdigest()[:16]
 
     def block(self, layer: int) -> Any:
