@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from sae_circuits.evaluate import Curve, Report
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
 
 
@@ -39,3 +42,35 @@ def random_circuit(
     mask = torch.zeros(graph.n_edges, dtype=torch.bool)
     mask[scores.order()[:n_edges]] = True
     return Circuit(graph, mask, scores)
+
+
+def small_curve() -> Curve:
+    return Curve(
+        fractions=(0.01, 0.1, 1.0),
+        n_edges=(0, 4, 46),
+        values=(0.5, 2.5, 3.0),
+        random_values=((0.5, 0.75, 3.0), (0.5, 0.5, 3.0)),
+        clean=3.0,
+        corrupt=0.5,
+        provenance=Provenance(method="eap-ig", metric="logit_diff"),
+    )
+
+
+def small_report(curve: Curve | None = None) -> Report:
+    """Four examples, whose means are: clean 3, corrupt 0.5, circuit 2.5, complement 1."""
+    columns = {
+        "clean": [3.0, 2.0, 4.0, 3.0],
+        "corrupt": [0.5, 0.5, 1.0, 0.0],
+        "circuit": [2.5, 2.0, 3.5, 2.0],
+        "complement": [1.0, 1.0, 2.0, 0.0],
+        "accuracy": [1.0, 1.0, 1.0, 0.0],
+        "clean_accuracy": [1.0, 1.0, 1.0, 1.0],
+        "corrupt_accuracy": [1.0, 0.0, 0.0, 0.0],
+        "faithfulness": [0.8, 1.0, 0.83, math.nan],
+        "completeness": [0.2, 1 / 3, 1 / 3, 0.0],
+    }
+    examples = {name: torch.tensor(values, dtype=torch.float64) for name, values in columns.items()}
+    made = Provenance(
+        "eap-ig", "toy", "ioi", "logit_diff", n_examples=4, seed=0, options={"steps": 5}
+    )
+    return Report(by_hand(), examples, dict.fromkeys(columns, (0.25, 0.75)), made, curve)

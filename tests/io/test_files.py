@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from sae_circuits._version import __version__
 from sae_circuits.errors import FileFormatError, OutputError
+from sae_circuits.evaluate import Curve, Report
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
 from sae_circuits.io import load, save
-from small_circuits import by_hand, graph_of
+from small_circuits import by_hand, graph_of, small_curve, small_report
 
 # The shape checks pick a random element of each list, which Hypothesis takes for ours.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -95,6 +96,35 @@ def test_circuits_come_back(tmp_path: Path, scores: Scores, seed: int, known: bo
         assert loaded.scores.provenance == circuit.scores.provenance
 
 
+def test_reports_and_curves_come_back(tmp_path: Path) -> None:
+    report = small_report(small_curve())
+    save(report, tmp_path / "report.json")
+    loaded = load(tmp_path / "report.json", Report)
+    assert loaded.of == report.of
+    assert loaded.provenance == report.provenance
+    assert dict(loaded.intervals) == dict(report.intervals)
+    assert loaded.examples.keys() == report.examples.keys()
+    for name, values in report.examples.items():
+        assert torch.allclose(loaded.examples[name], values, rtol=0, atol=0, equal_nan=True)
+        assert loaded.examples[name].dtype == values.dtype
+    assert loaded.faithfulness == report.faithfulness == 0.8
+    save(small_curve(), tmp_path / "curve.json")
+    for curve in (loaded.curve, load(tmp_path / "curve.json", Curve)):
+        assert curve is not None
+        assert repr(curve) == repr(small_curve())
+        assert (curve.values, curve.random_values) == (
+            small_curve().values, small_curve().random_values,
+        )  # fmt: skip
+    assert "NaN" not in (tmp_path / "report.json").read_text()
+
+
+def test_the_same_value_makes_the_same_bytes(tmp_path: Path) -> None:
+    circuit = by_hand()
+    for name, value in (("c.json", circuit), ("s.safetensors", circuit.scores)):
+        first = save(value, tmp_path / name).read_bytes()
+        assert save(load(tmp_path / name), tmp_path / name).read_bytes() == first
+
+
 def test_saving_is_a_method_too(tmp_path: Path) -> None:
     circuit = by_hand()
     assert circuit.scores is not None
@@ -126,7 +156,7 @@ def test_the_scores_file_is_read_by_safetensors_alone(tmp_path: Path) -> None:
     save(circuit.scores, tmp_path / "s.safetensors")
     with safe_open(tmp_path / "s.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("values"), circuit.scores.values)  # type: ignore[union-attr]
-        assert json.loads(file.metadata()["content"])["provenance"]["task"] == "ioi"
+        assert json.loads(file.metadata()["sae-circuits"])["content"]["provenance"]["task"] == "ioi"
 
 
 # -- what is not as it was written ---------------------------------------------------------------

@@ -20,7 +20,7 @@ class Group(TyperGroup):
         """Run a command: exit with 2 after an error of ours, with 130 after Ctrl-C."""
         try:
             return super().invoke(ctx)
-        except (CircuitsError, FileNotFoundError) as error:
+        except CircuitsError as error:
             if ctx.params.get("debug"):
                 raise
             typer.echo(f"sae-circuits: {error}", err=True)
@@ -62,10 +62,11 @@ for command, example in COMMANDS.items():
     app.command(command.__name__, epilog=_ending(example))(command)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"sae-circuits {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -40,7 +40,12 @@ def evaluate(
     from sae_circuits.viz.folder import empty_folder, save_report
 
     options.check_names(
-        task=task, task_file=task_file, metric=metric, intervention=intervention, dtype=dtype
+        task=task,
+        task_file=task_file,
+        metric=metric,
+        intervention=intervention,
+        direction=direction,
+        dtype=dtype,
     )
     found = load(circuit, Circuit)
     if out is not None:

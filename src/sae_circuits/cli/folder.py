@@ -32,40 +32,41 @@ class RunFolder:
 
     path: Path
     record: Record
+    overwrite: bool = False
 
-    @classmethod
-    def open(cls, path: Path, record: Record, *, overwrite: bool) -> RunFolder:
-        """Begin a run in a folder, or go on with one of the same settings.
+    def check(self) -> None:
+        """See that the run can begin in the folder, or go on where it stopped; change nothing.
 
         Raises:
             OutputError: the folder cannot be written, holds something else, or holds a run with
                 other settings; the message names them.
         """
-        ready_folder(path)
-        there = sorted(item.name for item in path.iterdir())
-        if RECORD in there and not overwrite:
-            old = Record.load(path / RECORD)
-            if old.key != record.key:
-                differences = "; ".join(old.differences(record))
-                raise OutputError(
-                    f"{str(path)!r} holds a run with other settings ({differences}): choose "
-                    "another folder, or --overwrite"
-                )
-        elif foreign := [name for name in there if not _is_ours(name)]:
+        ready_folder(self.path)
+        there = sorted(item.name for item in self.path.iterdir())
+        if foreign := [name for name in there if not _is_ours(name)]:
             raise OutputError(
-                f"{str(path)!r} is not empty (it has {foreign[0]!r}) and holds no run: choose "
-                "another folder" + ("" if overwrite else ", or empty this one")
+                f"{str(self.path)!r} has {foreign[0]!r}, which no run writes: choose another folder"
             )
-        elif there and not overwrite:
+        if self.overwrite or not any(name in there for name in STAGES):
+            return
+        if RECORD not in there:
             raise OutputError(
-                f"{str(path)!r} holds {there[0]!r} but no {RECORD}: choose another folder, or "
+                f"{str(self.path)!r} has {there[0]!r} but no {RECORD}: choose another folder, or "
                 "--overwrite"
             )
-        if overwrite:
-            for name in (*STAGES, *PICTURES, RECORD):
-                (path / name).unlink(missing_ok=True)
-        record.save(path / RECORD)
-        return cls(path, record)
+        old = Record.load(self.path / RECORD)
+        if old.key != self.record.key:
+            raise OutputError(
+                f"{str(self.path)!r} holds a run with other settings "
+                f"({'; '.join(old.differences(self.record))}): choose another folder, or "
+                "--overwrite"
+            )
+
+    def begin(self) -> None:
+        """Write the record, and clear away another run where that is asked for."""
+        for name in (*STAGES, *PICTURES) if self.overwrite else ():
+            (self.path / name).unlink(missing_ok=True)
+        self.record.save(self.path / RECORD)
 
     def stage(self, name: str, kind: type[Value], make: Callable[[], Value]) -> Value:
         """The value of a stage that has finished before, or a new one, saved before it is used."""

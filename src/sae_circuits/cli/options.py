@@ -46,11 +46,18 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what another run has left in the folder.")
 ]
 
+DIRECTIONS = ("noising", "denoising")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def check_names(
-    *, task: str, task_file: Path | None, metric: str, intervention: str, dtype: str
+    *,
+    task: str,
+    task_file: Path | None,
+    metric: str,
+    intervention: str,
+    dtype: str,
+    direction: str = "noising",
 ) -> None:
     """Refuse a name that nothing has, or a file that is not there.
 
@@ -67,6 +74,7 @@ def check_names(
         raise FileFormatError(f"cannot read {str(task_file)!r}: no such file")
     _known("metric", metric, metrics.names())
     _known("intervention", intervention, INTERVENTIONS)
+    _known("direction", direction, DIRECTIONS)
     _known("dtype", dtype, DTYPES)
 
 

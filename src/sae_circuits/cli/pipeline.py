@@ -48,8 +48,9 @@ class Settings:
         Raises:
             UnknownName: with the nearest names.
             FileFormatError: there is no such task file.
+            OptionError: the method is not defined for the intervention.
         """
-        from sae_circuits.attribute import methods
+        from sae_circuits.attribute.methods import METHODS
 
         check_names(
             task=self.task,
@@ -59,12 +60,13 @@ class Settings:
             dtype=self.dtype,
         )
         for kind, value, known in (
-            ("method", self.method, methods()),
+            ("method", self.method, tuple(METHODS)),
             ("pruner", self.pruner, PRUNERS),
             ("order", self.by, ORDERS),
         ):
             if value not in known:
                 raise unknown(kind, value, known)
+        METHODS[self.method].require(self.intervention, self.options())
 
     def said(self) -> dict[str, Any]:
         """The settings for the record, with the content of the files that they name."""
@@ -73,7 +75,7 @@ class Settings:
             digest = hashlib.sha256(self.task_file.read_bytes()).hexdigest()
             content |= {"task": None, "task_file": self.task_file.name, "task_file_sha256": digest}
         if (folder := Path(self.model)).is_dir():
-            content["model_files"] = _listing(folder)
+            content["model_files"] = _stamp(folder)
         return content
 
     def options(self) -> dict[str, Any]:
@@ -101,7 +103,8 @@ def run(
 
     settings.check()
     record = Record.start(command_line(arguments), settings.said())
-    folder = RunFolder.open(out, record, overwrite=overwrite)
+    folder = RunFolder(out, record, overwrite)
+    folder.check()
     model = open_model(settings.model, settings.device, settings.dtype)
     graph = TensorGraph.from_model(model)
     if settings.edges > graph.n_edges:
@@ -109,6 +112,7 @@ def run(
             f"{settings.edges:,} edges are asked for, and {settings.model!r} has {graph.n_edges:,}"
         )
     task = open_task(model, settings.task, settings.task_file, settings.n, settings.seed)
+    folder.begin()
     job = Job(settings, model, graph, task, batch_size)
     scores = folder.stage("scores.safetensors", Scores, job.scores)
     circuit = folder.stage("circuit.json", Circuit, lambda: job.circuit(scores))
@@ -201,10 +205,8 @@ class Job:
         }
 
 
-def _listing(folder: Path) -> list[list[Any]]:
-    """Name, size and time of a model's files: enough to notice another checkpoint."""
-    return [
-        [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    ]
+def _stamp(folder: Path) -> str:
+    """A hash of names, sizes and times of a model's files: enough to notice another checkpoint."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    said = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(said).encode()).hexdigest()

@@ -71,7 +71,7 @@ def load(path: str | Path, expected: type | None = None) -> Any:
         reason = (error.strerror or type(error).__name__).lower()
         raise FileFormatError(f"cannot read {str(path)!r}: {reason}") from error
     refuse_pickles(path, data)
-    value = _load_scores(path) if b"\0" in data[:8] else _load_json(path, data)
+    value = _load_scores(path) if _is_safetensors(data) else _load_json(path, data)
     if expected is not None and not isinstance(value, expected):
         wanted = next(name for name, made in kinds().items() if made is expected)
         raise FileFormatError(f"{str(path)!r} holds {kind_of(value)}, and {wanted} is needed")
@@ -84,11 +84,16 @@ def refuse_pickles(path: Path, data: bytes) -> None:
     Raises:
         FileFormatError: the data is a pickle.
     """
-    if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
+    if not _is_safetensors(data) and (data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"):
         raise FileFormatError(
             f"{str(path)!r} is a pickle (as torch.save writes), and to load it would run the code "
             "in it: write JSON instead (in EAP-IG: Graph.from_pt(path).to_json(other_path))"
         )
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether data begins with the length of a JSON header in eight bytes, and then the header."""
+    return b"\0" in data[:8] and data[8:9] == b"{"
 
 
 def strict_json(path: Path, data: bytes) -> Any:
@@ -128,30 +133,25 @@ def _digest(plain: object, tensor: Tensor | None = None) -> str:
 
 
 def _scores_bytes(scores: Scores) -> bytes:
+    """A tensor `values`, and all else as one JSON text: several would come in random order."""
     values = scores.values.detach().cpu().contiguous()
     content = to_plain({"graph": scores.graph, "provenance": scores.provenance})
     header = {**_header("scores"), "content": content}
-    metadata = {**header, "schema": str(SCHEMA), "content": _dumps(content)}
-    metadata["sha256"] = _digest(header, values)
-    return to_safetensors({"values": values}, {k: str(v) for k, v in metadata.items()})
+    said = _dumps({**header, "sha256": _digest(header, values)})
+    return to_safetensors({"values": values}, {FORMAT: said})
 
 
 def _load_scores(path: Path) -> Scores:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+            said = (file.metadata() or {}).get(FORMAT, "null")
             values = file.get_tensor("values")
     except (SafetensorError, OSError, ValueError) as error:
         raise FileFormatError(
             f"{str(path)!r} is damaged or truncated: {error}; write it again"
         ) from error
-    schema = metadata.get("schema", "")
-    header: dict[str, Any] = {
-        **metadata,
-        "schema": int(schema) if schema.isdecimal() else None,
-        "content": strict_json(path, metadata.get("content", "null").encode()),
-    }
-    content = _checked(path, header, values)
+    header = strict_json(path, said.encode())
+    content = _checked(path, header if isinstance(header, dict) else {}, values)
     return _made(path, {"$kind": "scores", **content}, values=values)
 
 

@@ -67,10 +67,10 @@ def verdict(report: Report) -> str:
     made, low_high = report.provenance, _interval(report, "faithfulness")
     return (
         f"A circuit of {report.n_edges:,} of {report.of.graph.n_edges:,} edges "
-        f"({100 * report.fraction:.3g}%) recovers {100 * report.faithfulness:.1f}% of the gap in "
-        f"{made.metric or 'the metric'} between the clean and the corrupt run "
+        f"({100 * report.fraction:.3g}%) recovers {number(100 * report.faithfulness)}% of the gap "
+        f"in {made.metric or 'the metric'} between the clean and the corrupt run "
         f"(faithfulness {number(report.faithfulness)}, 95% interval {low_high}); the other edges "
-        f"recover {100 * report.completeness:.1f}%."
+        f"recover {number(100 * report.completeness)}%."
     )
 
 
@@ -78,11 +78,12 @@ def number(value: float) -> str:
     """Three significant digits, and a dash for what is not a number.
 
     >>> number(0.98765), number(-1234.5), number(0.0), number(float("nan"))
-    ('0.988', '-1,234', '0', '–')
+    ('0.988', '−1,234', '0', '–')
     """
     if not math.isfinite(value):
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")  # a minus as wide as the plus
 
 
 def _interval(report: Report, name: str) -> str:
@@ -135,7 +136,7 @@ def _edges(report: Report) -> list[Mapping[str, object]]:
     return [
         {
             "name": name,
-            "score": f"{score:+.3g}",
+            "score": f"{score:+.3g}".replace("-", "−"),
             "share": round(BAR * abs(score) / largest, 1),
             "effect": "helps" if score < 0 else "hurts" if score > 0 else "unknown",
             "present": bool(report.of.mask[i]),
