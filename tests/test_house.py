@@ -23,7 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
     Architecture Circuit Edge Method Node Scores Task TensorGraph __version__ ablate attribute
-    errors load_model methods metrics prune tasks viz
+    curve errors evaluate load load_model methods metrics prune save tasks viz
 """
 
 

@@ -90,7 +90,5 @@ def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:
     names = sorted(known)
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.6)
     guess = f": did you mean {' or '.join(map(repr, near))}?" if near else ":"
-    listed = ", ".join(names[:20]) + (
-        f", ... {len(names) - 20} more" if len(names) > 20 else ""
-    )
+    listed = ", ".join(names[:20]) + (f", ... {len(names) - 20} more" if len(names) > 20 else "")
     return UnknownName(f"unknown {kind} {value!r}{guess} (known: {listed})")

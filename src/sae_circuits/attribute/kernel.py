@@ -84,16 +84,16 @@ def expand_writes(
     d = writes.input.new_empty(graph.n_src, len(some), adapter.architecture.d_model, dtype=dtype)
     start = 0
     for block in graph.writers:
-        rows = d[start : start + len(block)]
+        rows, layer = d[start : start + len(block)], block.layer
         start += len(block)
-        if block.kind == "input":
+        if layer is None:
             rows[0] = take(writes.input, some, dtype)
         elif block.kind == "mlp":
-            rows[0] = take(writes.mlps[block.layer], some, dtype)
+            rows[0] = take(writes.mlps[layer], some, dtype)
         else:
             chosen = _chosen(block, adapter.architecture.n_heads)
-            z = take(writes.heads[block.layer], some, dtype)[:, chosen]
-            W = adapter.W_write(block.layer)[chosen].to(dtype)
+            z = take(writes.heads[layer], some, dtype)[:, chosen]
+            W = adapter.W_write(layer)[chosen].to(dtype)
             torch.bmm(z.transpose(0, 1), W, out=rows)
     return d
 

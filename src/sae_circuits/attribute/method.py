@@ -56,23 +56,17 @@ def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Ten
     """The `score_batch` of a rule, which gets the method's options and returns its points."""
 
     def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "src dest"]:
-        rule = points(**options)
-        ends = {where: problem.corrupt if where == 0 else problem.clean for where, _ in rule
-                if where in (0, 1)}  # fmt: skip
-        return torch.stack(
-            [
-                weight * problem.score(ends.get(where) or _between(problem, where))
-                for where, weight in rule
-            ]
-        ).sum(0)
+        scores = (weight * problem.score(_run_at(problem, at)) for at, weight in points(**options))
+        return torch.stack(list(scores)).sum(0)
 
     return score_batch
 
 
-def _between(problem: Problem, where: float) -> Run:
-    """A run whose input embedding stands between corrupt and clean."""
-    clean, corrupt = problem.clean.writes.input, problem.replacement.input
-    embedding = torch.lerp(corrupt, clean, where)
+def _run_at(problem: Problem, at: float) -> Run:
+    """A run whose input embedding stands between corrupt (0) and clean (1)."""
+    if at in (0, 1):
+        return problem.clean if at else problem.corrupt
+    embedding = torch.lerp(problem.replacement.input, problem.clean.writes.input, at)
     return problem.run(problem.batch.clean, grad=True, edits={"input": embedding})
 
 

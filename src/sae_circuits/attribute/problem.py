@@ -105,7 +105,6 @@ class Problem:
         Raises:
             MetricError: the metric does not depend differentiably on the logits.
         """
-        assert of.reads is not None
         value = self.measure(of.logits)
         if not value.requires_grad:
             raise MetricError(
@@ -113,13 +112,13 @@ class Problem:
                 "depend on the logits through differentiable operations; attribute with another, "
                 "such as logit_diff, and evaluate with this one"
             )
-        asked = {block.key for block in (graph or self.graph).readers}
         leaves: dict[tuple[str, int], Tensor] = {}
-        for kind, layer, port in asked:
-            if kind == "logits":
+        for block in (graph or self.graph).readers:
+            if block.layer is None:
                 leaves["final", 0] = of.reads.final
             else:
-                leaves[port or "mlp", layer] = getattr(of.reads, port or "mlp")[layer]
+                place = block.port or "mlp"
+                leaves[place, block.layer] = getattr(of.reads, place)[block.layer]
         found = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
         grads = {
             place: torch.zeros_like(leaf) if grad is None else grad

@@ -81,8 +81,15 @@ class Run:
 
     logits: Float[Tensor, "batch vocab"]
     writes: Writes
-    reads: Reads | None
     calls: dict[int, Call]
+    seen: Reads | None = None
+
+    @property
+    def reads(self) -> Reads:
+        """What the readers saw; kept only by a run with gradients."""
+        if self.seen is None:
+            raise RuntimeError("this run was made without gradients and kept no reads")
+        return self.seen
 
 
 def run(
@@ -148,7 +155,7 @@ def run(
             hooked_input(adapter.model.unembed, lambda x: x[rows, position][:, None])
         )
         logits = adapter.forward(tokens)[:, 0]
-    return Run(logits, _writes(adapter, kept), _reads(adapter, kept) if grad else None, calls)
+    return Run(logits, _writes(adapter, kept), calls, _reads(adapter, kept) if grad else None)
 
 
 @contextmanager
@@ -200,8 +207,8 @@ def _reads(adapter: Adapter, kept: dict[str, Tensor]) -> Reads:
     arch = adapter.architecture
     layers = range(arch.n_layers)
     streams = [kept["input"], *(kept[f"stream{layer}"] for layer in layers[1:])]
-    with_mlps = layers if arch.has_mlps else ()
-    mids = streams if arch.parallel else [kept.get(f"mid{layer}") for layer in with_mlps]
+    with_mlps = layers if arch.has_mlps else range(0)
+    mids = streams if arch.parallel else [kept[f"mid{layer}"] for layer in with_mlps]
     return Reads(
         attn_stream=tuple(x.detach() for x in streams),
         mlp_stream=tuple(x.detach() for x in mids[: len(with_mlps)]),

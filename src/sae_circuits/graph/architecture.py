@@ -74,18 +74,14 @@ def _why_not(model: Any, cfg: Any) -> str | None:
         return "it is an encoder-decoder; only decoder-only models have one residual stream"
     if getattr(cfg, "attention_dir", "causal") != "causal":
         return "its attention is bidirectional; only causal models are supported"
-    original = getattr(cfg, "original_architecture", None) or getattr(
-        cfg, "architecture", None
-    )
+    original = getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None)
     if original in ("Olmo2ForCausalLM", "Olmo3ForCausalLM", "BertForMaskedLM"):
         return f"{original} normalises after each layer, so its readers see the stream unnormalised"
     if getattr(cfg, "positional_embedding_type", None) == "shortformer":
         return "shortformer positions are added to queries and keys only, outside the stream"
     blocks = getattr(model, "blocks", None)
     if blocks is not None:
-        bare = [
-            i for i, block in enumerate(blocks) if getattr(block, "attn", None) is None
-        ]
+        bare = [i for i, block in enumerate(blocks) if getattr(block, "attn", None) is None]
         if bare:
             return f"layer {bare[0]} has no attention"
     return None

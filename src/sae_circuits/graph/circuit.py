@@ -43,9 +43,7 @@ class Circuit:
 
     def __post_init__(self) -> None:
         if self.mask.shape != (self.graph.n_edges,):
-            raise GraphError(
-                f"a mask of {tuple(self.mask.shape)} does not fit {self.graph!r}"
-            )
+            raise GraphError(f"a mask of {tuple(self.mask.shape)} does not fit {self.graph!r}")
         if self.scores is not None:
             self.graph.require_same(self.scores.graph, "the scores")
 
@@ -89,16 +87,8 @@ class Circuit:
         """The components that an edge of the circuit joins, along the forward pass."""
         present = self.graph.dense(self.mask.cpu(), fill=False)
         writes, reads = present.any(1), present.any(0)
-        seen = {
-            n.component
-            for n, on in zip(self.graph.src_nodes, writes, strict=True)
-            if on
-        }
-        seen |= {
-            n.component
-            for n, on in zip(self.graph.dest_nodes, reads, strict=True)
-            if on
-        }
+        seen = {n.component for n, on in zip(self.graph.src_nodes, writes, strict=True) if on}
+        seen |= {n.component for n, on in zip(self.graph.dest_nodes, reads, strict=True) if on}
         return tuple(node for node in self.graph.components if node in seen)
 
     @property

@@ -46,7 +46,5 @@ def from_networkx(graph: TensorGraph, network: networkx.MultiDiGraph) -> Circuit
 def _edges(network: networkx.MultiDiGraph) -> Iterable[Edge]:
     for _, _, key in network.edges(keys=True):
         if not isinstance(key, str):
-            raise GraphError(
-                f"edge key {key!r} is not an edge's name such as 'a0.h1->m1'"
-            )
+            raise GraphError(f"edge key {key!r} is not an edge's name such as 'a0.h1->m1'")
         yield parse_edge(key)

@@ -101,9 +101,7 @@ def parse_node(name: str) -> Node:
         return Node("mlp", int(match["mlp"]))
     kind: Kind = "head" if match["head"] == "h" else "kv"
     if kind == "kv" and match["port"] not in ("k", "v"):
-        raise GraphError(
-            f"{name!r}: a key/value head has a <k> and a <v>, and writes nothing"
-        )
+        raise GraphError(f"{name!r}: a key/value head has a <k> and a <v>, and writes nothing")
     return Node(kind, int(match["layer"]), int(match["index"]), match["port"])  # type: ignore[arg-type]
 
 

@@ -128,15 +128,11 @@ class Scores:
 
     def by_source(self) -> dict[Node, float]:
         """Each writer's scores summed over its readers: its node attribution."""
-        return dict(
-            zip(self.graph.src_nodes, self.dense().sum(1).tolist(), strict=True)
-        )
+        return dict(zip(self.graph.src_nodes, self.dense().sum(1).tolist(), strict=True))
 
     def by_destination(self) -> dict[Node, float]:
         """Each reader's scores summed over the writers that it sees."""
-        return dict(
-            zip(self.graph.dest_nodes, self.dense().sum(0).tolist(), strict=True)
-        )
+        return dict(zip(self.graph.dest_nodes, self.dense().sum(0).tolist(), strict=True))
 
     def on(self, graph: TensorGraph) -> Scores:
         """The same scores on a subgraph.
@@ -144,12 +140,8 @@ class Scores:
         Raises:
             GraphError: the subgraph has an edge without a score.
         """
-        ids = torch.tensor(
-            [self.graph.edge_id(edge) for edge in graph.edges], dtype=torch.int64
-        )
-        return replace(
-            self, graph=graph, values=self.values[ids.to(self.values.device)]
-        )
+        ids = torch.tensor([self.graph.edge_id(edge) for edge in graph.edges], dtype=torch.int64)
+        return replace(self, graph=graph, values=self.values[ids.to(self.values.device)])
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with columns `src`, `dest`, `score`, one row per edge, in the order of ids."""

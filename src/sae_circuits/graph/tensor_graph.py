@@ -47,9 +47,7 @@ class Block:
     def node(self, i: int) -> Node:
         """The i-th node of the block."""
         numbered = self.kind in ("head", "kv")
-        return Node(
-            self.kind, self.layer, self.members[i] if numbered else None, self.port
-        )
+        return Node(self.kind, self.layer, self.members[i] if numbered else None, self.port)
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,7 @@ class TensorGraph:
         wanted = {parse_node(n) if isinstance(n, str) else n for n in nodes}
         known = {*self.src_nodes, *self.dest_nodes}
         if missing := wanted - known - {node.component for node in known}:
-            raise GraphError(
-                f"{min(n.name for n in missing)!r} is not a node of {self!r}"
-            )
+            raise GraphError(f"{min(n.name for n in missing)!r} is not a node of {self!r}")
 
         def kept(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
             chosen = []
@@ -124,9 +120,7 @@ class TensorGraph:
                     if node in wanted or node.component in wanted
                 )
                 if members:
-                    chosen.append(
-                        Block(block.kind, block.depth, block.layer, block.port, members)
-                    )
+                    chosen.append(Block(block.kind, block.depth, block.layer, block.port, members))
             return tuple(chosen)
 
         return TensorGraph(self.architecture, kept(self.writers), kept(self.readers))
@@ -194,9 +188,7 @@ class TensorGraph:
             for block in (*self.writers, *self.readers)
             for i in range(len(block))
         }
-        return tuple(
-            sorted(depth, key=lambda node: (depth[node], node.kind, node.index or 0))
-        )
+        return tuple(sorted(depth, key=lambda node: (depth[node], node.kind, node.index or 0)))
 
     @cached_property
     def _src_index(self) -> dict[Node, int]:
@@ -217,9 +209,7 @@ class TensorGraph:
         def readers(node: Node) -> tuple[int, ...]:
             own = read_by.get(node, ())
             if node.kind == "head" and node.index is not None:
-                return own + read_by.get(
-                    Node("kv", node.layer, node.index // group), ()
-                )
+                return own + read_by.get(Node("kv", node.layer, node.index // group), ())
             return own
 
         return tuple(readers(node) for node in self.src_nodes)
@@ -235,16 +225,10 @@ class TensorGraph:
         src, dest = self._src_index.get(edge.src), self._dest_index.get(edge.dest)
         if src is None:
             hint = ", it only reads" if edge.src in self._dest_index else ""
-            raise GraphError(
-                f"{edge.name!r}: {edge.src.name!r} does not write in {self!r}{hint}"
-            )
+            raise GraphError(f"{edge.name!r}: {edge.src.name!r} does not write in {self!r}{hint}")
         if dest is None:
-            hint = (
-                ": name its port, as in 'a0.h1<q>'" if edge.dest.kind == "head" else ""
-            )
-            raise GraphError(
-                f"{edge.name!r}: {edge.dest.name!r} does not read in {self!r}{hint}"
-            )
+            hint = ": name its port, as in 'a0.h1<q>'" if edge.dest.kind == "head" else ""
+            raise GraphError(f"{edge.name!r}: {edge.dest.name!r} does not read in {self!r}{hint}")
         if src >= int(self.n_seen[dest]):
             raise GraphError(
                 f"{edge.name!r}: {edge.dest.name} comes no later than {edge.src.name} and does "
@@ -283,9 +267,7 @@ class TensorGraph:
     def require_same(self, other: TensorGraph, what: str) -> None:
         """Raise a `GraphError` unless the other graph numbers its edges as this one does."""
         if not self.same_as(other):
-            raise GraphError(
-                f"{what} belongs to another graph: {other!r} is not {self!r}"
-            )
+            raise GraphError(f"{what} belongs to another graph: {other!r} is not {self!r}")
 
     def to_networkx(self) -> networkx.MultiDiGraph:
         """Export as a networkx graph of components, one edge per port."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import ARGUMENTS, FUNCTIONS, NOUNS, WordLists
 
@@ -68,7 +68,7 @@ def docstring(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = Tru
     not " load" or " last". Corrupt: other names in the signature, the same in the descriptions,
     so that the answer has not been seen, and the logit difference is zero or below.
 
-    Args: see `sae_circuits.tasks.recipe.build`.
+    Args: see `sae_circuits.tasks.recipes.build`.
 
     Reference: Heimersheim and Janiak, "A circuit for Python docstrings in a 4-layer attention-only
     transformer", 2023.

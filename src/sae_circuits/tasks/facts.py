@@ -6,7 +6,7 @@ import random
 import string
 from typing import Any
 
-from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import CAPITALS, COLOURS, LANGUAGES, OPPOSITES, WordLists
 
@@ -63,7 +63,7 @@ def facts(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = True) -
     Clean: "The capital of France is" -> " Paris", not " Rome". Corrupt: another subject of the
     same relation, "The capital of Italy is", whose logit difference is reversed.
 
-    Args: see `sae_circuits.tasks.recipe.build`.
+    Args: see `sae_circuits.tasks.recipes.build`.
 
     Reference: Meng et al., arXiv 2202.05262.
     """

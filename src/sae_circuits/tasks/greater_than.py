@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
 from sae_circuits.tasks.words import EVENTS, WordLists
@@ -62,7 +62,7 @@ def greater_than(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = 
     "02" to "32". Corrupt: the war begins in 1701, which allows them all. Use `prob_diff`.
     Needs a tokenizer that writes years as two tokens of two digits, as GPT-2's does for most.
 
-    Args: see `sae_circuits.tasks.recipe.build`.
+    Args: see `sae_circuits.tasks.recipes.build`.
 
     Reference: Hanna et al., arXiv 2305.00586.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import ARGUMENTS, NAMES, NOUNS, OBJECTS, PLACES, WordLists, forms
 
@@ -44,7 +44,7 @@ def induction(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = Tru
     Corrupt: as many other words, none of them twice, so that nothing matches: queries, keys and
     values all change, and the logit difference is about zero.
 
-    Args: see `sae_circuits.tasks.recipe.build`.
+    Args: see `sae_circuits.tasks.recipes.build`.
 
     Reference: Olsson et al., arXiv 2209.11895.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import NAMES, OBJECTS, PLACES, WordLists
 
@@ -53,7 +53,7 @@ def ioi(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = True) -> 
     Corrupt: the same sentence with three other names, no two alike, so that nothing favours
     either answer and the logit difference is about zero.
 
-    Args: see `sae_circuits.tasks.recipe.build`.
+    Args: see `sae_circuits.tasks.recipes.build`.
 
     Reference: Wang et al., arXiv 2211.00593 (the ABC corruption).
     """

@@ -10,7 +10,7 @@ from sae_circuits.tasks.facts import RECIPE as FACTS
 from sae_circuits.tasks.greater_than import RECIPE as GREATER_THAN
 from sae_circuits.tasks.induction import RECIPE as INDUCTION
 from sae_circuits.tasks.ioi import RECIPE as IOI
-from sae_circuits.tasks.recipe import Recipe, build
+from sae_circuits.tasks.recipes import Recipe, build
 from sae_circuits.tasks.subject_verb import RECIPE as SUBJECT_VERB
 from sae_circuits.tasks.task import Task
 
@@ -44,6 +44,6 @@ def make(name: str, model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool
 
     Raises:
         UnknownName: no bundled task has this name.
-        TaskError: see `sae_circuits.tasks.recipe.build`.
+        TaskError: see `sae_circuits.tasks.recipes.build`.
     """
     return build(recipe(name), model, n, seed, prepend_bos=prepend_bos)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sae_circuits.tasks.recipe import Pair, Recipe, build
+from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import NOUNS, WordLists
 
@@ -45,7 +45,7 @@ def subject_verb(model: Any, n: int = 64, seed: int = 0, *, prepend_bos: bool = 
     Corrupt: "The key near the cabinet", whose logit difference is reversed. The nearer noun
     is singular in one half of the examples and plural in the other.
 
-    Args: see `sae_circuits.tasks.recipe.build`.
+    Args: see `sae_circuits.tasks.recipes.build`.
 
     Reference: Finlayson et al., arXiv 2106.06087.
     """

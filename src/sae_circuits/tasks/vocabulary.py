@@ -39,14 +39,23 @@ class Vocabulary:
         """The beginning-of-sequence token's id, if there is one."""
         return self.tokenizer.bos_token_id
 
+    @property
+    def unknown(self) -> int | None:
+        """The id that stands for unknown words, if that is all it stands for.
+
+        GPT-2's is its beginning-of-sequence token too, and no text is unknown to it.
+        """
+        tokenizer = self.tokenizer
+        shared = tokenizer.unk_token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        return None if shared else tokenizer.unk_token_id
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, with no special tokens added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def knows(self, text: str) -> bool:
         """Tell whether no token of a text is the unknown one."""
-        unknown = self.tokenizer.unk_token_id
-        return unknown is None or unknown not in self.encode(text)
+        return self.unknown not in self.encode(text)
 
     def following(self, text: str, word: str) -> int | None:
         """Return the one token that a word adds to a text's, or None if it adds another number.
@@ -61,7 +70,7 @@ class Vocabulary:
     def _added(self, text: str, word: str) -> int | None:
         before, after = self.encode(text), self.encode(text + word)
         is_one = len(after) == len(before) + 1 and after[:-1] == before
-        return after[-1] if is_one and after[-1] != self.tokenizer.unk_token_id else None
+        return after[-1] if is_one and after[-1] != self.unknown else None
 
     def is_token(self, word: str) -> bool:
         """Tell whether a word after a space is one token."""

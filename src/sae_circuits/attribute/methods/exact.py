@@ -69,7 +69,6 @@ class _Patches:
         """The effect of patching the edges from some writers to the readers of one block."""
         problem, d, layer = self.problem, self.change[src], block.layer
         reads = problem.clean.reads
-        assert reads is not None
         if layer is None:
             stream = rows(reads.final.detach() + d)
             return self.effect(self.tail.from_final(stream))[:, None]
@@ -119,7 +118,6 @@ class _Patches:
     def stream_after(self, layer: int) -> Float[Tensor, "batch pos d_model"]:
         """The stream that leaves a layer in the clean run."""
         reads = self.problem.clean.reads
-        assert reads is not None
         streams = (*reads.attn_stream, reads.final.detach())
         return streams[layer + 1]
 

@@ -1,0 +1,209 @@
+"""What every method of attribution has to satisfy: checks for a method of one's own.
+
+>>> from sae_circuits.testing import CHECKS, check_method
+>>> check_method("eap")                     # raises an AssertionError where a check fails
+>>> CHECKS[1].__name__
+'equals_exact_patching_on_a_linear_model'
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_circuits.attribute import Method, attribute
+from sae_circuits.graph import Scores, TensorGraph
+from sae_circuits.metrics import Targets, logit_diff
+from sae_circuits.models.small import random_model
+from sae_circuits.tasks import Task
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with its options, and something to run it on."""
+
+    method: str | Method
+    options: dict[str, Any]
+    model: Any
+    linear: Any
+    task: Task
+
+    def scores(self, task: Task | None = None, model: Any = None, **changed: Any) -> Scores:
+        """The method's scores, of another task or model where given."""
+        model = self.model if model is None else model
+        graph = TensorGraph.from_model(model)
+        task = self.task if task is None else task
+        return attribute(model, graph, task, method=self.method, **{**self.options, **changed})
+
+
+def check_method(method: str | Method, **options: Any) -> None:
+    """Run every check on a method, on small random models in float64.
+
+    Raises:
+        AssertionError: naming the check and the largest difference.
+    """
+    case = Case(method, options, random_model(), random_model(linear=True), random_task())
+    for check in CHECKS:
+        check(case)
+
+
+def random_task(n: int = 6, pos: int = 7, d_vocab: int = 30, seed: int = 0) -> Task:
+    """Random prompts of mixed lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    clean, corrupt = torch.randint(d_vocab, (2, n, pos), generator=generator)
+    answers = torch.randint(d_vocab, (n, 2), generator=generator)
+    lengths = pos - torch.arange(n) % 3
+    mask = torch.arange(pos) < lengths[:, None]
+    wrong = (answers[:, :1] + 1) % d_vocab
+    return Task.from_tokens(
+        clean, corrupt, answer=answers[:, :1], wrong=wrong, mask=mask, name="random"
+    )
+
+
+# -- the checks ----------------------------------------------------------------------------------
+
+
+def equals_exact_patching_on_a_linear_model(case: Case) -> None:
+    """On a linear model the estimate is no estimate."""
+    exact = Case("exact", {}, case.linear, case.linear, case.task).scores()
+    _same(case.scores(model=case.linear).values, exact.values, 1e-7)
+
+
+def is_zero_when_clean_equals_corrupt(case: Case) -> None:
+    """Nothing changes, so nothing matters."""
+    scores = case.scores(replace(case.task, corrupt=case.task.clean))
+    _same(scores.values, torch.zeros_like(scores.values), 1e-12)
+
+
+def does_not_depend_on_batching(case: Case) -> None:
+    """Batches of 1, 2, 4 + 2 and 6 give the same means."""
+    whole = case.scores(batch_size=6).values
+    for size in (1, 2, 4):
+        _same(case.scores(batch_size=size).values, whole, 1e-9)
+
+
+def does_not_depend_on_order(case: Case) -> None:
+    """Examples in any order give the same mean."""
+    _same(case.scores(case.task[[3, 5, 0, 2, 4, 1]]).values, case.scores().values, 1e-9)
+
+
+def does_not_depend_on_padding(case: Case) -> None:
+    """Padding on the right or on the left, by any amount and of any token, is never seen."""
+    task, expected = case.task, case.scores().values
+    for left, right in ((0, 3), (2, 1)):
+        _same(case.scores(_padded(task, left, right)).values, expected, 1e-9)
+
+
+def permuting_heads_permutes_scores(case: Case) -> None:
+    """The order of heads within a layer means nothing."""
+    model, order = copy.deepcopy(case.model), [2, 0, 3, 1]
+    with torch.no_grad():
+        for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V"):
+            weight = getattr(model.blocks[0].attn, name)
+            weight.copy_(weight[order].clone())
+    before, after = case.scores().dense(), case.scores(model=model).dense()
+    src = [0, *(1 + i for i in order), *range(5, len(before))]
+    dest = [4 * port + i for port in range(3) for i in order]
+    dest += range(12, before.shape[1])
+    _same(after, before[src][:, dest], 1e-9)
+
+
+def scales_with_the_metric(case: Case) -> None:
+    """Twice the metric, twice the scores."""
+    _same(case.scores(metric=_twice).values, 2 * case.scores().values, 1e-9)
+
+
+def leaves_the_model_as_it_was(case: Case) -> None:
+    """Hooks, flags, gradients and weights are as before, also when a run is broken off."""
+    before = _state(case.model)
+    case.scores()
+    _unchanged(case.model, before)
+    for error in (RuntimeError("stop"), KeyboardInterrupt()):
+        try:
+            case.scores(metric=_raiser(error))
+        except type(error):
+            pass
+        else:
+            raise AssertionError("the metric's error did not reach the caller")
+        _unchanged(case.model, before)
+
+
+CHECKS: tuple[Callable[[Case], None], ...] = (
+    leaves_the_model_as_it_was,  # first, before anything else has touched the model
+    equals_exact_patching_on_a_linear_model,
+    is_zero_when_clean_equals_corrupt,
+    does_not_depend_on_batching,
+    does_not_depend_on_order,
+    does_not_depend_on_padding,
+    permuting_heads_permutes_scores,
+    scales_with_the_metric,
+)
+
+
+# -- what they are made of -----------------------------------------------------------------------
+
+
+def _same(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def _padded(task: Task, left: int, right: int) -> Task:
+    """The same prompts between padding of a token that means something."""
+    pos = left + task.clean.shape[1] + right
+    at = torch.arange(pos) - left
+    mask = (at >= 0) & (at < task.lengths[:, None])
+
+    def pad(tokens: Tensor) -> Tensor:
+        padded = tokens.new_full((len(tokens), pos), 5)
+        padded[mask] = tokens[torch.arange(task.clean.shape[1]) < task.lengths[:, None]]
+        return padded
+
+    return Task.from_tokens(
+        pad(task.clean),
+        pad(task.corrupt),
+        answer=task.answer,
+        wrong=task.wrong,
+        mask=mask,
+        name=task.name,
+    )
+
+
+def _twice(logits: Tensor, targets: Targets) -> Tensor:
+    return 2 * logit_diff(logits, targets)
+
+
+def _raiser(error: BaseException) -> Callable[[Tensor, Targets], Tensor]:
+    def metric(logits: Tensor, targets: Targets) -> Tensor:
+        raise error
+
+    return metric
+
+
+def _state(model: Any) -> dict[str, Any]:
+    """All that a call could have left behind on a model."""
+    modules = dict(model.named_modules())
+    return {
+        "hooks": {
+            name: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            for name, m in modules.items()
+        },
+        "asks": {name: p.requires_grad for name, p in model.named_parameters()},
+        "grads": {name: p.grad for name, p in model.named_parameters()},
+        "weights": {name: p.detach().clone() for name, p in model.named_parameters()},
+        "flags": {k: v for k, v in vars(model.cfg).items() if isinstance(v, bool | int | str)},
+        "training": model.training,
+    }
+
+
+def _unchanged(model: Any, before: dict[str, Any]) -> None:
+    now = _state(model)
+    for part in ("hooks", "asks", "flags", "training"):
+        assert now[part] == before[part], f"{part} of the model changed"
+    for name, weight in before["weights"].items():
+        assert torch.equal(now["weights"][name], weight), f"{name} changed"
+        assert now["grads"][name] is before["grads"][name], f"the gradient of {name} changed"
