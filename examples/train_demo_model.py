@@ -31,7 +31,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from sae_circuits import metrics, tasks
 from sae_circuits.models import load_model
 from sae_circuits.progress import track
-from sae_circuits.tasks.recipe import Pair, Recipe, Write, build, literal
+from sae_circuits.tasks.recipes import Pair, Recipe, Write, build, literal
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
 from sae_circuits.tasks.words import WordLists, forms

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from sae_circuits import tasks
-from sae_circuits.tasks.recipe import literal
+from sae_circuits.tasks.recipes import literal
 from sae_circuits.tasks.words import forms
 
 BOS, UNKNOWN = "<s>", "<unk>"

@@ -23,7 +23,7 @@ from sae_circuits.errors import (
     UnknownName,
 )
 from sae_circuits.tasks import Task
-from sae_circuits.tasks.recipe import build, suited
+from sae_circuits.tasks.recipes import build, suited
 from sae_circuits.tasks.vocabulary import Vocabulary
 
 KINDS = ("word_level", "byte_level", "sentence_piece")
@@ -505,6 +505,15 @@ def test_between_two_letters_a_space_is_put_in():
     (token,) = tasks_[0].answer[0].tolist()
     assert tokenizer.decode([token]) == " Mary"
     assert tasks_[0].fingerprint == tasks_[1].fingerprint
+
+
+def test_a_prompt_may_begin_with_the_beginning_written_out():
+    tokenizer = small_tokenizers.byte_level()  # its unknown token is the same one, as GPT-2's is
+    written, added = (
+        Task.from_strings(tokenizer, [f"{bos}The war"], [f"{bos}The siege"], answer=["is"], **how)
+        for bos, how in (("<s>", {"prepend_bos": False}), ("", {}))
+    )
+    assert written.fingerprint == added.fingerprint
 
 
 def test_digits_follow_digits_without_a_space():
