@@ -88,7 +88,7 @@ def _stop(*_: object, **__: object) -> None:
 # -- the main job --------------------------------------------------------------------------------
 
 
-def test_discover_leaves_all_files(quick: list[str], tmp_path: Path) -> None:
+def test_discover_leaves_all_files(quick: list[str], model_folder: Path, tmp_path: Path) -> None:
     result = call(*quick)
     assert result.exit_code == 0, result.output
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -100,7 +100,8 @@ def test_discover_leaves_all_files(quick: list[str], tmp_path: Path) -> None:
     assert report.curve.values == load(tmp_path / "run" / "curve.json", Curve).values
     scores = load(tmp_path / "run" / "scores.safetensors", Scores)
     assert scores.provenance.method == "eap"
-    assert report.provenance.task == "ioi"
+    assert (report.provenance.task, report.provenance.model) == ("ioi", model_folder.name)
+    assert str(model_folder) not in (tmp_path / "run" / "circuit.html").read_text()
     record = Record.load(tmp_path / "run" / "record.json")
     assert record.finished is not None
     assert (record.settings["edges"], record.settings["seed"]) == (10, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from sae_circuits.errors import UnsupportedModel
@@ -48,7 +49,7 @@ class Architecture:
             name = getattr(cfg, "model_name", type(model).__name__)
             raise UnsupportedModel(f"the graph cannot describe {name!r}: {reason}")
         return cls(
-            model=str(getattr(cfg, "model_name", None) or "custom"),
+            model=_name(cfg),
             n_layers=cfg.n_layers,
             n_heads=cfg.n_heads,
             n_kv_heads=getattr(cfg, "n_key_value_heads", None) or cfg.n_heads,
@@ -66,6 +67,12 @@ class Architecture:
             getattr(self, field) == getattr(other, field)
             for field in ("n_layers", "n_heads", "n_kv_heads", "parallel", "has_mlps")
         )
+
+
+def _name(cfg: Any) -> str:
+    """The model's name: the hub's, or the directory's without the path that led to it."""
+    name = str(getattr(cfg, "model_name", None) or "custom")
+    return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
 def _why_not(model: Any, cfg: Any) -> str | None:
