@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from sae_circuits.errors import MissingProgram, OutputError
 from sae_circuits.viz import picture, render
 from sae_circuits.viz.dot import dot_text, has_dot
+from sae_circuits.viz.layout import place
 from small_circuits import by_hand, random_circuit
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,6 +44,16 @@ def test_the_svg_shows_every_node_and_every_edge(tmp_path: Path) -> None:
     assert text.count('class="edge"') == 5
     assert text.count("stroke-dasharray") > 0
     assert "corrupting the edge lowers the metric, so the edge helps" in text
+
+
+@needs_dot
+def test_the_svg_is_as_large_as_its_layout(tmp_path: Path) -> None:
+    """A bitmap has more dots to the inch, a drawing is no larger for it."""
+    text = render(by_hand(), tmp_path / "circuit.svg").read_text(encoding="utf-8")
+    width, height = map(float, re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
+    layout = place(picture(by_hand()))
+    assert layout.height < height < layout.height + 150  # and the legend
+    assert width < 600
 
 
 @needs_dot

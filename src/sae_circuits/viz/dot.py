@@ -34,13 +34,13 @@ FILL = {
     "mlp": "#FEF3C7",
     "logits": "#E5E7EB",
 }
+DPI = 150  # sharp in print at the width of a column
 PORT_FILL, PORT_HEIGHT = "#EEF2F7", 11
 STYLE: dict[Port | None, str] = {None: "solid", "q": "solid", "k": "dashed", "v": "dotted"}
 
 _GRAPH = {
     "rankdir": "BT",  # for programs that lay it out anew
     "bgcolor": "white",
-    "dpi": "150",
     "fontname": FONT,
     "fontsize": "11",
     "fontcolor": INK,
@@ -51,14 +51,17 @@ _GRAPH = {
 _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "11", "fontcolor": INK}
 
 
-def dot_text(picture: Picture) -> str:
+def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
     """The picture in the DOT language, with every node and every line in its place.
 
     `neato -n2 -Tsvg` draws it as placed, `dot -Tsvg` lays it out anew.
+
+    Args:
+        dpi: dots per inch of a bitmap; in a drawing it would change the size.
     """
     layout = place(picture)
     dot = graphviz.Digraph("circuit", graph_attr=_GRAPH, node_attr=_NODE)
-    dot.attr(label=_legend(picture))
+    dot.attr(label=_legend(picture), **({} if dpi is None else {"dpi": str(dpi)}))
     for row, name in picture.row_names.items():
         at = _at((40.0, layout.row_y(row)), layout)
         dot.node(f"row {row}", label=name, pos=at, fontcolor=FAINT, fontsize="9")
@@ -80,7 +83,7 @@ def dot_image(picture: Picture, suffix: str) -> bytes:
     Raises:
         MissingProgram: the `dot` program is not installed.
     """
-    source = graphviz.Source(dot_text(picture))
+    source = graphviz.Source(dot_text(picture, dpi=DPI if suffix == "png" else None))
     try:
         return source.pipe(format=suffix, engine="neato", neato_no_op=2)
     except graphviz.ExecutableNotFound as error:
