@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sae_circuits.errors import OutputError
 from sae_circuits.io import Record, ready_folder, save, write_whole
-from sae_circuits.viz.dot import has_dot
 from sae_circuits.viz.render import render
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def write_pictures(
 
     circuit.svg is written too where the `dot` program is installed.
     """
+    from sae_circuits.viz.dot import has_dot
     from sae_circuits.viz.plots import plot_curve, png_of, svg_of
     from sae_circuits.viz.report_page import report_page
 
