@@ -156,10 +156,11 @@ def _legend(picture: Picture) -> str:
     """Title, colours in words, line styles and the width's unit, as a table under the picture."""
     lines = [f"<B>{escape(picture.title)}</B>"]
     lines += [
-        f'<FONT COLOR="{COLOURS[effect]}">━━</FONT> {MEANING[effect]}' for effect in picture.effects
+        f'<FONT COLOR="{COLOURS[effect]}">━━</FONT>&#160;{MEANING[effect]}'
+        for effect in picture.effects
     ]
     if any(edge.port for edge in picture.edges):
-        lines.append("lines into <B>q</B> are solid, into <B>k</B> dashed, into <B>v</B> dotted")
+        lines.append("lines into q are solid, into k dashed, into v dotted")
     if picture.links:
         lines.append("grey dots lead from a shared key/value head to the heads that read it")
     if picture.largest:

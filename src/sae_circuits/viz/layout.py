@@ -17,6 +17,7 @@ from sae_circuits.viz.picture import Picture, PictureNode
 
 NODE_WIDTH, NODE_HEIGHT, ROW_HEIGHT = 58.0, 34.0, 92.0
 GAP, LANE, MARGIN = 16.0, 9.0, 90.0
+STEEPEST = GAP / NODE_HEIGHT  # sideways for each step up, beside a node
 N_SWEEPS = 24
 
 Point = tuple[float, float]
@@ -98,10 +99,12 @@ def curve(points: Sequence[Point]) -> list[Point]:
 
     Between two points x is a cubic in y: a Bezier curve of four control points, the last of which
     is the first of the next. Slopes are harmonic means of the neighbouring ones, and 0 where the
-    direction turns, so that the curve nowhere swings beyond its points (Fritsch and Butland 1984).
+    direction turns, so that the curve nowhere swings beyond its points (Fritsch and Butland 1984);
+    and so small that a line stays in the gap between two nodes for their whole height.
     """
     steps = [(x1 - x0) / (y1 - y0) for (x0, y0), (x1, y1) in pairwise(points)]
-    inner = [2 * a * b / (a + b) if a * b > 0 else 0.0 for a, b in pairwise(steps)]
+    means = [2 * a * b / (a + b) if a * b > 0 else 0.0 for a, b in pairwise(steps)]
+    inner = [max(-STEEPEST, min(STEEPEST, mean)) for mean in means]
     slopes = [0.0, *inner, 0.0]
     control = [points[0]]
     for ((x0, y0), a), ((x1, y1), b) in pairwise(zip(points, slopes, strict=True)):
