@@ -281,7 +281,7 @@ def test_one_replacement_run_serves_all_circuits_and_equal_ones_run_once(
         asked.append(circuits)
         return run_circuits(model, circuits, *rest, **more)
 
-    module = importlib.import_module("sae_circuits.evaluate.evaluate")  # the function hides it
+    module = importlib.import_module("sae_circuits.evaluate.run")
     monkeypatch.setattr(module, "run_circuits", counted)
     found = curve(model, scores, task, n_random=2)
     assert len(asked) == 1
