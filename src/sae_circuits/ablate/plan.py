@@ -49,9 +49,9 @@ class Plan:
         """The ids of a block's readers that see an edge of the circuit."""
         return self.edges[:, block].any(0).nonzero()[:, 0] + block.start
 
-    def rows(self, writers: Int64[Tensor, "writer"]) -> Int64[Tensor, "writer"]:
-        """Where some computed writers stand among all that are computed."""
-        return self.writers.cumsum(0)[writers] - 1
+    def row(self, writer: Tensor) -> int:
+        """Where a computed writer stands among all that are computed."""
+        return int(self.writers[:writer].sum())
 
     def edges_between(self, dests: Int64[Tensor, "dest"]) -> Bool[Tensor, "alive dest"]:
         """The edges into some readers, from the computed writers up to the last that is seen."""

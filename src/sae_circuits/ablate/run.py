@@ -173,7 +173,7 @@ def _batches(
             calls=now.calls,
             position=batch.position.to(clean.device),
         )
-        logits = (_finite(sweep.logits(circuit), first) for circuit in circuits)
+        logits = (_finite(each, first) for each in sweep.logits(circuits))
         yield Targets.of(original, clean), logits
         first += len(batch)
 

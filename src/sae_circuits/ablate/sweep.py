@@ -12,7 +12,7 @@ a circuit is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +25,8 @@ from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, Circuit, TensorGraph
 from sae_circuits.models.adapter import Adapter, Call
 
-MIX_BYTES = 8 << 20  # of streams mixed at a time: what stays near the processor
+MIX_BYTES = 4 << 20  # of streams mixed at a time: what stays near the processor
+LOGIT_BYTES = 64 << 20  # of the logits of several circuits at once
 Changes = Float[Tensor, "alive token d_model"]
 
 
@@ -49,38 +50,54 @@ class Sweep:
     calls: dict[int, Call]
     position: Int64[Tensor, "batch"]
 
-    def logits(self, circuit: Circuit) -> Float[Tensor, "batch vocab"]:
-        """The logits at the answer positions when only the circuit's edges carry what is now."""
+    def logits(self, circuits: Sequence[Circuit]) -> Iterator[Float[Tensor, "batch vocab"]]:
+        """The logits at the answer positions when only a circuit's edges carry what is now.
+
+        One circuit after the other; several share a pass through the unembedding.
+        """
+        batch, vocab = len(self.start), self.adapter.architecture.d_vocab
+        together = max(1, LOGIT_BYTES // (batch * vocab * self.start.element_size()))
+        for some in batched(circuits, together):
+            streams = torch.cat([self.final_stream(circuit) for circuit in some])
+            yield from self.adapter.logits(streams).split(batch)
+
+    def final_stream(self, circuit: Circuit) -> Float[Tensor, "batch d_model"]:
+        """What the logits read at the answer positions."""
         plan = Plan.of(circuit, self.adapter, is_run=self.is_run)
-        d_model = self.adapter.architecture.d_model
-        n_alive = int(plan.writers.sum())
-        changes = self.start.new_empty(n_alive, self.start[..., 0].numel(), d_model)
+        changes = self._space[: int(plan.writers.sum())]
         for block in self.graph.writers:
             alive = plan.alive(self.writer_slice[block.key])
             if len(alive):
-                changes[plan.rows(alive)] = self._change(block, alive, plan, changes)
+                rows = slice(plan.row(alive[0]), plan.row(alive[-1]) + 1)
+                self._change(block, alive, plan, changes, out=changes[rows])
         return self._final(plan, changes)
 
     # -- parts -------------------------------------------------------------------------------
 
     def _change(
-        self, block: Block, alive: Int64[Tensor, "writer"], plan: Plan, changes: Changes
-    ) -> Float[Tensor, "writer token d_model"]:
-        """What some writers of a block now write, minus their replacement."""
-        if block.kind == "input":
-            return (self.start - self.replacement.input).flatten(0, 1)[None]
-        layer = block.layer
-        assert layer is not None
-        if block.kind == "mlp":
-            reader = self.reader_slice["mlp", layer, None]
-            stream = torch.cat(list(self._mixed(reader.start, block.depth, plan, changes)), 1)
-            now = self.adapter.mlp(layer, stream[0].unflatten(0, self.start.shape[:2]))
-            return (now - self.replacement.mlps[layer]).flatten(0, 1)[None]
-        z = self._z(layer, plan, changes)
-        scale = self.adapter.attn_out_scale(layer, z)
-        heads = (alive - self.writer_slice[block.key].start).to(z.device)
-        change = (z / scale[..., None] - self.replacement.heads[layer])[:, :, heads]
-        return torch.bmm(change.flatten(0, 1).transpose(0, 1), self.adapter.W_write(layer)[heads])
+        self,
+        block: Block,
+        alive: Int64[Tensor, "writer"],
+        plan: Plan,
+        changes: Changes,
+        out: Float[Tensor, "writer token d_model"],
+    ) -> None:
+        """Write what some writers of a block now write, minus their replacement, to `out`."""
+        layer, shape = block.layer, self.start.shape
+        if layer is None:
+            torch.sub(self.start, self.replacement.input, out=out[0].view(shape))
+        elif block.kind == "mlp":
+            reader = torch.tensor([self.reader_slice["mlp", layer, None].start])
+            streams = [x[0] for x in self._mixed(reader, block.depth, plan, changes)]
+            now = self.adapter.mlp(layer, torch.cat(streams).view(shape))
+            torch.sub(now, self.replacement.mlps[layer], out=out[0].view(shape))
+        else:
+            z = self._z(layer, plan, changes)
+            scale = self.adapter.attn_out_scale(layer, z)
+            heads = (alive - self.writer_slice[block.key].start).to(z.device)
+            change = (z / scale[..., None] - self.replacement.heads[layer])[:, :, heads]
+            W = self.adapter.W_write(layer)[heads]
+            torch.bmm(change.flatten(0, 1).transpose(0, 1), W, out=out)
 
     def _z(
         self, layer: int, plan: Plan, changes: Changes
@@ -106,25 +123,29 @@ class Sweep:
         return attend_split(self.adapter, layer, self.calls[layer], **ports)
 
     def _mixed(
-        self, dests: Int64[Tensor, "dest"] | int, depth: int, plan: Plan, changes: Changes
+        self, dests: Int64[Tensor, "dest"], depth: int, plan: Plan, changes: Changes
     ) -> Iterator[Float[Tensor, "dest some d_model"]]:
-        """The streams that some readers of one depth get, some tokens at a time."""
-        dests = torch.as_tensor(dests).reshape(-1)
+        """The streams that some readers of one depth get, some tokens at a time.
+
+        Each overwrites the one before.
+        """
         base = self.base[depth].flatten(0, 1)
-        edges = plan.edges_between(dests)  # [alive source, dest], those above the readers only
-        mix = edges.T.to(base.dtype).to(base.device)
+        mix = plan.edges_between(dests).T.to(base)  # [dest, alive source above the readers]
         above = changes[: mix.shape[1]]
         size = max(1, MIX_BYTES // (len(dests) * base.shape[1] * base.element_size()))
+        space = base.new_empty(len(dests), size * base.shape[1])
         for some, at in zip(above.split(size, 1), base.split(size), strict=True):
-            yield (mix @ some.flatten(1)).unflatten(1, at.shape) + at
+            streams = space[:, : at.numel()]
+            torch.addmm(at.reshape(1, -1), mix, some.flatten(1), out=streams)
+            yield streams.unflatten(1, at.shape)
 
-    def _final(self, plan: Plan, changes: Changes) -> Float[Tensor, "batch vocab"]:
+    def _final(self, plan: Plan, changes: Changes) -> Float[Tensor, "batch d_model"]:
         reader = self.reader_slice["logits", None, None].start
         rows = torch.arange(len(self.start), device=self.start.device)
         mix = plan.edges_between(torch.tensor([reader]))[:, 0].to(self.start.device)
         at = changes[: len(mix)].unflatten(1, self.start.shape[:2])[:, rows, self.position]
         stream = self.base[self.graph.readers[-1].depth][rows, self.position]
-        return self.adapter.logits(stream + at[mix].sum(0))
+        return stream + at[mix].sum(0)
 
     # -- what all circuits share -------------------------------------------------------------
 
@@ -162,6 +183,11 @@ class Sweep:
             share = (where.stop - where.start) // len(columns)
             self._base_ports[layer, port] = projected.repeat_interleave(share, 2)
         return self._base_ports[layer, port]
+
+    @cached_property
+    def _space(self) -> Float[Tensor, "src token d_model"]:
+        """Where circuits write their changes, one circuit after the other."""
+        return self.start.new_empty(self.graph.n_src, *self.start.flatten(0, 1).shape)
 
     @cached_property
     def _base_ports(self) -> dict[tuple[int, str], Tensor]:
@@ -209,3 +235,9 @@ def _slices(blocks: tuple[Block, ...]) -> dict[tuple, slice]:
         slices[block.key] = slice(start, start + len(block))
         start += len(block)
     return slices
+
+
+def batched(circuits: Sequence[Circuit], size: int) -> Iterator[Sequence[Circuit]]:
+    """Some circuits at a time."""
+    for start in range(0, len(circuits), size):
+        yield circuits[start : start + size]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sae_circuits.errors import UnsupportedModel
 from sae_circuits.graph import Architecture
-from sae_circuits.models.hooks import first, hooked, replaced
+from sae_circuits.models.hooks import first, replaced_heads, stopped_at
 from sae_circuits.models.norms import Norm
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -192,7 +192,7 @@ class Adapter:
         self, layer: int, stream: Float[Tensor, "*row pos d_model"]
     ) -> Float[Tensor, "*row pos d_model"]:
         """The stream as the heads of a layer see it: normalised."""
-        norm = getattr(self.block(layer), "ln1", None)
+        norm = self.attn_norm(layer)
         return stream if norm is None else norm(stream)
 
     def project(
@@ -224,15 +224,17 @@ class Adapter:
         Args:
             call: how the model called this attention in a run of the same length (see `calls`).
         """
-        stream = q.new_zeros(*q.shape[:2], self.architecture.d_model)
-        found: list[Tensor] = []
+        # The model's own projections are replaced: a HookedTransformer may project one token, a
+        # bridge wants the right number of them.
+        size = q.shape[:2] if hasattr(self.model, "original_model") else (1, 1)
+        nothing = q.new_zeros(*size, self.architecture.d_model)
         with ExitStack() as hooks:
             for port, value in (("q", q), ("k", k), ("v", v)):
-                hooks.enter_context(replaced(self.point(self.port_name(layer, port)), value))
+                point = self.point(self.port_name(layer, port))
+                hooks.enter_context(replaced_heads(point, value))
             z_point = self.point(f"blocks.{layer}.attn.hook_z")
-            hooks.enter_context(hooked(z_point, lambda out: found.append(out)))
-            self._call_attn(layer, call, stream)
-        return self.by_head(found[0])
+            z = stopped_at(z_point, lambda: self._call_attn(layer, call, nothing))
+        return self.by_head(z)
 
     def attn_out(
         self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]
@@ -261,16 +263,16 @@ class Adapter:
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """What a layer's MLP writes when it reads this stream."""
-        block, norm = self.block(layer), self.mlp_norm_module(layer)
+        block, norm = self.block(layer), self.mlp_norm(layer)
         out = first(block.mlp(stream if norm is None else norm(stream)))
         post = getattr(block, "ln2_post", None)
         return out if post is None else post(out)
 
     def logits(self, stream: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
         """The logits of the final stream at one position per example."""
-        final = getattr(self.model, "ln_final", None)
-        x = stream[:, None]
-        logits = self.model.unembed(x if final is None else final(x))[:, 0]
+        norm = Norm.of(getattr(self.model, "ln_final", None), self.model.cfg)
+        read = stream if norm is None else norm(stream)
+        logits = self.model.unembed(read[:, None])[:, 0]
         cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
         return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -51,7 +52,26 @@ def hooked_input(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> I
 
 
 @contextmanager
-def replaced(module: nn.Module, value: Tensor) -> Iterator[None]:
-    """Inside, the module's output is this value, in the shape that the module uses."""
-    with hooked(module, lambda output: value.reshape(output.shape)):
+def replaced_heads(
+    module: nn.Module, value: Float[Tensor, "batch pos head d_head"]
+) -> Iterator[None]:
+    """Inside, the module's output is this value, with its heads joined where the module's are."""
+    with hooked(module, lambda output: value if output.ndim == 4 else value.flatten(2)):
         yield
+
+
+class _Reached(Exception):  # noqa: N818  no error, but the end of a run
+    """What a run was made for is there: the rest of it need not be made."""
+
+
+def stopped_at(module: nn.Module, run: Callable[[], object]) -> Tensor:
+    """The output that a module has in a run, which is broken off there."""
+    found: list[Tensor] = []
+
+    def stop(output: Tensor) -> None:
+        found.append(output)
+        raise _Reached
+
+    with hooked(module, stop), suppress(_Reached):
+        run()
+    return found[0]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -45,6 +46,13 @@ class Norm:
         if weight is not None and getattr(module.config, "rmsnorm_uses_offset", False):
             weight = 1 + weight
         return cls(centres, _number(inner, cfg), weight, _detached(inner, "bias"))
+
+    def __call__(self, x: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
+        """The norm itself, as one fused operation."""
+        shape = x.shape[-1:]
+        if self.centres:
+            return F.layer_norm(x, shape, self.weight, self.bias, self.eps)
+        return F.rms_norm(x, shape, self.weight, self.eps)
 
     def normalise(
         self, x: Float[Tensor, "*token d_model"]
