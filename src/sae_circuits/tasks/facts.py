@@ -10,20 +10,18 @@ from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import CAPITALS, COLOURS, LANGUAGES, OPPOSITES, WordLists
 
-TEMPLATES = (
-    "The capital of {capitals} is",
-    "I know that the capital city of {capitals} is",
-    "We know that the capital of {capitals} is",
-    "The people of {languages} speak",
-    "I know that the language of {languages} is",
-    "We know that the people of {languages} speak",
-    "The opposite of {opposites} is",
-    "I know that the opposite of the word {opposites} is",
-    "We know that the opposite of {opposites} is",
-    "The colour of the {colours} is",
-    "I know that the {colours} has the colour",
-    "We know that the colour of the {colours} is",
+OPENINGS = ("The", "I know that the", "We know that the", "They say that the")
+PHRASES = (
+    "capital of {capitals} is",
+    "capital city of {capitals} is",
+    "people of {languages} speak",
+    "language of {languages} is",
+    "opposite of {opposites} is",
+    "opposite of the word {opposites} is",
+    "colour of the {colours} is",
+    "{colours} has the colour",
 )
+TEMPLATES = tuple(f"{opening} {phrase}" for opening in OPENINGS for phrase in PHRASES)
 
 
 def relation(template: str) -> str:

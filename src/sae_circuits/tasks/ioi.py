@@ -9,18 +9,21 @@ from sae_circuits.tasks.recipes import Pair, Recipe, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.words import NAMES, OBJECTS, PLACES, WordLists
 
-TEMPLATES = (
-    "Then, {names[0]} and {names[1]} went to the {places}. {names[2]} gave a {objects} to",
-    "When {names[0]} and {names[1]} got a {objects} at the {places}, {names[2]} gave it to",
-    "Then, {names[0]} and {names[1]} were at the {places}, and {names[2]} passed a {objects} to",
-    "While {names[0]} and {names[1]} were working at the {places}, {names[2]} gave a {objects} to",
-    "Then, {names[0]} and {names[1]} had a lot of fun at the {places}. "
-    "{names[2]} passed a {objects} to",
-    "When {names[0]} and {names[1]} went to the {places}, {names[2]} gave a {objects} to",
-    "Then, {names[0]} and {names[1]} found a {objects} at the {places}. {names[2]} passed it to",
-    "Afterwards, {names[0]} and {names[1]} had a long talk, and {names[2]} gave a {objects} to",
-    "While {names[0]} and {names[1]} had a lot of fun at the {places}, "
-    "{names[2]} gave a {objects} to",
+FRAMES = (
+    "Then, {{names[0]}} and {{names[1]}} {scene}. {{names[2]}} {gift} to",
+    "When {{names[0]}} and {{names[1]}} {scene}, {{names[2]}} {gift} to",
+    "While {{names[0]}} and {{names[1]}} {scene}, {{names[2]}} {gift} to",
+    "Afterwards, {{names[0]}} and {{names[1]}} {scene}, and {{names[2]}} {gift} to",
+)
+GIFTS = ("gave a {objects}", "passed a {objects}")
+SCENES = (
+    "went to the {places}",
+    "were working at the {places}",
+    "had a lot of fun at the {places}",
+    "had a long talk at the {places}",
+)
+TEMPLATES = tuple(
+    frame.format(scene=scene, gift=gift) for frame in FRAMES for gift in GIFTS for scene in SCENES
 )
 
 
