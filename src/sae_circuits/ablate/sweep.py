@@ -130,12 +130,17 @@ class Sweep:
         Each overwrites the one before.
         """
         base = self.base[depth].flatten(0, 1)
-        mix = plan.edges_between(dests).T.to(base)  # [dest, alive source above the readers]
-        above = changes[: mix.shape[1]]
+        edges = plan.edges_between(dests).T.to(
+            base.device
+        )  # [dest, alive source above the readers]
+        above, sources = changes[: edges.shape[1]], edges.any(0)
+        few = 2 * int(sources.sum()) < len(sources)  # then it pays to gather them
+        mix = edges[:, sources if few else slice(None)].to(base.dtype)
         size = max(1, MIX_BYTES // (len(dests) * base.shape[1] * base.element_size()))
         space = base.new_empty(len(dests), size * base.shape[1])
         for some, at in zip(above.split(size, 1), base.split(size), strict=True):
             streams = space[:, : at.numel()]
+            some = some[sources] if few else some
             torch.addmm(at.reshape(1, -1), mix, some.flatten(1), out=streams)
             yield streams.unflatten(1, at.shape)
 

@@ -144,7 +144,8 @@ def curve(
     ranked = [[pruner(scores, n, by=by) for n in sizes]]
     ranked += [[prune.top_n(order, n) for n in sizes] for order in orders[1:]]
     circuits = [Circuit.empty(graph), *(circuit for row in ranked for circuit in row)]
-    distinct = list(dict.fromkeys(circuits))  # no edge and all edges come in every row
+    full = Circuit.full(graph)  # its value is the clean one, which is measured anyway
+    distinct = list(dict.fromkeys(c for c in circuits if c != full))
     measured = _measure(
         model,
         distinct,
@@ -157,13 +158,14 @@ def curve(
     )
     value = dict(zip(distinct, measured[:, :, 0].double().mean(1).tolist(), strict=True))
     _require_gap(measured[0, :, 2], measured[0, :, 0], metric)
+    clean = value[full] = float(measured[0, :, 2].double().mean())
     rows = [tuple(value[circuit] for circuit in row) for row in ranked]
     return Curve(
         fractions=tuple(fractions),
         n_edges=tuple(sizes),
         values=rows[0],
         random_values=tuple(rows[1:]),
-        clean=float(measured[0, :, 2].double().mean()),
+        clean=clean,
         corrupt=value[circuits[0]],
         by=by,
         provenance=_provenance(model, scores, task, metric, intervention, seed),
