@@ -9,6 +9,7 @@ import torch
 from sae_circuits._version import __version__
 from sae_circuits.ablate.batches import default_batch_size
 from sae_circuits.ablate.interventions import Intervention
+from sae_circuits.attribute.flat import require_slope
 from sae_circuits.attribute.method import Method
 from sae_circuits.attribute.methods import METHODS
 from sae_circuits.attribute.problem import Problem
@@ -82,11 +83,12 @@ def attribute(
     size = batch_size or default_batch_size(adapter.architecture, task)
     prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=adapter.device)
-    first, batches = 0, -(-len(task) // size)
+    first, batches, flat = 0, -(-len(task) // size), list[bool]()
     for batch in track(prepared.task.batches(size), total=batches, description=chosen.name):
-        problem = Problem(adapter, graph, batch, metric, prepared, first)
+        problem = Problem(adapter, graph, batch, metric, prepared, first, flat)
         total += chosen.score_batch(problem, **settings)
         first += len(batch)
+    require_slope(flat, metric_name(metric), chosen.name)
     dtype = torch.promote_types(adapter.dtype, torch.float32)
     return Scores(
         graph,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.ablate.interventions import Intervention
+from sae_circuits.attribute.flat import is_flat
 from sae_circuits.attribute.kernel import Gradients, score_edges
 from sae_circuits.cache import Run, Writes, run
 from sae_circuits.errors import MetricError, NumericalError
@@ -31,6 +32,7 @@ class Problem:
     metric: Metric
     intervention: Intervention
     first: int = 0  # the index of the batch's first example in the task, for messages
+    flat: list[bool] = field(default_factory=list)  # of each gradient taken: see `flat.is_flat`
 
     @cached_property
     def clean(self) -> Run:
@@ -119,7 +121,10 @@ class Problem:
             else:
                 place = block.port or "mlp"
                 leaves[place, block.layer] = getattr(of.reads, place)[block.layer]
-        found = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
+        asked = [of.logits, *leaves.values()]
+        slope, *found = torch.autograd.grad(value.sum(), asked, allow_unused=True)
+        if slope is not None:
+            self.flat.append(is_flat(slope, value.detach(), of.logits, self.measure))
         grads = {
             place: torch.zeros_like(leaf) if grad is None else grad
             for (place, leaf), grad in zip(leaves.items(), found, strict=True)
