@@ -120,8 +120,8 @@ def names() -> tuple[str, ...]:
     return tuple(_BUILT_IN)
 
 
-def get(name: str) -> Metric:
-    """Return a built-in metric by name.
+def get(metric: str | Metric) -> Metric:
+    """Return a built-in metric by name, or the metric that is passed.
 
     Raises:
         UnknownName: there is none of this name; the message gives the nearest ones.
@@ -129,9 +129,11 @@ def get(name: str) -> Metric:
     >>> get("kl").__name__
     'kl'
     """
-    if name not in _BUILT_IN:
-        raise unknown("metric", name, _BUILT_IN)
-    return _BUILT_IN[name]
+    if not isinstance(metric, str):
+        return metric
+    if metric not in _BUILT_IN:
+        raise unknown("metric", metric, _BUILT_IN)
+    return _BUILT_IN[metric]
 
 
 def metric_name(metric: Metric) -> str:

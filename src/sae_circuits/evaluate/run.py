@@ -18,7 +18,7 @@ from sae_circuits.errors import MetricError, NumericalError, OptionError
 from sae_circuits.evaluate.measures import FRACTIONS, bootstrap, recovered, recovered_each
 from sae_circuits.evaluate.report import Curve, Report
 from sae_circuits.graph import Circuit, Provenance, Scores
-from sae_circuits.metrics import Metric, Targets, accuracy, logit_diff, metric_name
+from sae_circuits.metrics import Metric, Targets, accuracy, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.tasks import Task
 
@@ -33,7 +33,7 @@ def evaluate(
     circuit: Circuit,
     task: Task,
     *,
-    metric: Metric = logit_diff,
+    metric: str | Metric = logit_diff,
     intervention: str = "corrupt",
     direction: str = "noising",
     batch_size: int | None = None,
@@ -51,7 +51,7 @@ def evaluate(
         model: a TransformerLens model of either kind; left as it was found.
         circuit: of `TensorGraph.from_model(model)`.
         task: the prompts.
-        metric: one number per example from the logits (see `sae_circuits.metrics`).
+        metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
         intervention, direction, batch_size, seed: see `ablate`. `seed` is the bootstrap's too.
         n_bootstrap: how often the examples are resampled for the 95% intervals.
 
@@ -70,6 +70,7 @@ def evaluate(
         >>> round(report.faithfulness, 3), round(report.completeness, 3)
         (1.0, 0.0)
     """
+    metric = get(metric)
     every = {"circuit": circuit, "complement": ~circuit, "corrupt": Circuit.empty(circuit.graph)}
     measured = _measure(
         model,
@@ -102,7 +103,7 @@ def curve(
     scores: Scores,
     task: Task,
     *,
-    metric: Metric = logit_diff,
+    metric: str | Metric = logit_diff,
     fractions: Sequence[float] = FRACTIONS,
     by: str = "abs",
     pruner: Pruner = prune.top_n,
@@ -139,6 +140,7 @@ def curve(
         >>> found.n_edges, round(found.faithfulness[-1], 3), len(found.random)
         ((47, 479), 1.0, 1)
     """
+    metric = get(metric)
     graph, sizes = scores.graph, _sizes(fractions, scores.graph.n_edges)
     orders = [scores, *(_random_order(scores, seed + i) for i in range(n_random))]
     ranked = [[pruner(scores, n, by=by) for n in sizes]]
@@ -197,7 +199,7 @@ def _measure(
         which, example = bad[0].tolist()
         raise NumericalError(
             f"metric {metric_name(metric)!r} is not finite for example {example} under a circuit "
-            f"of {len(circuits[which]):,} edges"
+            f"of {len(circuits[which]):,} edges: mend the metric, or leave that example out"
         )
     return found
 

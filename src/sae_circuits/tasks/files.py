@@ -78,7 +78,7 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
 def _check(path: Path, rows: Sequence[dict[str, Any]]) -> bool:
     """Refuse rows that lack something, and tell whether any has wrong answers."""
     if not rows:
-        raise FileFormatError(f"{path} holds no prompts")
+        raise FileFormatError(f"{path} holds no prompts: give at least one pair")
     for number, row in enumerate(rows, start=1):
         for key in (*_COLUMNS, "wrong"):
             value = row.get(key)

@@ -236,7 +236,7 @@ class Task:
         if context is not None and int(self.lengths[longest]) > context:
             raise ContextError(
                 f"prompt {longest} of task {self.name!r} has {int(self.lengths[longest])} tokens, "
-                f"and the model reads at most {context}"
+                f"and the model reads at most {context}: shorten it or leave it out"
             )
         if vocabulary is not None:
             for name in ("clean", "corrupt", "answer", "wrong"):
