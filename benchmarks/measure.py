@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
 
 def seconds(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Time functions in turn, A B C A B C ..., after one call of each that does not count."""
@@ -51,20 +53,21 @@ def _peak(make: Callable[[], Callable[[], Any]]) -> int:
         before = torch.cuda.memory_allocated()
         function()
         return torch.cuda.max_memory_allocated() - before
-    before = _resident()
-    function()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
-
-
-def _resident() -> int:
-    """The peak so far, brought down to what is held now where the system can do that."""
-    refs, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if not refs.exists():
+    if not CLEAR_REFS.exists():  # the peak then counts from the process's start
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        function()
         unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+    CLEAR_REFS.write_text("5")  # the peak so far is forgotten
+    before = _status("VmRSS")
+    function()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    """A size of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def _wait() -> None:

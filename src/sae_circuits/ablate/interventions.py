@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from sae_circuits.cache import Writes, run
+from sae_circuits.cache import Writes, require_finite, run
 from sae_circuits.errors import TaskError, unknown
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.tasks import Task
@@ -99,7 +99,7 @@ def mean_writes(adapter: Adapter, task: Task, batch_size: int, *, positional: bo
     """
     total: Writes | None = None
     counts = torch.zeros(task.clean.shape[1], dtype=torch.float64, device=adapter.device)
-    for batch in task.batches(batch_size):
+    for i, batch in enumerate(task.batches(batch_size)):
         pos = torch.arange(batch.clean.shape[1], device=adapter.device)
         real = pos < batch.lengths.to(adapter.device)[:, None]
         counts[: len(pos)] += real.sum(0)
@@ -109,7 +109,9 @@ def mean_writes(adapter: Adapter, task: Task, batch_size: int, *, positional: bo
             kept = torch.where(weight > 0, x.double(), 0.0).sum(0, keepdim=True)
             return torch.cat([kept, kept.new_zeros(1, len(counts) - len(real[0]), *x.shape[2:])], 1)
 
-        sums = run(adapter, batch.clean, batch.position).writes.map(by=summed)
+        writes = run(adapter, batch.clean, batch.position).writes
+        require_finite(writes, i * batch_size, "the clean run")
+        sums = writes.map(by=summed)
         total = sums if total is None else total.map(sums, by=torch.add)
     assert total is not None  # a task is never empty
     dtype = adapter.dtype

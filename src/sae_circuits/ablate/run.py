@@ -13,16 +13,16 @@ from torch import Tensor
 from sae_circuits.ablate.batches import default_batch_size
 from sae_circuits.ablate.interventions import RUNS, Intervention
 from sae_circuits.ablate.sweep import Sweep
-from sae_circuits.cache import run
+from sae_circuits.cache import check_model, require_finite, run
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Circuit, TensorGraph
 from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.tail import check_parts
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
 Direction = Literal["noising", "denoising"]
+_START = {"noising": "clean", "denoising": "corrupt"}  # the run in which edges are replaced
 Read = Callable[[Float[Tensor, "batch vocab"], Targets], Shaped[Tensor, "batch *rest"]]
 
 
@@ -55,7 +55,7 @@ def ablate(
     Raises:
         GraphError: a circuit of another model's graph, or of a part of it.
         OptionError: denoising with an intervention that is no run of the model.
-        NumericalError: logits that are not finite, with the example.
+        NumericalError: NaN or infinity, with the node and the example.
 
     Example:
         >>> import sae_circuits as sc
@@ -100,6 +100,7 @@ def run_circuits(
     adapter = Adapter.of(model)
     require_whole(circuits, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
+    check_model(adapter, task.clean)
     size = batch_size or default_batch_size(adapter.architecture, task)
     prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
     if direction == "denoising":
@@ -128,7 +129,10 @@ def require_whole(circuits: Sequence[Circuit], adapter: Adapter) -> None:
     for circuit in circuits:
         graph = circuit.graph
         if not graph.architecture.same_shape(adapter.architecture):
-            raise GraphError(f"{circuit!r} is not of this model ({adapter.architecture.model!r})")
+            raise GraphError(
+                f"{circuit!r} is not of this model ({adapter.architecture.model!r}): make one of "
+                "scores of this model, on TensorGraph.from_model(model)"
+            )
         whole = TensorGraph.from_model(graph.architecture, split_kv=graph.splits_kv)
         if not graph.same_as(whole):
             raise GraphError(
@@ -159,16 +163,17 @@ def _batches(
     pairs = zip(prepared.task.batches(size), task.batches(size), strict=True)
     for batch, original in track(pairs, total=total, description=f"circuits, {prepared.name}"):
         now = run(adapter, batch.clean, batch.position)
-        if first == 0:
-            check_parts(adapter, now.writes.input, now.calls, batch.position, now.logits)
+        require_finite(now.writes, first, f"the {_START[direction]} run")
         clean = now.logits
         if direction == "denoising":
             clean = run(adapter, original.clean, original.position).logits
+        replacement = prepared.writes(adapter, batch)
+        require_finite(replacement, first, f"the {prepared.name} values")
         sweep = Sweep(
             adapter=adapter,
             graph=circuits[0].graph,
             start=now.writes.input,
-            replacement=prepared.writes(adapter, batch),
+            replacement=replacement,
             is_run=prepared.is_run,
             calls=now.calls,
             position=batch.position.to(clean.device),

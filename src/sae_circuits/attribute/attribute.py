@@ -13,9 +13,10 @@ from sae_circuits.attribute.flat import require_slope
 from sae_circuits.attribute.method import Method
 from sae_circuits.attribute.methods import METHODS
 from sae_circuits.attribute.problem import Problem
+from sae_circuits.cache import check_model
 from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph import Provenance, Scores, TensorGraph
-from sae_circuits.metrics import Metric, logit_diff, metric_name
+from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
@@ -31,7 +32,7 @@ def attribute(
     graph: TensorGraph,
     task: Task,
     *,
-    metric: Metric = logit_diff,
+    metric: str | Metric = logit_diff,
     method: str | Method = "eap-ig",
     intervention: str = "corrupt",
     batch_size: int | None = None,
@@ -49,7 +50,7 @@ def attribute(
         model: a TransformerLens model of either kind; left as it was found.
         graph: which edges to score: `TensorGraph.from_model(model)`, or a subgraph.
         task: the prompts.
-        metric: one number per example from the logits (see `sae_circuits.metrics`).
+        metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
         method: a name of `methods()`, or a `Method` of one's own.
         intervention: what a corrupted edge would carry (see `ablate`).
         batch_size: examples at a time; by default as many as keep a run near 1 GiB.
@@ -57,7 +58,7 @@ def attribute(
         options: of the method, such as `steps=5, rule="midpoint"` of `eap-ig`.
 
     Raises:
-        UnknownName: no such method, intervention or option.
+        UnknownName: no such method, metric, intervention or option.
         OptionError: an intervention for which the method is not defined.
         GraphError: a graph of another model.
         ContextError: a prompt longer than the model's context.
@@ -72,7 +73,7 @@ def attribute(
         >>> sc.attribute(model, graph, task, method="eap")
         Scores(eap, ioi, logit_diff; TensorGraph('demo': 21 writers, 53 readers, 479 edges))
     """
-    chosen = method if isinstance(method, Method) else _find(method)
+    chosen, metric = method if isinstance(method, Method) else _find(method), get(metric)
     if "seed" in chosen.options:
         options = {"seed": seed, **options}
     chosen.require(intervention, options)
@@ -80,6 +81,7 @@ def attribute(
     adapter = Adapter.of(model)
     require_model(graph, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
+    check_model(adapter, task.clean)
     size = batch_size or default_batch_size(adapter.architecture, task)
     prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=adapter.device)

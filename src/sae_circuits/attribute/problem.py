@@ -13,12 +13,11 @@ from torch import Tensor
 from sae_circuits.ablate.interventions import Intervention
 from sae_circuits.attribute.flat import is_flat
 from sae_circuits.attribute.kernel import Gradients, score_edges
-from sae_circuits.cache import Run, Writes, run
+from sae_circuits.cache import Run, Writes, require_finite, run
 from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import Metric, Targets, metric_name
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.tail import check_parts
 from sae_circuits.tasks import Task
 
 
@@ -38,10 +37,7 @@ class Problem:
     def clean(self) -> Run:
         """The clean run, with its graph."""
         made = self.run(self.batch.clean, grad=True)
-        require_finite(made.writes.named(), self.first, "the clean run")
-        if self.first == 0:
-            at = self.batch.position
-            check_parts(self.adapter, made.writes.input, made.calls, at, made.logits.detach())
+        require_finite(made.writes, self.first, "the clean run")
         return made
 
     @cached_property
@@ -55,7 +51,7 @@ class Problem:
         if "corrupt" in self.__dict__ and self.intervention.is_run:
             return self.corrupt.writes
         writes = self.intervention.writes(self.adapter, self.batch)
-        require_finite(writes.named(), self.first, f"the {self.intervention.name} values")
+        require_finite(writes, self.first, f"the {self.intervention.name} values")
         return writes
 
     @cached_property
@@ -94,7 +90,8 @@ class Problem:
         if not bool(value.isfinite().all()):
             example = int((~value.isfinite()).nonzero()[0]) % len(self.batch)
             raise NumericalError(
-                f"metric {name!r} is not finite for example {self.first + example}"
+                f"metric {name!r} is not finite for example {self.first + example}: mend the "
+                "metric, or leave that example out"
             )
         return value
 
@@ -140,14 +137,3 @@ class Problem:
         return score_edges(
             self.adapter, graph, self.change, gradients, at.reads, self.batch.lengths
         )
-
-
-def require_finite(named: Mapping[str, Tensor], first: int, where: str) -> None:
-    """Raise a `NumericalError` that names the first place and example that is not finite."""
-    for name, x in named.items():
-        if not bool(x.sum().isfinite()) and not bool((good := x.isfinite()).all()):
-            example = int((~good.flatten(1).all(1)).nonzero()[0])
-            raise NumericalError(
-                f"{name} of {where} is not finite for example {first + example}: check the model's "
-                "weights, its dtype and the prompt"
-            )

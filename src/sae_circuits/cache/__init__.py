@@ -1,5 +1,7 @@
 """Clean and corrupt activations and gradients, in narrow form."""
 
+from sae_circuits.cache.check import check_model
+from sae_circuits.cache.finite import require_finite
 from sae_circuits.cache.run import Reads, Run, Writes, run
 
-__all__ = ["Reads", "Run", "Writes", "run"]
+__all__ = ["Reads", "Run", "Writes", "check_model", "require_finite", "run"]

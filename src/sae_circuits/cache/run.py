@@ -22,7 +22,7 @@ from sae_circuits.cache.places import (
     writer_places,
 )
 from sae_circuits.models.adapter import Adapter, Call
-from sae_circuits.models.hooks import hooked, hooked_input
+from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +151,8 @@ def run(
             stack.enter_context(hooked(place, lambda _, name=name: edits[name]))
         if split_kv and grad and adapter.architecture.n_kv_heads < adapter.architecture.n_heads:
             stack.enter_context(_split_kv(adapter, kept, calls))
-        stack.enter_context(
-            hooked_input(adapter.model.unembed, lambda x: x[rows, position][:, None])
-        )
-        logits = adapter.forward(tokens)[:, 0]
+        read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
+        logits = adapter.unembed(read[rows, position])
     return Run(logits, _writes(adapter, kept), calls, _reads(adapter, kept) if grad else None)
 
 

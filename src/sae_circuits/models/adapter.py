@@ -271,8 +271,13 @@ class Adapter:
     def logits(self, stream: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
         """The logits of the final stream at one position per example."""
         norm = Norm.of(getattr(self.model, "ln_final", None), self.model.cfg)
-        read = stream if norm is None else norm(stream)
-        logits = self.model.unembed(read[:, None])[:, 0]
+        return self.unembed(stream if norm is None else norm(stream))
+
+    def unembed(self, read: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
+        """The logits of the final stream once it is normalised, at one position per example."""
+        module = self.model.unembed
+        logits, bias = read @ module.W_U, getattr(module, "b_U", None)
+        logits = logits if bias is None else logits + bias
         cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
         return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
 

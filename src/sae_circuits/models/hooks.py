@@ -64,14 +64,14 @@ class _Reached(Exception):  # noqa: N818  no error, but the end of a run
     """What a run was made for is there: the rest of it need not be made."""
 
 
-def stopped_at(module: nn.Module, run: Callable[[], object]) -> Tensor:
-    """The output that a module has in a run, which is broken off there."""
+def stopped_at(module: nn.Module, run: Callable[[], object], *, before: bool = False) -> Tensor:
+    """The output that a module has in a run, or its input `before` it; the run is broken off."""
     found: list[Tensor] = []
 
-    def stop(output: Tensor) -> None:
-        found.append(output)
+    def stop(x: Tensor) -> None:
+        found.append(x)
         raise _Reached
 
-    with hooked(module, stop), suppress(_Reached):
+    with (hooked_input if before else hooked)(module, stop), suppress(_Reached):
         run()
     return found[0]

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.errors import UnsupportedModel
-from sae_circuits.models.adapter import Adapter, Call, one_row
+from sae_circuits.models.adapter import Adapter, Call
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,34 +61,3 @@ class Tail:
         if not arch.has_mlps:
             return after
         return after + self.adapter.mlp(layer, stream if arch.parallel else after)
-
-
-@torch.no_grad()
-def check_parts(
-    adapter: Adapter,
-    start: Float[Tensor, "batch pos d_model"],
-    calls: dict[int, Call],
-    position: Int64[Tensor, "batch"],
-    logits: Float[Tensor, "batch vocab"],
-) -> None:
-    """Refuse a model whose parts, run one by one on one example, do not give its own logits.
-
-    So a model whose stream is more than the sum of its heads and MLPs (a multiplier on the
-    residual, say) is noticed, whatever its configuration says.
-
-    Raises:
-        UnsupportedModel: with the largest difference.
-    """
-    one = {layer: one_row(call, len(start)) for layer, call in calls.items()}
-    parts = Tail(adapter, one, position[:1].to(start.device)).from_layer(0, start[:1])
-    difference = (parts - logits[:1]).abs().max().item()
-    tolerance = max(_TOLERANCE.get(adapter.dtype, 0.0), 1e-3) * (1 + logits[:1].abs().max().item())
-    if not difference <= tolerance:
-        raise UnsupportedModel(
-            f"the parts of {adapter.architecture.model!r} do not add up to its own forward pass "
-            f"(logits differ by {difference:.2g}): a hook of yours that changes activations, a "
-            "residual multiplier, or layers that this library does not know"
-        )
-
-
-_TOLERANCE = {torch.bfloat16: 0.1, torch.float16: 0.03}
