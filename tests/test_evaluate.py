@@ -287,7 +287,9 @@ def test_one_replacement_run_serves_all_circuits_and_equal_ones_run_once(
     assert len(asked) == 1
     assert len(asked[0]) == len(set(asked[0]))
     above = sum(0 < n < graph.n_edges for n in found.n_edges)
-    assert len(asked[0]) == 1 + 3 * above  # the empty circuit, and three rows; the full one is clean
+    assert (
+        len(asked[0]) == 1 + 3 * above
+    )  # the empty circuit, and three rows; the full one is clean
 
 
 def test_a_curve_takes_any_pruner(model, task, scores):
