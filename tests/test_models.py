@@ -69,7 +69,7 @@ def test_norms_are_those_of_the_model(name):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_stream_that_is_no_sum_of_heads_and_mlps_is_refused(name):
-    with pytest.raises(UnsupportedModel, match="normalises after|bidirectional|encoder-decoder"):
+    with pytest.raises(UnsupportedModel, match=r"normalises after|bidirectional|encoder-decoder"):
         TensorGraph.from_model(REFUSED[name]())
 
 
