@@ -307,7 +307,7 @@ def started(*arguments: object, **options: Any) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_leaves_whole_files_and_one_line(quick: list[str], tmp_path: Path) -> None:
-    process = started(*quick, "--n", 2000, "--method", "exact")
+    process = started(*quick, "--method", "eap-ig", "--steps", 1_000_000)  # no end in sight
     record = tmp_path / "run" / "record.json"
     for _ in range(600):
         if record.exists():
@@ -322,7 +322,7 @@ def test_ctrl_c_leaves_whole_files_and_one_line(quick: list[str], tmp_path: Path
     loaded = Record.load(record)
     assert loaded.finished is None
     assert loaded.command[:2] == ("sae-circuits", "discover")
-    assert "--n 2000 --method exact" in loaded.shell
+    assert "--method eap-ig --steps 1000000" in loaded.shell
 
 
 def test_errors_go_to_stderr_with_exit_code_2(quick: list[str]) -> None:
