@@ -17,7 +17,7 @@ import torch
 from measure import machine, ratios, seconds, table, write_json
 
 import sae_circuits as sc
-from sae_circuits.ablate import run_circuits
+from sae_circuits.ablation import run_circuits
 from shapes import gpt2_shaped, random_task
 
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from sae_circuits.evaluate import Curve, Report
+from sae_circuits.evaluation import Curve, Report
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
 
 

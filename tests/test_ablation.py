@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reference_ablation import reference_logits
-from sae_circuits.ablate import ablate, clean_logits, run_circuits
-from sae_circuits.ablate.interventions import partners
+from sae_circuits.ablation import ablate, clean_logits, run_circuits
+from sae_circuits.ablation.interventions import partners
 from sae_circuits.graph import Circuit, TensorGraph
 from shapes import BRIDGED, HOOKED, HOOKED_CONFIGS, random_task
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reference_attribution import reference_scores
-from sae_circuits.attribute import attribute
+from sae_circuits.attribution import attribute
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import logit_diff
 from shapes import HOOKED, HOOKED_CONFIGS, TWINS, random_task
@@ -67,3 +67,13 @@ def test_both_kinds_of_model_agree(shape, method):
     one = attribute(hooked, TensorGraph.from_model(hooked), task, method=method)
     other = attribute(bridge, TensorGraph.from_model(bridge), task, method=method)
     torch.testing.assert_close(one.values, other.values, rtol=1e-3, atol=3e-5)
+
+
+def test_scores_do_not_depend_on_how_tokens_and_points_are_grouped(monkeypatch):
+    model, graph, task = problem("llama", lengths=[6, 4, 5])
+    whole = attribute(model, graph, task, method="eap-ig", steps=5)
+    monkeypatch.setattr("sae_circuits.attribution.method.TOGETHER", 2)
+    monkeypatch.setattr("sae_circuits.attribution.kernel.TOGETHER", 1)
+    monkeypatch.setattr("sae_circuits.attribution.kernel.CHUNK_BYTES", {"other": 1})
+    apart = attribute(model, graph, task, method="eap-ig", steps=5)
+    torch.testing.assert_close(whole.values, apart.values, rtol=1e-9, atol=1e-12)

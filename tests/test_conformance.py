@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sae_circuits.attribute import Method, along_embedding, methods
+from sae_circuits.attribution import Method, along_embedding, methods
 from sae_circuits.testing import CHECKS, Case, check_method, random_model, random_task
 
 OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}}

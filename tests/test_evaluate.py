@@ -10,11 +10,20 @@ import torch
 
 from reference_ablation import reference_logits
 from sae_circuits import metrics, prune
-from sae_circuits.ablate import run_circuits
-from sae_circuits.attribute import attribute
+from sae_circuits.ablation import run_circuits
+from sae_circuits.attribution import attribute
 from sae_circuits.errors import GraphError, MetricError, NumericalError, OptionError, UnknownName
-from sae_circuits.evaluate import FRACTIONS, Curve, bootstrap, cmd, cpr, curve, evaluate, recovered
-from sae_circuits.evaluate.report import MEASURES
+from sae_circuits.evaluation import (
+    FRACTIONS,
+    Curve,
+    bootstrap,
+    cmd,
+    cpr,
+    curve,
+    evaluate,
+    recovered,
+)
+from sae_circuits.evaluation.report import MEASURES
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.tasks import Task
 from shapes import BRIDGED, HOOKED, random_task
@@ -281,7 +290,7 @@ def test_one_replacement_run_serves_all_circuits_and_equal_ones_run_once(
         asked.append(circuits)
         return run_circuits(model, circuits, *rest, **more)
 
-    module = importlib.import_module("sae_circuits.evaluate.run")
+    module = importlib.import_module("sae_circuits.evaluation.run")
     monkeypatch.setattr(module, "run_circuits", counted)
     found = curve(model, scores, task, n_random=2)
     assert len(asked) == 1

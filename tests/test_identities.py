@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from sae_circuits.attribute import attribute, methods
+from sae_circuits.attribution import attribute, methods
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import Targets, logit_diff, prob_diff
 from sae_circuits.tasks import Task

@@ -7,8 +7,8 @@ import torch
 
 from induction_model import TRUE_EDGES, induction_model, induction_task
 from sae_circuits import prune
-from sae_circuits.attribute import attribute, methods
-from sae_circuits.evaluate import curve, evaluate
+from sae_circuits.attribution import attribute, methods
+from sae_circuits.evaluation import curve, evaluate
 from sae_circuits.graph import Circuit, TensorGraph
 
 METHODS = sorted(set(methods()) - {"random"})

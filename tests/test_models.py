@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sae_circuits.ablate import clean_logits
-from sae_circuits.attribute import attribute
+from sae_circuits.ablation import clean_logits
+from sae_circuits.attribution import attribute
 from sae_circuits.cache import check_model, run
 from sae_circuits.errors import UnsupportedModel
 from sae_circuits.graph import TensorGraph

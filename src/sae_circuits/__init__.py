@@ -11,37 +11,8 @@
 (200, True)
 """
 
-from sae_circuits import errors, metrics, prune, tasks, viz
-from sae_circuits._version import __version__
-from sae_circuits.ablate import ablate
-from sae_circuits.attribute import Method, attribute, methods
-from sae_circuits.evaluate import curve, evaluate
-from sae_circuits.graph import Architecture, Circuit, Edge, Node, Scores, TensorGraph
-from sae_circuits.io import load, save
-from sae_circuits.models import load_model
-from sae_circuits.tasks import Task
+import lazy_loader
 
-__all__ = [
-    "Architecture",
-    "Circuit",
-    "Edge",
-    "Method",
-    "Node",
-    "Scores",
-    "Task",
-    "TensorGraph",
-    "__version__",
-    "ablate",
-    "attribute",
-    "curve",
-    "errors",
-    "evaluate",
-    "load",
-    "load_model",
-    "methods",
-    "metrics",
-    "prune",
-    "save",
-    "tasks",
-    "viz",
-]
+# What stands in `__init__.pyi` is imported when it is first asked for, so that the command line
+# shows its help without waiting for torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_circuits.attribute import Method, attribute
+from sae_circuits.attribution import Method, attribute
 from sae_circuits.graph import Scores, TensorGraph
 from sae_circuits.metrics import Targets, logit_diff
 from sae_circuits.models.small import random_model

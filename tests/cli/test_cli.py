@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sae_circuits import __version__
-from sae_circuits.attribute import attribute
+from sae_circuits.attribution import attribute
 from sae_circuits.cli.app import COMMANDS, app
-from sae_circuits.evaluate import Curve, Report
+from sae_circuits.evaluation import Curve, Report
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, export_eap_ig, load, save
 from small_circuits import by_hand

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sae_circuits._version import __version__
 from sae_circuits.errors import FileFormatError, OutputError
-from sae_circuits.evaluate import Curve, Report
+from sae_circuits.evaluation import Curve, Report
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
 from sae_circuits.io import load, save
 from small_circuits import by_hand, graph_of, small_curve, small_report

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sae_circuits.errors import OutputError
-from sae_circuits.evaluate import Report
+from sae_circuits.evaluation import Report
 from sae_circuits.graph import Circuit
 from sae_circuits.io import Record, load
 from sae_circuits.tasks import Task

@@ -10,7 +10,7 @@ import typer
 from sae_circuits.cli import options
 
 if TYPE_CHECKING:
-    from sae_circuits.evaluate import Report
+    from sae_circuits.evaluation import Report
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
 ) -> None:
     """Measure how good a saved circuit is."""
     from sae_circuits import metrics
-    from sae_circuits.evaluate import evaluate as measure
+    from sae_circuits.evaluation import evaluate as measure
     from sae_circuits.graph import Circuit
     from sae_circuits.io import load
     from sae_circuits.viz.folder import empty_folder, save_report
@@ -70,7 +70,7 @@ def evaluate(
 
 def table(report: Report) -> str:
     """The measures with their intervals, one a line."""
-    from sae_circuits.evaluate.report import MEASURES
+    from sae_circuits.evaluation.report import MEASURES
 
     lines = [f"{'measure':<18}{'mean':>10}  95% interval"]
     for name in MEASURES:

@@ -66,7 +66,7 @@ def check_names(
         FileFormatError: there is no such task file.
     """
     from sae_circuits import metrics, tasks
-    from sae_circuits.ablate.interventions import INTERVENTIONS
+    from sae_circuits.ablation.interventions import INTERVENTIONS
 
     if task_file is None:
         _known("task", task, tasks.names())

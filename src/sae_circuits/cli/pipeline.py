@@ -15,7 +15,7 @@ from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.io import Record
 
 if TYPE_CHECKING:
-    from sae_circuits.evaluate import Report
+    from sae_circuits.evaluation import Report
     from sae_circuits.tasks import Task
 
 PRUNERS = ("top-n", "best-first")
@@ -50,7 +50,7 @@ class Settings:
             FileFormatError: there is no such task file.
             OptionError: the method is not defined for the intervention.
         """
-        from sae_circuits.attribute.methods import METHODS
+        from sae_circuits.attribution.methods import METHODS
 
         check_names(
             task=self.task,
@@ -80,7 +80,7 @@ class Settings:
 
     def options(self) -> dict[str, Any]:
         """The options of the method, of those that it has."""
-        from sae_circuits.attribute.methods import METHODS
+        from sae_circuits.attribution.methods import METHODS
 
         return {"steps": self.steps} if "steps" in METHODS[self.method].options else {}
 
@@ -98,7 +98,7 @@ def run(
     Raises:
         CircuitsError: of any kind; what can be checked is checked before the model runs.
     """
-    from sae_circuits.evaluate import Report
+    from sae_circuits.evaluation import Report
     from sae_circuits.viz.folder import write_pictures
 
     settings.check()
@@ -149,7 +149,7 @@ class Job:
     def scores(self) -> Scores:
         """Score every edge."""
         from sae_circuits import metrics
-        from sae_circuits.attribute import attribute
+        from sae_circuits.attribution import attribute
 
         return attribute(
             self.model,
@@ -169,7 +169,7 @@ class Job:
 
     def report(self, folder: RunFolder, scores: Scores, circuit: Circuit) -> Report:
         """Test the circuit, and draw the curve unless that is left out."""
-        from sae_circuits.evaluate import Curve, evaluate
+        from sae_circuits.evaluation import Curve, evaluate
 
         report = evaluate(self.model, circuit, self.task, **self._how())
         if not self.settings.curve:
@@ -178,7 +178,7 @@ class Job:
 
     def curve(self, scores: Scores) -> Any:
         """Faithfulness over circuit sizes."""
-        from sae_circuits.evaluate import curve
+        from sae_circuits.evaluation import curve
 
         return curve(
             self.model,

@@ -25,7 +25,7 @@ Plain = Any  # what JSON can say
 @cache
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
-    from sae_circuits.evaluate import Curve, Report
+    from sae_circuits.evaluation import Curve, Report
 
     return {
         "architecture": Architecture,

@@ -30,6 +30,25 @@ _CACHE_ARGUMENTS = ("past_kv_cache_entry", "past_key_value", "past_key_values", 
 
 
 @dataclass(frozen=True, eq=False)
+class Projection:
+    """A linear map for each of some heads, with its bias."""
+
+    W: Float[Tensor, "head d_model d_head"]
+    bias: Float[Tensor, "head d_head"] | None
+
+    def __call__(
+        self, read: Float[Tensor, "head *row pos d_model"]
+    ) -> Float[Tensor, "head *row pos d_head"]:
+        """Each head's own, of what that head reads."""
+        rows = read.flatten(1, -2)
+        if self.bias is None:
+            out = torch.bmm(rows, self.W)
+        else:
+            out = torch.baddbmm(self.bias[:, None], rows, self.W)
+        return out.unflatten(1, read.shape[1:-1])
+
+
+@dataclass(frozen=True, eq=False)
 class Adapter:
     """A model seen as writers and readers of a stream; holds no state of its own."""
 
@@ -195,21 +214,12 @@ class Adapter:
         norm = self.attn_norm(layer)
         return stream if norm is None else norm(stream)
 
-    def project(
-        self,
-        layer: int,
-        port: str,
-        read: Float[Tensor, "head *row pos d_model"],
-        heads: list[int],
-    ) -> Float[Tensor, "head *row pos d_head"]:
-        """Queries, keys or values of some heads, each from what it reads."""
-        W, bias = self.W_in(layer, port)[heads], self.b_in(layer, port)
-        out = torch.bmm(read.flatten(1, -2), W).unflatten(1, read.shape[1:-1])
-        return (
-            out
-            if bias is None
-            else out + bias[heads].reshape(-1, *[1] * (out.ndim - 2), W.shape[2])
-        )
+    def projection(self, layer: int, port: str, heads: list[int]) -> Projection:
+        """What makes queries, keys or values of some heads from what each of them reads."""
+        W, bias = self.W_in(layer, port), self.b_in(layer, port)
+        if heads == list(range(len(W))):
+            return Projection(W, bias)
+        return Projection(W[heads], None if bias is None else bias[heads])
 
     def attend(
         self,

@@ -10,7 +10,7 @@ from sae_circuits.io import Record, ready_folder, save, write_whole
 from sae_circuits.viz.render import render
 
 if TYPE_CHECKING:
-    from sae_circuits.evaluate import Report
+    from sae_circuits.evaluation import Report
     from sae_circuits.tasks import Task
 
 

@@ -22,7 +22,7 @@ from sae_circuits.viz.picture import COLOURS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sae_circuits.evaluate import Curve
+    from sae_circuits.evaluation import Curve
 
 GREY = COLOURS["unknown"]
 _INK = "#1f2937"

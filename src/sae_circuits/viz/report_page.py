@@ -14,7 +14,7 @@ from sae_circuits.viz.picture import picture
 from sae_circuits.viz.plots import plot_curve, plot_node_scores, plot_score_groups, svg_of
 
 if TYPE_CHECKING:
-    from sae_circuits.evaluate import Curve, Report
+    from sae_circuits.evaluation import Curve, Report
     from sae_circuits.tasks import Task
 
 N_EDGES, N_EXAMPLES, BAR = 25, 100, 120

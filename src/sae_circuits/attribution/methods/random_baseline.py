@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribute.method import Method
-from sae_circuits.attribute.problem import Problem
+from sae_circuits.attribution.method import Method
+from sae_circuits.attribution.problem import Problem
 
 
 def score_batch(problem: Problem, seed: int) -> Float[Tensor, "src dest"]:

@@ -3,7 +3,7 @@
 Hanna, Pezzelle and Belinkov 2024, arXiv 2403.17806 (there: clean-corrupted).
 """
 
-from sae_circuits.attribute.method import Method, along_embedding
+from sae_circuits.attribution.method import Method, along_embedding
 
 METHOD = Method(
     name="clean-corrupted",

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from sae_circuits._version import __version__
-from sae_circuits.ablate.batches import default_batch_size
-from sae_circuits.ablate.interventions import Intervention
-from sae_circuits.attribute.flat import require_slope
-from sae_circuits.attribute.method import Method
-from sae_circuits.attribute.methods import METHODS
-from sae_circuits.attribute.problem import Problem
+from sae_circuits.ablation.batches import default_batch_size
+from sae_circuits.ablation.interventions import Intervention
+from sae_circuits.attribution.flat import require_slope
+from sae_circuits.attribution.method import Method
+from sae_circuits.attribution.methods import METHODS
+from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache import check_model
 from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph import Provenance, Scores, TensorGraph

@@ -1,7 +1,7 @@
 """The methods: one file each, which states its rule and cites its paper."""
 
-from sae_circuits.attribute.method import Method
-from sae_circuits.attribute.methods import (
+from sae_circuits.attribution.method import Method
+from sae_circuits.attribution.methods import (
     clean_corrupted,
     eap,
     eap_ig,

@@ -8,18 +8,21 @@ at those points. One point at 1 is EAP; both ends are clean-corrupted; points in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribute.problem import Problem
+from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache import Run
 from sae_circuits.errors import OptionError, unknown
 
 Point = tuple[float, float]  # where on the path, 0 corrupt to 1 clean; and its weight
+TOGETHER = 8  # points whose gradients are held, in narrow form, and multiplied at once
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,14 @@ def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Ten
     """The `score_batch` of a rule, which gets the method's options and returns its points."""
 
     def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "src dest"]:
-        scores = (weight * problem.score(_run_at(problem, at)) for at, weight in points(**options))
-        return torch.stack(list(scores)).sum(0)
+        path = points(**options)
+        problem = replace(problem, clean_has_graph=any(at == 1 for at, _ in path))
+        scores = []
+        for start in range(0, len(path), TOGETHER):
+            some = path[start : start + TOGETHER]
+            each = (weight * problem.gradients(_run_at(problem, at)) for at, weight in some)
+            scores.append(problem.score(reduce(add, each)))
+        return torch.stack(scores).sum(0)
 
     return score_batch
 

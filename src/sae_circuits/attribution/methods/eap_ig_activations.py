@@ -6,18 +6,21 @@ the edges that leave a site are scored in its turn, so that the result is exact 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribute.method import Method, path_points
-from sae_circuits.attribute.problem import Problem
+from sae_circuits.attribution.method import Method, path_points
+from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, TensorGraph
 
 
 def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src dest"]:
     """Scores of all edges, site by site."""
+    problem = replace(problem, clean_has_graph=False)
     graph = problem.graph
     total = torch.zeros(
         graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device
@@ -33,7 +36,8 @@ def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src d
             continue
         for where, weight in path_points(steps, rule):
             at = problem.run(problem.batch.clean, grad=True, edits=_moved(problem, site, where))
-            total[rows, -after.n_dest :] += weight * problem.score(at, after)
+            score = problem.score(problem.gradients(at, after), after)
+            total[rows, -after.n_dest :] += weight * score
     return total
 
 

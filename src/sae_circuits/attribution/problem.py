@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.ablate.interventions import Intervention
-from sae_circuits.attribute.flat import is_flat
-from sae_circuits.attribute.kernel import Gradients, score_edges
+from sae_circuits.ablation.interventions import Intervention
+from sae_circuits.attribution.flat import is_flat
+from sae_circuits.attribution.gradients import Gradients, Place
+from sae_circuits.attribution.kernel import score_edges
 from sae_circuits.cache import Run, Writes, require_finite, run
 from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.graph import TensorGraph
@@ -32,11 +33,12 @@ class Problem:
     intervention: Intervention
     first: int = 0  # the index of the batch's first example in the task, for messages
     flat: list[bool] = field(default_factory=list)  # of each gradient taken: see `flat.is_flat`
+    clean_has_graph: bool = True  # False saves memory where no gradient is taken there
 
     @cached_property
     def clean(self) -> Run:
-        """The clean run, with its graph."""
-        made = self.run(self.batch.clean, grad=True)
+        """The clean run."""
+        made = self.run(self.batch.clean, grad=self.clean_has_graph)
         require_finite(made.writes, self.first, "the clean run")
         return made
 
@@ -111,7 +113,7 @@ class Problem:
                 "depend on the logits through differentiable operations; attribute with another, "
                 "such as logit_diff, and evaluate with this one"
             )
-        leaves: dict[tuple[str, int], Tensor] = {}
+        leaves: dict[Place, Tensor] = {}
         for block in (graph or self.graph).readers:
             if block.layer is None:
                 leaves["final", 0] = of.reads.final
@@ -126,14 +128,11 @@ class Problem:
             place: torch.zeros_like(leaf) if grad is None else grad
             for (place, leaf), grad in zip(leaves.items(), found, strict=True)
         }
-        return Gradients(
-            {p: self.adapter.by_head(g) if p[0] in "qkv" else g for p, g in grads.items()}
-        )
+        return Gradients.of(self.adapter, grads, of.reads)
 
-    def score(self, at: Run, graph: TensorGraph | None = None) -> Float[Tensor, "src dest"]:
-        """`change . gradient` of every edge with the gradient at a run, summed over the batch."""
-        graph = graph or self.graph
-        gradients = self.gradients(at, graph)
-        return score_edges(
-            self.adapter, graph, self.change, gradients, at.reads, self.batch.lengths
-        )
+    def score(
+        self, gradients: Gradients, graph: TensorGraph | None = None
+    ) -> Float[Tensor, "src dest"]:
+        """`change . gradient` of every edge, summed over the batch."""
+        lengths = self.batch.lengths
+        return score_edges(self.adapter, graph or self.graph, self.change, gradients, lengths)

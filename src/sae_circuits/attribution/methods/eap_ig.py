@@ -4,7 +4,7 @@ Hanna, Pezzelle and Belinkov 2024, arXiv 2403.17806. The default rule takes midp
 falls as 1 / steps^2; `rule="left"` is the published one.
 """
 
-from sae_circuits.attribute.method import Method, along_embedding, path_points
+from sae_circuits.attribution.method import Method, along_embedding, path_points
 
 METHOD = Method(
     name="eap-ig",

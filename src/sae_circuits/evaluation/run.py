@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sae_circuits import prune
 from sae_circuits._version import __version__
-from sae_circuits.ablate import run_circuits
+from sae_circuits.ablation import run_circuits
 from sae_circuits.errors import MetricError, NumericalError, OptionError
-from sae_circuits.evaluate.measures import FRACTIONS, bootstrap, recovered, recovered_each
-from sae_circuits.evaluate.report import Curve, Report
+from sae_circuits.evaluation.measures import FRACTIONS, bootstrap, recovered, recovered_each
+from sae_circuits.evaluation.report import Curve, Report
 from sae_circuits.graph import Circuit, Provenance, Scores
 from sae_circuits.metrics import Metric, Targets, accuracy, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter

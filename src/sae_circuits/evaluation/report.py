@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.errors import unknown
-from sae_circuits.evaluate.measures import cmd, cpr, recovered
+from sae_circuits.evaluation.measures import cmd, cpr, recovered
 from sae_circuits.graph import Circuit, Provenance, Scores
 
 

@@ -3,7 +3,7 @@
 Syed, Rager and Conmy 2023, arXiv 2310.10348; after Nanda's attribution patching, 2023.
 """
 
-from sae_circuits.attribute.method import Method, along_embedding
+from sae_circuits.attribution.method import Method, along_embedding
 
 METHOD = Method(
     name="eap",

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribute.kernel import expand_writes
-from sae_circuits.attribute.method import Method
-from sae_circuits.attribute.problem import Problem
+from sae_circuits.attribution.kernel import expand_writes
+from sae_circuits.attribution.method import Method
+from sae_circuits.attribution.problem import Problem
 from sae_circuits.graph import Block
 from sae_circuits.models.adapter import one_row
 from sae_circuits.models.tail import Tail
@@ -54,8 +54,9 @@ class _Patches:
         batch, pos = problem.batch.clean.shape
         calls = {layer: one_row(call, batch) for layer, call in clean.calls.items()}
         every = torch.arange(batch * pos, device=adapter.device)
-        change = expand_writes(adapter, problem.graph, problem.change, every, adapter.dtype)
         arch = adapter.architecture
+        space = problem.change.input.new_empty(problem.graph.n_src, batch * pos, arch.d_model)
+        change = expand_writes(adapter, problem.graph, problem.change, every, out=space)
         row = batch * pos * (12 * arch.d_model + arch.n_heads * pos) * adapter.dtype.itemsize
         return cls(
             problem=problem,
@@ -99,7 +100,7 @@ class _Patches:
         clean = {p: self.clean_port(p, layer).repeat(len(read) // len(self.tail.position), 1, 1, 1)
                  for p in "qkv"}  # fmt: skip
         new = {**clean, port: clean[port].clone()}
-        new[port][:, :, column] = adapter.project(layer, port, read[None], [column])[0]
+        new[port][:, :, column] = adapter.projection(layer, port, [column])(read[None])[0]
         z = adapter.attend(layer, self.tail.calls[layer], **new)
         if alone:
             others = adapter.attend(layer, self.tail.calls[layer], **clean)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.ablate.plan import Plan
+from sae_circuits.ablation.plan import Plan
 from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, Circuit, TensorGraph
 from sae_circuits.models.adapter import Adapter, Call
@@ -109,11 +109,14 @@ class Sweep:
         if len(dests):
             depth = 2 * layer + 1
             new: dict[str, list[Tensor]] = {"q": [], "k": [], "v": []}
+            projections = {
+                port: self.adapter.projection(layer, port, self._columns(layer, port, some))
+                for port, some in changed.items()
+            }
             for stream in self._mixed(dests, depth, plan, changes):
                 reads = self.adapter.read(layer, stream).split([len(c) for c in changed.values()])
                 for port, read in zip("qkv", reads, strict=True):
-                    columns = self._columns(layer, port, changed[port])
-                    new[port].append(self.adapter.project(layer, port, read, columns))
+                    new[port].append(projections[port](read))
             for port, dest in changed.items():
                 if len(dest):
                     column = dest - self.reader_slice[self._key(layer, port)].start
@@ -130,17 +133,15 @@ class Sweep:
         Each overwrites the one before.
         """
         base = self.base[depth].flatten(0, 1)
-        edges = plan.edges_between(dests).T.to(
-            base.device
-        )  # [dest, alive source above the readers]
-        above, sources = changes[: edges.shape[1]], edges.any(0)
-        few = 2 * int(sources.sum()) < len(sources)  # then it pays to gather them
+        edges = plan.edges_between(dests).T.to(base.device)  # [dest, source above the readers]
+        above, sources = changes[: edges.shape[1]], edges.any(0).nonzero()[:, 0]
+        few = 2 * len(sources) < len(above)  # then it pays to gather them
         mix = edges[:, sources if few else slice(None)].to(base.dtype)
         size = max(1, MIX_BYTES // (len(dests) * base.shape[1] * base.element_size()))
         space = base.new_empty(len(dests), size * base.shape[1])
         for some, at in zip(above.split(size, 1), base.split(size), strict=True):
             streams = space[:, : at.numel()]
-            some = some[sources] if few else some
+            some = some.index_select(0, sources) if few else some
             torch.addmm(at.reshape(1, -1), mix, some.flatten(1), out=streams)
             yield streams.unflatten(1, at.shape)
 
@@ -183,7 +184,7 @@ class Sweep:
             read = self.adapter.read(layer, self.base[2 * layer + 1])
             columns = list(range(len(self.adapter.W_in(layer, port))))
             heads = read[None].expand(len(columns), *read.shape)
-            projected = self.adapter.project(layer, port, heads, columns).movedim(0, 2)
+            projected = self.adapter.projection(layer, port, columns)(heads).movedim(0, 2)
             where = self.reader_slice[self._key(layer, port)]
             share = (where.stop - where.start) // len(columns)
             self._base_ports[layer, port] = projected.repeat_interleave(share, 2)

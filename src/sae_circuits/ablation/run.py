@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from sae_circuits.ablate.batches import default_batch_size
-from sae_circuits.ablate.interventions import RUNS, Intervention
-from sae_circuits.ablate.sweep import Sweep
+from sae_circuits.ablation.batches import default_batch_size
+from sae_circuits.ablation.interventions import RUNS, Intervention
+from sae_circuits.ablation.sweep import Sweep
 from sae_circuits.cache import check_model, require_finite, run
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Circuit, TensorGraph

@@ -1,0 +1,34 @@
+from . import errors, metrics, prune, tasks, viz
+from ._version import __version__
+from .ablation import ablate
+from .attribution import Method, attribute, methods
+from .evaluation import curve, evaluate
+from .graph import Architecture, Circuit, Edge, Node, Scores, TensorGraph
+from .io import load, save
+from .models import load_model
+from .tasks import Task
+
+__all__ = [
+    "Architecture",
+    "Circuit",
+    "Edge",
+    "Method",
+    "Node",
+    "Scores",
+    "Task",
+    "TensorGraph",
+    "__version__",
+    "ablate",
+    "attribute",
+    "curve",
+    "errors",
+    "evaluate",
+    "load",
+    "load_model",
+    "methods",
+    "metrics",
+    "prune",
+    "save",
+    "tasks",
+    "viz",
+]

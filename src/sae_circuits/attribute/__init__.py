@@ -1,7 +1,0 @@
-"""What matters: a score for every edge of a model's graph."""
-
-from sae_circuits.attribute.attribute import attribute, methods
-from sae_circuits.attribute.method import Method, along_embedding, path_points
-from sae_circuits.attribute.problem import Problem
-
-__all__ = ["Method", "Problem", "along_embedding", "attribute", "methods", "path_points"]

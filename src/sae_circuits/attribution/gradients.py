@@ -1,0 +1,113 @@
+"""Gradients at the readers' inputs, in narrow form and summed over the points of a path.
+
+At a point p, the gradient dq at what a reader v makes of the stream (a query, say, W_v^T times the
+normalised stream x with its gain w) is pulled back through the projection and the norm (see
+`models/norms.py`), and g_v is the sum of that over points:
+
+    g_v = sum_p J_p^T W_v dq_p = P (w * W_v s_v) - sum_p x_p c_pv
+    s_v = sum_p dq_p / scale_p                                          [d_head]
+    c_pv = x_p . (w * W_v dq_p) / (d_model scale_p)                     one number
+
+The dot product in c_pv is dq_p . (q_p - q_0), with q_0 what is projected where x is 0: nothing as
+wide as the stream is computed for a reader before the kernel, and only once for all points there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_circuits.cache import Reads
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.norms import Norm
+
+Place = tuple[str, int]  # "q", "k", "v" or "mlp" and the layer; or ("final", 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """The metric's gradient at the readers' inputs, as a sum over points.
+
+    Args:
+        at: s_v by place: [batch, pos, head, d_head], for "mlp" and "final" [batch, pos, d_model].
+        along: c_pv by place, a tensor [batch, pos, head] for each point.
+        normed: x_p by (whether it is the MLP's, layer), a tensor [batch, pos, d_model] for each
+            point.
+    """
+
+    at: Mapping[Place, Tensor]
+    along: Mapping[Place, tuple[Tensor, ...]]
+    normed: Mapping[tuple[bool, int], tuple[Tensor, ...]]
+
+    @classmethod
+    def of(cls, adapter: Adapter, at: Mapping[Place, Tensor], reads: Reads) -> Gradients:
+        """Those at one point, from what autograd gives at each place.
+
+        They are in the model's dtype, or in float32 where that is narrower.
+        """
+        found = cls({}, {}, {})
+        dtype = torch.promote_types(reads.final.dtype, torch.float32)
+        scales: dict[tuple[bool, int], Tensor] = {}
+        for (port, layer), grad in at.items():
+            place, grad = (port, layer), grad.to(dtype)
+            if port == "final":
+                found.at[place] = grad
+                continue
+            is_mlp = port == "mlp"
+            norm = adapter.mlp_norm(layer) if is_mlp else adapter.attn_norm(layer)
+            if norm is None:
+                found.at[place] = grad if is_mlp else adapter.by_head(grad)
+                continue
+            if (is_mlp, layer) not in scales:
+                stream = (reads.mlp_stream if is_mlp else reads.attn_stream)[layer]
+                x, scales[is_mlp, layer] = norm.normalise(stream.to(dtype))
+                found.normed[is_mlp, layer] = (x,)
+            scale = scales[is_mlp, layer]
+            if is_mlp:
+                s = grad / scale
+                (x,) = found.normed[is_mlp, layer]
+                c = torch.linalg.vecdot(norm.gain(s), x)[..., None]
+            else:
+                s = adapter.by_head(grad) / scale[..., None]
+                q = adapter.by_head(getattr(reads, port)[layer].detach())
+                q = q.to(dtype) - _at_zero(adapter, norm, layer, port, q)
+                c = torch.linalg.vecdot(s, q)
+            found.at[place] = s
+            found.along[place] = (c / adapter.architecture.d_model,)
+        return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of all tensors."""
+        return next(iter(self.at.values())).dtype
+
+    def __add__(self, other: Gradients) -> Gradients:
+        return Gradients(
+            {place: s + other.at[place] for place, s in self.at.items()},
+            {place: c + other.along[place] for place, c in self.along.items()},
+            {place: x + other.normed[place] for place, x in self.normed.items()},
+        )
+
+    def __rmul__(self, weight: float) -> Gradients:
+        if weight == 1:
+            return self
+        return Gradients(
+            {place: weight * s for place, s in self.at.items()},
+            {place: tuple(weight * c for c in cs) for place, cs in self.along.items()},
+            self.normed,
+        )
+
+
+def _at_zero(
+    adapter: Adapter, norm: Norm, layer: int, port: str, q: Float[Tensor, "batch pos head d_head"]
+) -> Float[Tensor, "head d_head"]:
+    """Queries, keys or values where the normalised stream is 0: what the biases give."""
+    W = adapter.W_in(layer, port)
+    bias = W.new_zeros(W.shape[1]) if norm.bias is None else norm.bias
+    read = bias.expand(len(W), 1, -1)
+    given = adapter.projection(layer, port, list(range(len(W))))(read)[:, 0]
+    return given.repeat_interleave(q.shape[2] // len(W), 0)  # a shared key, read apart
