@@ -42,11 +42,14 @@ def test_a_wrong_shape_is_refused_while_tests_run():
         sc.metrics.logit_diff(torch.zeros(2, 3, 5), targets)
 
 
-def test_importing_the_package_loads_nothing_heavy_beside_torch():
+def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
     heavy = (
-        "matplotlib networkx graphviz pandas jinja2 typer transformer_lens sae_lens transformers"
+        "torch matplotlib networkx graphviz pandas jinja2 transformer_lens sae_lens transformers"
     )
-    code = f"import sys, sae_circuits; print(*sorted(sys.modules.keys() & set({heavy.split()})))"
+    code = (
+        "import sys, sae_circuits.cli.app; "
+        f"print(*sorted(sys.modules.keys() & set({heavy.split()})))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )

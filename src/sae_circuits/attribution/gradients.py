@@ -49,36 +49,33 @@ class Gradients:
 
         They are in the model's dtype, or in float32 where that is narrower.
         """
-        found = cls({}, {}, {})
         dtype = torch.promote_types(reads.final.dtype, torch.float32)
+        d_model = adapter.architecture.d_model
+        s: dict[Place, Tensor] = {}
+        along: dict[Place, tuple[Tensor, ...]] = {}
+        normed: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
         scales: dict[tuple[bool, int], Tensor] = {}
-        for (port, layer), grad in at.items():
-            place, grad = (port, layer), grad.to(dtype)
-            if port == "final":
-                found.at[place] = grad
-                continue
+        for place, grad in at.items():
+            port, layer = place
+            s[place] = (adapter.by_head(grad) if port in "qkv" else grad).to(dtype)
             is_mlp = port == "mlp"
             norm = adapter.mlp_norm(layer) if is_mlp else adapter.attn_norm(layer)
-            if norm is None:
-                found.at[place] = grad if is_mlp else adapter.by_head(grad)
+            if port == "final" or norm is None:
                 continue
-            if (is_mlp, layer) not in scales:
+            key = is_mlp, layer
+            if key not in scales:
                 stream = (reads.mlp_stream if is_mlp else reads.attn_stream)[layer]
-                x, scales[is_mlp, layer] = norm.normalise(stream.to(dtype))
-                found.normed[is_mlp, layer] = (x,)
-            scale = scales[is_mlp, layer]
+                x, scales[key] = norm.normalise(stream.to(dtype))
+                normed[key] = (x,)
             if is_mlp:
-                s = grad / scale
-                (x,) = found.normed[is_mlp, layer]
-                c = torch.linalg.vecdot(norm.gain(s), x)[..., None]
+                s[place] = s[place] / scales[key]
+                c = torch.linalg.vecdot(norm.gain(s[place]), normed[key][0])[..., None]
             else:
-                s = adapter.by_head(grad) / scale[..., None]
-                q = adapter.by_head(getattr(reads, port)[layer].detach())
-                q = q.to(dtype) - _at_zero(adapter, norm, layer, port, q)
-                c = torch.linalg.vecdot(s, q)
-            found.at[place] = s
-            found.along[place] = (c / adapter.architecture.d_model,)
-        return found
+                s[place] = s[place] / scales[key][..., None]
+                q = adapter.by_head(getattr(reads, port)[layer].detach()).to(dtype)
+                c = torch.linalg.vecdot(s[place], q - _at_zero(adapter, norm, layer, port, q))
+            along[place] = (c / d_model,)
+        return cls(s, along, normed)
 
     @property
     def dtype(self) -> torch.dtype:
