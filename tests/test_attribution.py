@@ -75,5 +75,6 @@ def test_scores_do_not_depend_on_how_tokens_and_points_are_grouped(monkeypatch):
     monkeypatch.setattr("sae_circuits.attribution.method.TOGETHER", 2)
     monkeypatch.setattr("sae_circuits.attribution.kernel.TOGETHER", 1)
     monkeypatch.setattr("sae_circuits.attribution.kernel.CHUNK_BYTES", {"other": 1})
+    monkeypatch.setattr("sae_circuits.attribution.kernel.HELD_BYTES", {"other": 1 << 12})
     apart = attribute(model, graph, task, method="eap-ig", steps=5)
     torch.testing.assert_close(whole.values, apart.values, rtol=1e-9, atol=1e-12)

@@ -12,9 +12,7 @@ set by the chunk, and multiplied in few large products.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -25,8 +23,10 @@ from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.norms import Norm
 
-CHUNK_BYTES = {"cpu": 32 << 20, "other": 256 << 20}  # a processor's cache; a device's memory
+CHUNK_BYTES = {"cpu": 32 << 20, "other": 256 << 20}  # multiplied at a time: a processor's cache
+HELD_BYTES = {"cpu": 128 << 20, "other": 1 << 30}  # of writers' changes, for several such chunks
 TOGETHER = 64  # readers in a product, at least: fewer multiply slowly
 
 
@@ -36,8 +36,6 @@ def score_edges(
     change: Writes,
     gradients: Gradients,
     lengths: Int64[Tensor, "batch"],
-    *,
-    chunk: int | None = None,
 ) -> Float[Tensor, "src dest"]:
     """Score all edges of a graph, summed over examples and over their real tokens.
 
@@ -45,24 +43,63 @@ def score_edges(
         change: what each writer would write instead, minus what it writes.
         gradients: of the metric, summed over examples and over the points of a path.
         lengths: real tokens per example; the padding after them is left out.
-        chunk: tokens expanded at a time; by default as many as fit in `CHUNK_BYTES`.
 
     Returns:
         Sums in float64; 0 where there is no edge.
     """
-    kernel = _Kernel(adapter, graph, gradients)
     device, width = change.input.device, adapter.architecture.d_model
+    runs = tuple(_runs(graph))
+    widest = max(stop - start for _, start, stop, _ in runs)
+    row = width * gradients.dtype.itemsize
+    chunk = _tokens(CHUNK_BYTES, device, row * (graph.n_src + widest))
+    held = max(chunk, _tokens(HELD_BYTES, device, row * graph.n_src))
     pos = torch.arange(change.input.shape[1], device=lengths.device)
     tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(device)
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=device)
-    for some in tokens.split(chunk or kernel.default_chunk(device.type)):
+    space = torch.empty(
+        widest, min(chunk, len(tokens)), width, dtype=gradients.dtype, device=device
+    )
+    for many in tokens.split(held):
         # With writers innermost in memory, and g first, the products run about twice as fast.
-        d = change.input.new_empty(len(some), width, graph.n_src, dtype=gradients.dtype)
-        d = expand_writes(adapter, graph, change, some, out=d.permute(2, 0, 1))
-        for seen, dests, g in kernel.gradients_by_reach(some):
-            total[:seen, dests] += (g.flatten(1) @ d[:seen].flatten(1).T).T
+        d = torch.empty(len(many), width, graph.n_src, dtype=gradients.dtype, device=device)
+        d = d.permute(2, 0, 1)
+        for some, out in zip(many.split(chunk), d.split(chunk, 1), strict=True):
+            expand_writes(adapter, graph, change, some, out=out)
+        for seen, start, stop, blocks in runs:
+            readers = [_Reader.of(adapter, gradients, block) for block in blocks]
+            for some, d_some in zip(many.split(chunk), d[:seen].split(chunk, 1), strict=True):
+                g = space[: stop - start, : len(some)]
+                for reader, rows in zip(readers, g.split(list(map(len, blocks))), strict=True):
+                    reader.write(some, out=rows)
+                total[:seen, start:stop] += (g.flatten(1) @ d_some.flatten(1).T).T
     unseen = torch.arange(graph.n_src)[:, None] >= graph.n_seen
     return total.masked_fill_(unseen.to(device), 0)
+
+
+def _tokens(budget: dict[str, int], device: torch.device, row: int) -> int:
+    """How many tokens of so many bytes fit a device's budget, at least one."""
+    return max(1, budget.get(device.type, budget["other"]) // row)
+
+
+def _runs(graph: TensorGraph) -> list[tuple[int, int, int, tuple[Block, ...]]]:
+    """Runs of blocks of readers: how many writers the last of them sees, and their ids, from, to.
+
+    Readers that see fewer join those above them until there are enough for a fast product.
+    """
+
+    def seen(block: Block) -> int:
+        return int(torch.searchsorted(graph.src_depth, block.depth))
+
+    runs: list[tuple[int, int, int, tuple[Block, ...]]] = []
+    stop = 0
+    for n, equal in groupby(graph.readers, key=seen):
+        blocks, start = tuple(equal), stop
+        stop += sum(map(len, blocks))
+        if runs and runs[-1][2] - runs[-1][1] < TOGETHER:
+            _, start, _, before = runs.pop()
+            blocks = before + blocks
+        runs.append((n, start, stop, blocks))
+    return runs
 
 
 def expand_writes(
@@ -99,95 +136,45 @@ def _chosen(block: Block, n: int) -> slice | list[int]:
     return slice(None) if len(block) == n else list(block.members)
 
 
-@dataclass(frozen=True)
-class _Kernel:
-    adapter: Adapter
-    graph: TensorGraph
-    gradients: Gradients
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """One block of readers, with P (w * W_v) made once for all chunks of tokens."""
 
-    def default_chunk(self, device: str) -> int:
-        """As many tokens as fit where the device multiplies fastest, at least one."""
-        width = (self.graph.n_src + self._widest) * self.adapter.architecture.d_model
-        budget = CHUNK_BYTES.get(device, CHUNK_BYTES["other"])
-        return max(1, budget // (width * self.gradients.dtype.itemsize))
+    s: Tensor
+    W: Float[Tensor, "dest d_head d_model"] | None
+    norm: Norm | None
+    chosen: slice | list[int]
+    along: tuple[Tensor, ...] = ()
+    normed: tuple[Float[Tensor, "batch pos d_model"], ...] = ()
 
-    @cached_property
-    def reach(self) -> tuple[tuple[int, tuple[Block, ...]], ...]:
-        """Runs of blocks of readers, with how many writers the last of them sees.
-
-        Readers that see fewer join those above them until there are enough for a fast product.
-        """
-
-        def seen(block: Block) -> int:
-            return int(torch.searchsorted(self.graph.src_depth, block.depth))
-
-        runs: list[tuple[int, tuple[Block, ...]]] = []
-        for n, equal in groupby(self.graph.readers, key=seen):
-            blocks = tuple(equal)
-            if runs and sum(map(len, runs[-1][1])) < TOGETHER:
-                blocks = runs.pop()[1] + blocks
-            runs.append((n, blocks))
-        return tuple(runs)
-
-    @property
-    def _widest(self) -> int:
-        return max(sum(map(len, blocks)) for _, blocks in self.reach)
-
-    def gradients_by_reach(
-        self, some: Int64[Tensor, "token"]
-    ) -> Iterator[tuple[int, slice, Float[Tensor, "dest token d_model"]]]:
-        """g_v of the readers, run by run, with how many writers these see, and with their ids.
-
-        Each overwrites the one before.
-        """
-        size = self._widest, len(some), self.adapter.architecture.d_model
-        space = torch.empty(size, dtype=self.gradients.dtype, device=some.device)
-        start = 0
-        for seen, blocks in self.reach:
-            filled = 0
-            for block in blocks:
-                self.gradient(block, some, out=space[filled : filled + len(block)])
-                filled += len(block)
-            yield seen, slice(start, start + filled), space[:filled]
-            start += filled
-
-    def gradient(
-        self,
-        block: Block,
-        some: Int64[Tensor, "token"],
-        out: Float[Tensor, "dest token d_model"],
-    ) -> None:
-        """Write g_v of one block of readers for some tokens to `out`."""
-        layer, port = block.layer, block.port or "mlp"
+    @classmethod
+    def of(cls, adapter: Adapter, gradients: Gradients, block: Block) -> _Reader:
+        """Prepare the readers of a block."""
+        layer, place = block.layer, (block.port or "mlp", block.layer or 0)
         if layer is None:
-            out[0] = self.take(self.gradients.at["final", 0], some)
-            return
-        s = self.take(self.gradients.at[port, layer], some)
-        if block.kind == "mlp":
-            chosen, norm = slice(None), self.adapter.mlp_norm(layer)
-            out[0] = s
-        else:
-            chosen, norm = _chosen(block, s.shape[1]), self.adapter.attn_norm(layer)
-            W = self.reading_weights(block).to(s.dtype)
-            torch.bmm(s[:, chosen].transpose(0, 1), W.transpose(1, 2), out=out)
+            return cls(gradients.at["final", 0], None, None, slice(None))
+        is_mlp, s, W = block.kind == "mlp", gradients.at[place], None
+        norm = adapter.mlp_norm(layer) if is_mlp else adapter.attn_norm(layer)
+        chosen: slice | list[int] = slice(None)
+        if not is_mlp:
+            chosen, W = _chosen(block, s.shape[2]), adapter.W_in(layer, place[0])
+            if len(W) < s.shape[2]:  # a shared key, read apart
+                W = W.repeat_interleave(s.shape[2] // len(W), 0)
+            W = W[chosen].to(s.dtype).transpose(1, 2)
+            W = (W if norm is None else norm.centre(norm.gain(W))).contiguous()
         if norm is None:
-            return
-        if norm.weight is not None:
-            out.mul_(norm.weight)
-        if norm.centres:
-            out.sub_(out.mean(-1, keepdim=True))
-        c = [self.take(c, some)[:, chosen] for c in self.gradients.along[port, layer]]
-        x = [self.take(x, some) for x in self.gradients.normed[block.kind == "mlp", layer]]
-        out.transpose(0, 1).baddbmm_(torch.stack(c, -1), torch.stack(x, 1), alpha=-1)
+            return cls(s, W, norm, chosen)
+        along, normed = gradients.along[place], gradients.normed[is_mlp, layer]
+        return cls(s, W, norm, chosen, along, normed)
 
-    def reading_weights(self, block: Block) -> Float[Tensor, "dest d_model d_head"]:
-        """The projection of each reader of a block of queries, keys or values."""
-        arch = self.adapter.architecture
-        W = self.adapter.W_in(block.layer or 0, block.port or "")
-        if block.kind == "head" and len(W) < arch.n_heads:  # a shared key, read apart
-            W = W.repeat_interleave(arch.n_heads // len(W), 0)
-        return W[_chosen(block, len(W))]
-
-    def take(self, x: Tensor, some: Int64[Tensor, "token"]) -> Tensor:
-        """Some tokens of a [batch, pos, ...] tensor, in the kernel's dtype."""
-        return take(x, some, self.gradients.dtype)
+    def write(self, some: Int64[Tensor, "token"], out: Float[Tensor, "dest token d_model"]) -> None:
+        """Write g_v for some tokens to `out`."""
+        s = take(self.s, some, out.dtype)
+        if self.W is not None:
+            torch.bmm(s[:, self.chosen].transpose(0, 1), self.W, out=out)
+        else:
+            out[0] = s if self.norm is None else self.norm.centre(self.norm.gain(s))
+        if self.norm is not None:
+            c = [take(c, some, out.dtype)[:, self.chosen] for c in self.along]
+            x = [take(x, some, out.dtype) for x in self.normed]
+            out.transpose(0, 1).baddbmm_(torch.stack(c, -1), torch.stack(x, 1), alpha=-1)
