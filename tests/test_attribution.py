@@ -78,3 +78,14 @@ def test_scores_do_not_depend_on_how_tokens_and_points_are_grouped(monkeypatch):
     monkeypatch.setattr("sae_circuits.attribution.kernel.HELD_BYTES", {"other": 1 << 12})
     apart = attribute(model, graph, task, method="eap-ig", steps=5)
     torch.testing.assert_close(whole.values, apart.values, rtol=1e-9, atol=1e-12)
+
+
+def test_a_subgraph_has_the_scores_of_the_whole_and_one_without_edges_has_none():
+    model, graph, task = problem("gpt2")
+    whole = attribute(model, graph, task, method="eap")
+    part = graph.subgraph(["a0.h1", "m0", "logits"])
+    scores = attribute(model, part, task, method="eap")
+    assert len(scores.values) == part.n_edges > 2
+    for edge, value in zip(part.edges, scores.values.tolist(), strict=True):
+        assert value == pytest.approx(float(whole[edge]), rel=1e-9)
+    assert attribute(model, graph.subgraph(["input"]), task, method="eap").values.shape == (0,)

@@ -48,14 +48,16 @@ def score_edges(
         Sums in float64; 0 where there is no edge.
     """
     device, width = change.input.device, adapter.architecture.d_model
-    runs = tuple(_runs(graph))
+    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=device)
+    if not graph.n_edges:
+        return total
+    runs = _runs(graph)
     widest = max(stop - start for _, start, stop, _ in runs)
     row = width * gradients.dtype.itemsize
     chunk = _tokens(CHUNK_BYTES, device, row * (graph.n_src + widest))
     held = max(chunk, _tokens(HELD_BYTES, device, row * graph.n_src))
     pos = torch.arange(change.input.shape[1], device=lengths.device)
     tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(device)
-    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=device)
     space = torch.empty(
         widest, min(chunk, len(tokens)), width, dtype=gradients.dtype, device=device
     )
