@@ -6,11 +6,13 @@ from .evaluation import curve, evaluate
 from .graph import Architecture, Circuit, Edge, Node, Scores, TensorGraph
 from .io import load, save
 from .models import load_model
+from .models.dictionaries import Dictionary, load_saes
 from .tasks import Task
 
 __all__ = [
     "Architecture",
     "Circuit",
+    "Dictionary",
     "Edge",
     "Method",
     "Node",
@@ -25,6 +27,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_model",
+    "load_saes",
     "methods",
     "metrics",
     "prune",

@@ -7,7 +7,8 @@ CircuitsError
 │   ├── AlignmentError   a clean and a corrupt prompt of different token length
 │   └── ContextError     a prompt longer than the model's context
 ├── ModelError           models
-│   └── UnsupportedModel a model that the graph cannot describe
+│   ├── UnsupportedModel a model that the graph cannot describe
+│   └── DictionaryError  an SAE or transcoder that cannot be read, or fits no model here
 ├── OptionError          an option that a method does not have, or a value it does not take
 ├── MetricError          a metric that is constant, of the wrong shape or not differentiable
 ├── NumericalError       NaN or infinity, with the node and the example
@@ -55,6 +56,10 @@ class ModelError(CircuitsError, ValueError):
 
 class UnsupportedModel(ModelError):
     """A model that the graph cannot describe, with the reason."""
+
+
+class DictionaryError(ModelError):
+    """An SAE or transcoder that cannot be read, has no closed form, or does not fit the model."""
 
 
 class OptionError(CircuitsError, ValueError):

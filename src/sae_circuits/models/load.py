@@ -177,3 +177,19 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
         if bar:
             hf_logging.enable_progress_bar()
+
+
+def same_model(one: str | None, other: str | None) -> bool:
+    """Whether two names may be of one model: aliases of it, or not known.
+
+    >>> same_model("gpt2-small", "gpt2"), same_model("gpt2", "gpt2-xl"), same_model(None, "gpt2")
+    (True, False, True)
+    """
+    listed = _official_names()
+
+    def official(name: str) -> str:
+        return listed.get(name.lower(), name).rpartition("/")[2].lower()
+
+    if {one, other} & {None, "", "custom"}:
+        return True
+    return official(str(one)) == official(str(other))

@@ -1,0 +1,80 @@
+"""Gates: which features are active, given their pre-activations.
+
+Of every dictionary here the activation is the pre-activation where a gate is open, and 0 elsewhere:
+
+    f = pre * gate(pre),    df/dpre = gate(pre)
+
+The gate does not move under an infinitesimal change, so it is the derivative too. (Where a gate
+opens or closes, the activation may jump; gradients do not see this, interventions do.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Gate = Callable[[Float[Tensor, "*token feature"]], Bool[Tensor, "*token feature"]]
+
+
+def relu(pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
+    """Open above 0."""
+    return pre > 0
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Open for the k largest of a token that are above 0 (Gao et al. 2024, arXiv 2406.04093)."""
+
+    k: int
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
+        """Which features are active."""
+        return _among_largest(pre, self.k) & (pre > 0)
+
+
+@dataclass(frozen=True)
+class AbsoluteTopK:
+    """Open for the k largest of a token by absolute value; activations may be negative."""
+
+    k: int
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
+        """Which features are active."""
+        return _among_largest(pre.abs(), self.k)
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold:
+    """Open above 0 and above a threshold of each feature's (JumpReLU, arXiv 2407.14435)."""
+
+    threshold: Float[Tensor, "feature"]
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
+        """Which features are active."""
+        return (pre > self.threshold) & (pre > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """Open where a second affine map of the same directions is above 0 (arXiv 2404.16014).
+
+    The gating pre-activation is that of the magnitude, scaled and shifted:
+    `(pre - b_mag) / exp(r_mag) + b_gate`.
+    """
+
+    b_mag: Float[Tensor, "feature"]
+    r_mag: Float[Tensor, "feature"]
+    b_gate: Float[Tensor, "feature"]
+
+    def __call__(self, pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
+        """Which features are active."""
+        return ((pre - self.b_mag) * torch.exp(-self.r_mag) + self.b_gate > 0) & (pre > 0)
+
+
+def _among_largest(x: Float[Tensor, "*token feature"], k: int) -> Bool[Tensor, "*token feature"]:
+    largest = x.topk(k, dim=-1, sorted=False).indices
+    return torch.zeros_like(x, dtype=torch.bool).scatter_(-1, largest, True)

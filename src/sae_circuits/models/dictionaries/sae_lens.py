@@ -1,0 +1,112 @@
+"""Dictionaries from the classes of sae-lens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_circuits.errors import DictionaryError
+from sae_circuits.models.dictionaries import gates
+from sae_circuits.models.dictionaries.dictionary import Dictionary
+from sae_circuits.models.dictionaries.scalings import SCALINGS
+from sae_circuits.models.dictionaries.sites import Site
+
+_WITHOUT_GATE = {
+    "matching_pursuit": "it chooses features one after the other, each from what is left",
+    "temporal": "part of its code is predicted from other tokens by attention",
+}
+_TRAINED_AS = {  # classes that exist for training only, and what they become when saved
+    "batchtopk": "jumprelu",
+    "matryoshka_batchtopk": "jumprelu",
+}
+
+
+def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
+    """View an SAE or a transcoder of sae-lens; its weights are shared, not copied.
+
+    Decoder norms by which a top-k SAE rescales, and the gain of a gated SAE's magnitudes, are
+    folded into copies of the weights.
+
+    Args:
+        sae: an instance of any class of sae-lens but those without a closed form.
+        name: for messages and pictures; by default its hook point.
+
+    Raises:
+        DictionaryError: a class without a closed form, with the reason; a class for training
+            only; a hook point where the graph takes no dictionary.
+    """
+    cfg = sae.cfg
+    kind, metadata = cfg.architecture(), cfg.metadata
+    if kind in _WITHOUT_GATE:
+        raise DictionaryError(
+            f"a {kind!r} SAE has no closed form: {_WITHOUT_GATE[kind]}, so its features are not "
+            "encoder rows with a gate"
+        )
+    if kind in _TRAINED_AS:
+        raise DictionaryError(
+            f"a {kind!r} SAE depends on the batch while it is trained; save it with "
+            f"save_inference_model and load it as a {_TRAINED_AS[kind]!r} one"
+        )
+    if not metadata.hook_name:
+        raise DictionaryError(
+            "this SAE does not say where it belongs: set sae.cfg.metadata.hook_name, such as "
+            "'blocks.3.hook_mlp_out'"
+        )
+    W_enc, W_dec, b_dec = (getattr(sae, n).detach() for n in ("W_enc", "W_dec", "b_dec"))
+    is_transcoder = "transcoder" in kind
+    reads = Site.parse(metadata.hook_name)
+    writes = Site.parse(metadata.hook_name_out) if is_transcoder else reads
+    if kind == "gated":
+        b_enc, W_enc = sae.b_mag.detach(), W_enc * sae.r_mag.detach().exp()
+    else:
+        b_enc = sae.b_enc.detach()
+    if getattr(cfg, "rescale_acts_by_decoder_norm", False):
+        norm = W_dec.norm(dim=-1)
+        W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
+    W_skip = getattr(sae, "W_skip", None)
+    return Dictionary(
+        name=name or metadata.hook_name,
+        reads=reads,
+        writes=(writes,),
+        W_enc=W_enc,
+        b_enc=b_enc,
+        decoders=(W_dec,),
+        b_dec=b_dec,
+        gate=_gate(sae, kind),
+        b_in=b_dec if cfg.apply_b_dec_to_input and not is_transcoder else None,
+        scaling=SCALINGS.get(cfg.normalize_activations),
+        W_skip=None if W_skip is None else W_skip.detach().T,
+        model=metadata.model_name,
+    )
+
+
+def read_folder(folder: Any, device: str, dtype: torch.dtype | None) -> Dictionary:
+    """A dictionary from a folder that sae-lens wrote (configuration and safetensors)."""
+    from sae_lens import SAE
+
+    name = None if dtype is None else str(dtype).removeprefix("torch.")
+    return from_sae_lens(SAE.load_from_disk(folder, device=device, dtype=name))
+
+
+def fetch(release: str, sae_id: str, device: str, dtype: torch.dtype | None) -> Dictionary:
+    """A dictionary from the releases that sae-lens knows; reaches for the network."""
+    from sae_lens import SAE
+
+    name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+    sae = SAE.from_pretrained(release, sae_id, device=device, dtype=name)
+    return from_sae_lens(sae, f"{release}/{sae_id}")
+
+
+def _gate(sae: Any, kind: str) -> gates.Gate:
+    threshold: Tensor | None = getattr(sae, "threshold", None)
+    if kind == "gated":
+        return gates.Gated(*(getattr(sae, n).detach() for n in ("b_mag", "r_mag", "b_gate")))
+    if kind == "topk":
+        return gates.TopK(sae.cfg.k)
+    if kind == "abstopk":
+        return gates.AbsoluteTopK(sae.cfg.k)
+    if threshold is not None:
+        return gates.Threshold(threshold.detach())
+    return gates.relu

@@ -1,0 +1,84 @@
+"""The bundled SAEs and transcoders do what their card says."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sae_circuits as sc
+from sae_circuits.models import demo_path
+from sae_circuits.models.dictionaries import Dictionary, Site, load_saes
+
+FOLDER = demo_path() / "saes"
+FIGURES = json.loads((FOLDER / "figures.json").read_text())
+EVERY = [*load_saes("demo"), *load_saes("demo", kind="transcoder")]
+EVERY += load_saes("demo", kind="skip-transcoder")
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+    yield importlib.import_module("train_demo_saes")
+    sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sc.load_model("demo", kind="hooked")
+
+
+@pytest.fixture(scope="module")
+def held(script, model) -> dict[str, torch.Tensor]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "TOKENS", 10_000)
+        return script.activations(model, seed=2)
+
+
+def test_every_layer_has_all_five_kinds():
+    sites = {(d.reads, d.writes, d.W_skip is None) for d in EVERY}
+    expected = set()
+    for layer in range(4):
+        expected |= {
+            (Site(kind, layer), (Site(kind, layer),), True)
+            for kind in ("z", "mlp_out", "resid_post")
+        }
+        mlp = Site("mlp_in", layer), (Site("mlp_out", layer),)
+        expected |= {(*mlp, True), (*mlp, False)}
+    assert sites == expected
+    assert {d.name for d in EVERY} == FIGURES.keys()
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) < 15e6
+
+
+@pytest.mark.parametrize("d", EVERY, ids=lambda d: d.name)
+def test_it_fits_the_model_and_its_figures_hold_on_other_tokens(d: Dictionary, script, model, held):
+    d.require_fits(sc.Architecture.of(model))
+    x, y = (held[script.hook(s.kind, s.layer)] for s in (d.reads, d.writes[0]))
+    found = script.measure(d, x, y)
+    assert found["L0"] == pytest.approx(FIGURES[d.name]["L0"], rel=0.1)
+    assert found["explained variance"] == pytest.approx(
+        FIGURES[d.name]["explained variance"], abs=0.03
+    )
+
+
+@pytest.mark.parametrize("d", EVERY, ids=lambda d: d.name)
+def test_output_and_error_together_are_what_stood_there(d: Dictionary, model, script):
+    task = sc.tasks.ioi(model, n=8, seed=0)
+    held = {}
+
+    def read(x, hook):
+        held["x"] = x.flatten(2)
+
+    def write(y, hook):
+        flat = y.flatten(2)
+        return (d(held["x"]) + d.error(held["x"], flat)).view_as(y)
+
+    where = [(d.reads, read), (d.writes[0], write)]
+    hooks = [(script.hook(site.kind, site.layer), does) for site, does in where]
+    with torch.no_grad():
+        spliced = model.run_with_hooks(task.clean, fwd_hooks=hooks)
+        torch.testing.assert_close(spliced, model(task.clean), rtol=1e-4, atol=1e-4)
