@@ -31,7 +31,7 @@ from sae_circuits.progress import track
 from sae_circuits.tasks.task import Task
 
 FEATURES, ACTIVE = 256, 16  # and how many of them are active on a token, in the mean
-TOKENS, BATCH, STEPS, RATE = 300_000, 1024, 2000, 2e-3
+TOKENS, BATCH, STEPS, RATE = 300_000, 1024, 2000, 2e-3  # tokens and steps unless asked otherwise
 EXAMPLES = 300  # of each task, to measure on
 POINTS = {
     "z": "attn.hook_z",
@@ -51,24 +51,24 @@ def hook(kind: str, layer: int) -> str:
 
 
 @torch.no_grad()
-def activations(model: Any, seed: int) -> dict[str, Tensor]:
+def activations(model: Any, seed: int, tokens: int = TOKENS) -> dict[str, Tensor]:
     """What stands at every site on the tokens of training examples, the first of each left out."""
     stream = examples(model.tokenizer, random.Random(seed))
     names = [hook(kind, layer) for kind in POINTS for layer in range(model.cfg.n_layers)]
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     n = 0
-    while n < TOKENS:
+    while n < tokens:
         rows = [next(stream).ids for _ in range(256)]
-        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-        real = torch.zeros_like(tokens, dtype=torch.bool)
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+        real = torch.zeros_like(ids, dtype=torch.bool)
         for i, row in enumerate(rows):
-            tokens[i, : len(row)] = torch.tensor(row)
+            ids[i, : len(row)] = torch.tensor(row)
             real[i, 1 : len(row)] = True
-        _, cache = model.run_with_cache(tokens, names_filter=names)
+        _, cache = model.run_with_cache(ids, names_filter=names)
         for name in names:
             kept[name].append(cache[name].flatten(2)[real])
         n += int(real.sum())
-    return {name: torch.cat(some)[:TOKENS] for name, some in kept.items()}
+    return {name: torch.cat(some)[:tokens] for name, some in kept.items()}
 
 
 def batches(*data: Tensor, seed: int) -> Iterator[tuple[Tensor, ...]]:
@@ -82,7 +82,7 @@ def batches(*data: Tensor, seed: int) -> Iterator[tuple[Tensor, ...]]:
 # -- training --------------------------------------------------------------------------------------
 
 
-def train_sae(x: Tensor, name: str, seed: int, out: Path) -> None:
+def train_sae(x: Tensor, name: str, *, steps: int, seed: int, out: Path) -> None:
     """Train a TopK SAE with sae-lens, and save what inference needs."""
     from sae_lens import SAETrainer, config, saes
 
@@ -94,11 +94,11 @@ def train_sae(x: Tensor, name: str, seed: int, out: Path) -> None:
     sae.cfg.metadata.hook_name, sae.cfg.metadata.model_name = name, "demo"
     trainer = SAETrainer(
         config.SAETrainerConfig(
-            total_training_samples=STEPS * BATCH,
+            total_training_samples=steps * BATCH,
             train_batch_size_samples=BATCH,
             lr=RATE,
             lr_end=RATE / 10,
-            lr_decay_steps=STEPS // 3,
+            lr_decay_steps=steps // 3,
             dead_feature_window=200,
         ),
         sae,
@@ -107,7 +107,9 @@ def train_sae(x: Tensor, name: str, seed: int, out: Path) -> None:
     trainer.fit().save_inference_model(out)
 
 
-def train_transcoder(x: Tensor, y: Tensor, layer: int, *, skip: bool, seed: int, out: Path) -> None:
+def train_transcoder(
+    x: Tensor, y: Tensor, layer: int, *, skip: bool, steps: int, seed: int, out: Path
+) -> None:
     """Train a transcoder from an MLP's input to its output, and save it in sae-lens's form.
 
     In training the features that are largest over a batch are active; the mean of the smallest of
@@ -129,10 +131,10 @@ def train_transcoder(x: Tensor, y: Tensor, layer: int, *, skip: bool, seed: int,
         coder.b_dec.copy_(y.mean(0))
     optimizer = torch.optim.Adam([p for n, p in coder.named_parameters() if n != "threshold"], RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, 3.3 * (1 - step / STEPS) + 0.1)
+        optimizer, lambda step: min(1.0, 3.3 * (1 - step / steps) + 0.1)
     )
     spread, lowest = y.var(0).sum(), 0.0
-    for _, (some_x, some_y) in zip(range(STEPS), batches(x, y, seed=seed), strict=False):
+    for _, (some_x, some_y) in zip(range(steps), batches(x, y, seed=seed), strict=False):
         pre = some_x @ coder.W_enc + coder.b_enc
         scaled = pre.relu() * coder.W_dec.norm(dim=1)
         cut = scaled.flatten().topk(ACTIVE * BATCH, sorted=False).values.min()
@@ -198,9 +200,11 @@ def spliced(model: Any, task: Task, d: Dictionary | None) -> tuple[float, float]
     return accuracy, metrics.logit_diff(logits, targets).mean().item()
 
 
-def figures(model: Any, found: list[Dictionary], seed: int) -> dict[str, dict[str, float]]:
+def figures(
+    model: Any, found: list[Dictionary], tokens: int, seed: int
+) -> dict[str, dict[str, float]]:
     """All figures of all dictionaries, on other tokens than they were trained on."""
-    held = activations(model, seed + 1)
+    held = activations(model, seed + 1, tokens)
     measured_on = [held_out_task(name, model, EXAMPLES) for name in tasks.names()]
     whole = [spliced(model, task, None) for task in measured_on]
     result = {}
@@ -254,32 +258,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="a folder for all dictionaries")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="to train on")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of training, for each")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     started = time.process_time()
     model = load_model("demo", kind="hooked")
-    data = activations(model, args.seed)
+    data = activations(model, args.seed, args.tokens)
     jobs = [(kind, layer) for layer in range(model.cfg.n_layers) for kind in (*SAES, "mlp")]
     for kind, layer in track(jobs, total=len(jobs), description="training"):
         if kind in SAES:
             name, out = hook(kind, layer), args.out / f"{kind}.{layer}"
-            train_sae(data[name], name, args.seed, out)
+            train_sae(data[name], name, steps=args.steps, seed=args.seed, out=out)
             halve(out)
             continue
         x, y = (data[hook(site, layer)] for site in ("mlp_in", "mlp_out"))
         for skip in (False, True):
             out = args.out / f"{'skip_' if skip else ''}transcoder.{layer}"
-            train_transcoder(x, y, layer, skip=skip, seed=args.seed, out=out)
+            train_transcoder(x, y, layer, skip=skip, steps=args.steps, seed=args.seed, out=out)
             halve(out)
     seconds = time.process_time() - started
     found = load_saes(args.out, dtype=torch.float32)
-    rows = figures(model, found, args.seed)
+    rows = figures(model, found, args.tokens, args.seed)
     (args.out / "figures.json").write_text(json.dumps(rows, indent=2) + "\n")
     size = sum(path.stat().st_size for path in args.out.rglob("*.safetensors")) / 1e6
     card = CARD.format(
-        n=len(found), features=FEATURES, size=size, seed=args.seed, tokens=TOKENS, steps=STEPS,
-        batch=BATCH, seconds=seconds, table=table(rows), examples=EXAMPLES,
+        n=len(found), features=FEATURES, size=size, seed=args.seed, tokens=args.tokens,
+        steps=args.steps, batch=BATCH, seconds=seconds, table=table(rows), examples=EXAMPLES,
     )  # fmt: skip
     (args.out / "README.md").write_text(card)
     for extra in args.out.glob("*/sparsity.safetensors"):

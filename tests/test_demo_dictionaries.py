@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,9 +35,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def held(script, model) -> dict[str, torch.Tensor]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "TOKENS", 10_000)
-        return script.activations(model, seed=2)
+    return script.activations(model, seed=2, tokens=10_000)
 
 
 def test_every_layer_has_all_five_kinds():
@@ -82,3 +81,17 @@ def test_output_and_error_together_are_what_stood_there(d: Dictionary, model, sc
     with torch.no_grad():
         spliced = model.run_with_hooks(task.clean, fwd_hooks=hooks)
         torch.testing.assert_close(spliced, model(task.clean), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_trainings_with_one_seed_give_the_same_files(script, tmp_path):
+    weights = []
+    for name in ("one", "other"):
+        out = tmp_path / name
+        command = [sys.executable, script.__file__, "--out", str(out)]
+        options = ["--tokens", "5000", "--steps", "30"]
+        subprocess.run([*command, *options], check=True, capture_output=True, timeout=300)
+        assert (out / "README.md").read_text().count("|") > 100
+        weights.append([path.read_bytes() for path in sorted(out.rglob("*.safetensors"))])
+    assert len(weights[0]) == 20
+    assert weights[0] == weights[1]
