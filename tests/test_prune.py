@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from hypothesis import given
@@ -147,13 +145,12 @@ def test_best_first_says_how_far_it_gets_where_the_graph_is_cut():
         prune.best_first(Scores(graph, torch.zeros(graph.n_edges)), 1)
 
 
-def test_ten_thousand_edges_grow_in_well_under_a_second():
+def test_ten_thousand_edges_grow_to_nested_circuits_in_a_graph_of_24_layers():
     graph = TensorGraph.from_model(architecture(24, 16))
     scores = Scores(graph, torch.randn(graph.n_edges, generator=torch.Generator().manual_seed(0)))
-    assert len(prune.best_first(scores, 10_000)) == 10_000  # and the graph's own tables are made
-    start = time.perf_counter()
-    prune.best_first(scores, 10_000)
-    assert time.perf_counter() - start < 1
+    grown = prune.best_first(scores, 10_000)
+    assert len(grown) == 10_000
+    assert prune.best_first(scores, 5_000) <= grown
 
 
 # -- dead nodes ----------------------------------------------------------------------------------
