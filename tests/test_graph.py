@@ -27,11 +27,17 @@ from sae_circuits.graph.networks import from_networkx
 pytestmark = pytest.mark.filterwarnings(f"ignore:{RANDOM}")
 
 index = st.integers(0, 10**6)
+pos = st.none() | st.integers(0, 10**4)
+site = st.sampled_from(["a", "m", "pre", "mid", "post"])
+rest = st.sampled_from(["error", "skip"])
 nodes = st.one_of(
-    st.builds(Node, st.sampled_from(["input", "logits"])),
-    st.builds(Node, st.just("mlp"), index),
-    st.builds(Node, st.just("head"), index, index, st.sampled_from([None, "q", "k", "v"])),
-    st.builds(Node, st.just("kv"), index, index, st.sampled_from(["k", "v"])),
+    st.builds(Node, st.just("input"), pos=pos),
+    st.builds(Node, st.just("logits"), index=st.none() | index, pos=pos),
+    st.builds(Node, st.just("mlp"), index, pos=pos),
+    st.builds(Node, st.just("head"), index, index, st.sampled_from([None, *"qkv"]), pos=pos),
+    st.builds(Node, st.just("kv"), index, index, st.sampled_from(["k", "v"]), pos=pos),
+    st.builds(Node, st.just("feature"), index, index, site=site, pos=pos),
+    st.builds(Node, rest, index, site=site, pos=pos),
 )
 
 # -- the grammar ---------------------------------------------------------------------------------
@@ -50,7 +56,7 @@ def test_an_edges_name_parses_back(src, dest):
     assert parse_edge(f" {src} -> {dest} ") == edge
 
 
-@given(st.text(alphabet="inputlogsmahkv0123456789.<>q-", max_size=12))
+@given(st.text(alphabet="inputlogsmahkvrefd0123456789.<>q-@", max_size=12))
 def test_every_name_that_parses_is_the_name_of_what_it_parses_to(text):
     with contextlib.suppress(GraphError):
         assert parse_node(text).name == text
@@ -58,7 +64,8 @@ def test_every_name_that_parses_is_the_name_of_what_it_parses_to(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "m01", "m-1", "a0", "a0.h", "a0.h1<z>", "a0.kv1", "a0.kv1<q>", "input ", "M0", "m0\n"],
+    ["", "m01", "m-1", "a0", "a0.h", "a0.h1<z>", "a0.kv1", "a0.kv1<q>", "input ", "M0", "m0\n",
+     "m3.f", "m3.f01", "post.f1", "mid2.h1", "m3.errors", "a1.h0@", "logits.f3"],
 )
 def test_what_is_no_node_is_refused_by_its_text(text):
     with pytest.raises(GraphError) as error:
@@ -74,6 +81,7 @@ def test_what_is_no_edge_is_refused(text):
 
 def test_nodes_are_values_in_the_fields_own_spelling():
     names = ["input", "a9.h6", "a9.h6<q>", "a3.kv1<k>", "m3", "logits"]
+    names += ["m3.f17", "a3.error", "post0.f2@5", "m1.skip", "logits.t42@7", "input@0"]
     assert [parse_node(n).name for n in names] == names
     assert parse_node("a9.h6<q>").component == parse_node("a9.h6")
     assert parse_node("m3").component == parse_node("m3")

@@ -1,29 +1,39 @@
 """Nodes and edges as values, and the grammar of their names.
 
-    node  = "input" | "logits" | "m" layer | "a" layer "." head
+    node  = part [ "@" position ]
+    part  = "input" | "logits" [ ".t" token ] | "m" layer | "a" layer "." head | split
     head  = "h" index [ "<" port ">" ] | "kv" index "<" ( "k" | "v" ) ">"
     port  = "q" | "k" | "v"
+    split = site layer "." ( "f" index | "error" | "skip" )
+    site  = "a" | "m" | "pre" | "mid" | "post"
     edge  = node "->" node
 
 A head writes as `a3.h1` and reads as `a3.h1<q>`, `a3.h1<k>`, `a3.h1<v>`; where several query heads
-share a key/value head, they read it as `a3.kv0<k>`. The names are the field's own (EAP-IG, MIB).
+share a key/value head, they read it as `a3.kv0<k>`. These names are the field's own (EAP-IG, MIB).
+
+A dictionary splits what a layer's attention (`a3`) or MLP (`m3`) writes, or the stream before a
+layer, in its middle or after it (`pre3`, `mid3`, `post3`), into features (`m3.f17`), what is left
+(`m3.error`) and, for a skip transcoder, what passes its features by (`m3.skip`).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from sae_circuits.errors import GraphError
 
-Kind = Literal["input", "head", "kv", "mlp", "logits"]
+Kind = Literal["input", "head", "kv", "mlp", "feature", "error", "skip", "logits"]
 Port = Literal["q", "k", "v"]
+Part = Literal["a", "m", "pre", "mid", "post"]
 
 _NODE = re.compile(
-    r"(?P<input>input)|(?P<logits>logits)|m(?P<mlp>0|[1-9]\d*)"
+    r"(?:(?P<input>input)|(?P<logits>logits)(?:\.t(?P<token>0|[1-9]\d*))?|m(?P<mlp>0|[1-9]\d*)"
     r"|a(?P<layer>0|[1-9]\d*)\.(?P<head>h|kv)(?P<index>0|[1-9]\d*)(?:<(?P<port>[qkv])>)?"
+    r"|(?P<site>a|m|pre|mid|post)(?P<at>0|[1-9]\d*)\.(?:f(?P<feature>0|[1-9]\d*)|(?P<rest>error|skip))"
+    r")(?:@(?P<pos>0|[1-9]\d*))?"
 )
 
 
@@ -31,29 +41,46 @@ _NODE = re.compile(
 class Node:
     """One writer or one reader of the residual stream.
 
-    >>> Node("head", 9, 6, "q").name, Node("mlp", 3).name
-    ('a9.h6<q>', 'm3')
+    `site` says what a feature, an error node or a skip term is a part of; `pos` is the token's
+    position in graphs of single tokens, and `index` of the logits the token that is predicted.
+
+    >>> Node("head", 9, 6, "q").name, Node("mlp", 3).name, Node("feature", 3, 17, site="post").name
+    ('a9.h6<q>', 'm3', 'post3.f17')
     """
 
     kind: Kind
     layer: int | None = None
     index: int | None = None
     port: Port | None = None
+    site: Part | None = None
+    pos: int | None = None
 
     @property
     def name(self) -> str:
         """The name that `parse_node` reads back."""
-        if self.kind in ("input", "logits"):
-            return self.kind
+        at = "" if self.pos is None else f"@{self.pos}"
+        if self.kind == "logits":
+            return f"logits{'' if self.index is None else f'.t{self.index}'}{at}"
+        if self.kind == "input":
+            return f"input{at}"
         if self.kind == "mlp":
-            return f"m{self.layer}"
+            return f"m{self.layer}{at}"
+        if self.kind == "feature":
+            return f"{self.site}{self.layer}.f{self.index}{at}"
+        if self.kind in ("error", "skip"):
+            return f"{self.site}{self.layer}.{self.kind}{at}"
         port = f"<{self.port}>" if self.port else ""
-        return f"a{self.layer}.{'h' if self.kind == 'head' else 'kv'}{self.index}{port}"
+        return f"a{self.layer}.{'h' if self.kind == 'head' else 'kv'}{self.index}{port}{at}"
 
     @property
     def component(self) -> Node:
         """The part of the model that this node belongs to: a head without its port."""
-        return Node(self.kind, self.layer, self.index) if self.port else self
+        return replace(self, port=None) if self.port else self
+
+    @property
+    def is_split(self) -> bool:
+        """Whether this is a part of what a dictionary splits: a feature, an error or a skip."""
+        return self.site is not None
 
     def __str__(self) -> str:
         return self.name
@@ -83,8 +110,8 @@ class Edge:
 def parse_node(name: str) -> Node:
     """Read a node's name: the inverse of `Node.name`.
 
-    >>> parse_node("a9.h6<q>")
-    Node(kind='head', layer=9, index=6, port='q')
+    >>> parse_node("a9.h6<q>").port, parse_node("m3.f17").index, parse_node("post0.error@4").pos
+    ('q', 17, 4)
 
     Raises:
         GraphError: the text is not a node's name.
@@ -93,23 +120,34 @@ def parse_node(name: str) -> Node:
     if match is None:
         raise GraphError(
             f"{name!r} is not a node's name: write 'input', 'a9.h6' (a head as source), "
-            "'a9.h6<q>' (a head as destination), 'a3.kv1<k>', 'm3' or 'logits'"
+            "'a9.h6<q>' (a head as destination), 'a3.kv1<k>', 'm3', 'logits', or a feature or "
+            "what is left beside them, such as 'm3.f17', 'a3.f17', 'post3.f17' and 'm3.error'"
         )
-    if match["input"] or match["logits"]:
-        return Node("input" if match["input"] else "logits")
+    pos = _int(match["pos"])
+    if match["input"]:
+        return Node("input", pos=pos)
+    if match["logits"]:
+        return Node("logits", index=_int(match["token"]), pos=pos)
     if match["mlp"]:
-        return Node("mlp", int(match["mlp"]))
+        return Node("mlp", int(match["mlp"]), pos=pos)
+    if match["site"]:
+        part, layer = match["rest"] or "feature", int(match["at"])
+        return Node(part, layer, _int(match["feature"]), site=match["site"], pos=pos)  # type: ignore[arg-type]
     kind: Kind = "head" if match["head"] == "h" else "kv"
     if kind == "kv" and match["port"] not in ("k", "v"):
         raise GraphError(f"{name!r}: a key/value head has a <k> and a <v>, and writes nothing")
-    return Node(kind, int(match["layer"]), int(match["index"]), match["port"])  # type: ignore[arg-type]
+    return Node(kind, int(match["layer"]), int(match["index"]), match["port"], pos=pos)  # type: ignore[arg-type]
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def parse_edge(name: str) -> Edge:
     """Read an edge's name: the inverse of `Edge.name`.
 
-    >>> parse_edge("input->m0").dest
-    Node(kind='mlp', layer=0, index=None, port=None)
+    >>> parse_edge("input->m0").dest.name
+    'm0'
 
     Raises:
         GraphError: the text is not two nodes' names with `->` between them.
