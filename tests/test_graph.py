@@ -64,8 +64,26 @@ def test_every_name_that_parses_is_the_name_of_what_it_parses_to(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "m01", "m-1", "a0", "a0.h", "a0.h1<z>", "a0.kv1", "a0.kv1<q>", "input ", "M0", "m0\n",
-     "m3.f", "m3.f01", "post.f1", "mid2.h1", "m3.errors", "a1.h0@", "logits.f3"],
+    [
+        "",
+        "m01",
+        "m-1",
+        "a0",
+        "a0.h",
+        "a0.h1<z>",
+        "a0.kv1",
+        "a0.kv1<q>",
+        "input ",
+        "M0",
+        "m0\n",
+        "m3.f",
+        "m3.f01",
+        "post.f1",
+        "mid2.h1",
+        "m3.errors",
+        "a1.h0@",
+        "logits.f3",
+    ],
 )
 def test_what_is_no_node_is_refused_by_its_text(text):
     with pytest.raises(GraphError) as error:
