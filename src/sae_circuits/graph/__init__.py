@@ -1,6 +1,7 @@
 """The graph as pure data: nodes, edges, scores and circuits. Needs torch and nothing else."""
 
 from sae_circuits.graph.architecture import Architecture
+from sae_circuits.graph.attribution_graph import AttributionGraph
 from sae_circuits.graph.circuit import Circuit
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, parse_edge, parse_node
@@ -9,6 +10,7 @@ from sae_circuits.graph.tensor_graph import Block, TensorGraph
 
 __all__ = [
     "Architecture",
+    "AttributionGraph",
     "Block",
     "Circuit",
     "Edge",
