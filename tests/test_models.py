@@ -38,14 +38,14 @@ def test_writers_and_constants_add_up_to_the_stream(name):
     model = MODELS[name]()
     adapter, task = Adapter.of(model), random_task(model, n=2)
     made = run(adapter, task.clean, task.position, grad=True)
-    stream = made.writes.input.clone()
+    stream = made.writes["input"].clone()
     for layer in range(adapter.architecture.n_layers):
         torch.testing.assert_close(made.reads.attn_stream[layer], stream, **tolerance(model))
-        heads = torch.einsum("bphk,hkd->bpd", made.writes.heads[layer], adapter.W_write(layer))
+        heads = torch.einsum("bphk,hkd->bpd", made.writes[f"a{layer}"], adapter.W_write(layer))
         constant = adapter.constant(layer)
         stream = stream + heads + (0 if constant is None else constant)
-        if made.writes.mlps:
-            stream = stream + made.writes.mlps[layer]
+        if adapter.architecture.has_mlps:
+            stream = stream + made.writes[f"m{layer}"]
     torch.testing.assert_close(made.reads.final.detach(), stream, **tolerance(model))
 
 

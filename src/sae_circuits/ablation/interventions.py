@@ -9,6 +9,7 @@ mean-positional  its mean over the clean prompts at the same position
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from sae_circuits.cache import Writes, require_finite, run
 from sae_circuits.errors import TaskError, unknown
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.tasks import Task
 
 INTERVENTIONS = ("corrupt", "zero", "mean", "mean-positional", "resample")
@@ -38,9 +40,19 @@ class Intervention:
 
     @classmethod
     def prepare(
-        cls, adapter: Adapter, task: Task, name: str, *, batch_size: int, seed: int = 0
+        cls,
+        adapter: Adapter,
+        task: Task,
+        name: str,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        saes: Sequence[Placed] = (),
     ) -> Intervention:
         """Work out once, before any batch, what an intervention needs of the whole task.
+
+        Args:
+            saes: dictionaries whose features are writers.
 
         Raises:
             UnknownName: no such intervention.
@@ -52,7 +64,8 @@ class Intervention:
             return cls(name, task)
         if name == "resample":
             return cls(name, replace(task, corrupt=task.clean[partners(task, seed)]))
-        means = mean_writes(adapter, task, batch_size, positional=name == "mean-positional")
+        positional = name == "mean-positional"
+        means = mean_writes(adapter, task, batch_size, positional=positional, saes=saes)
         return cls(name, task, means.map(by=torch.zeros_like) if name == "zero" else means)
 
     @property
@@ -60,10 +73,10 @@ class Intervention:
         """Whether the values are those of a run of the model, so that they fit together."""
         return self.constant is None
 
-    def writes(self, adapter: Adapter, batch: Task) -> Writes:
+    def writes(self, adapter: Adapter, batch: Task, saes: Sequence[Placed] = ()) -> Writes:
         """The values for a batch of `self.task`, for each token."""
         if self.constant is None:
-            return run(adapter, batch.corrupt, batch.position).writes
+            return run(adapter, batch.corrupt, batch.position, saes=saes).writes
         shape = batch.clean.shape
 
         def spread(x: Tensor) -> Tensor:
@@ -92,7 +105,14 @@ def partners(task: Task, seed: int = 0) -> Int64[Tensor, "n"]:
     return partner
 
 
-def mean_writes(adapter: Adapter, task: Task, batch_size: int, *, positional: bool) -> Writes:
+def mean_writes(
+    adapter: Adapter,
+    task: Task,
+    batch_size: int,
+    *,
+    positional: bool,
+    saes: Sequence[Placed] = (),
+) -> Writes:
     """Each writer's mean over the clean prompts' real tokens, at each position or over all.
 
     Sums are taken in float64. At a position that no prompt reaches the mean is zero.
@@ -109,7 +129,7 @@ def mean_writes(adapter: Adapter, task: Task, batch_size: int, *, positional: bo
             kept = torch.where(weight > 0, x.double(), 0.0).sum(0, keepdim=True)
             return torch.cat([kept, kept.new_zeros(1, len(counts) - len(real[0]), *x.shape[2:])], 1)
 
-        writes = run(adapter, batch.clean, batch.position).writes
+        writes = run(adapter, batch.clean, batch.position, saes=saes).writes
         require_finite(writes, i * batch_size, "the clean run")
         sums = writes.map(by=summed)
         total = sums if total is None else total.map(sums, by=torch.add)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Int64
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from sae_circuits.graph import Circuit
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.prune import path_mask
 
 
@@ -24,21 +26,29 @@ class Plan:
     writers: Bool[Tensor, "src"]
 
     @classmethod
-    def of(cls, circuit: Circuit, adapter: Adapter, *, is_run: bool) -> Plan:
+    def of(
+        cls, circuit: Circuit, adapter: Adapter, saes: Sequence[Placed], *, is_run: bool
+    ) -> Plan:
         """Work out what to compute.
 
         Args:
+            saes: the graph's dictionaries.
             is_run: the replacement values are those of a run of the model. Then a part that sees
                 nothing but replacement values gives its own, and need not be computed; else what
                 it gives has to be seen.
         """
         graph = circuit.graph
         present = graph.dense(circuit.mask.cpu(), fill=False)
-        if is_run and not any(map(adapter.attn_post_norm, range(graph.architecture.n_layers))):
+        layers = range(graph.architecture.n_layers)
+        coupled = any(map(adapter.attn_post_norm, layers)) or any(
+            placed.split.reads_stream and placed.competes for placed in saes
+        )
+        if is_run and not coupled:
             edges = graph.dense(path_mask(graph, circuit.mask.cpu()), fill=False)
             return cls(edges, edges.any(1))
-        # A post-norm's scale hangs on all heads of its layer, so edges into heads that nothing
-        # reads count too; and where the values are no run, whatever is read is computed.
+        # A post-norm's scale hangs on all heads of its layer, and which features are among the
+        # largest on all of them, so edges into what nothing reads count too; and where the values
+        # are no run, whatever is read is computed.
         return cls(present, present.any(1))
 
     def alive(self, block: slice) -> Int64[Tensor, "writer"]:

@@ -15,9 +15,10 @@ from sae_circuits.ablation.interventions import RUNS, Intervention
 from sae_circuits.ablation.sweep import Sweep
 from sae_circuits.cache import check_model, require_finite, run
 from sae_circuits.errors import GraphError, NumericalError, OptionError
-from sae_circuits.graph import Circuit, TensorGraph
+from sae_circuits.graph import Circuit
 from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
@@ -101,15 +102,19 @@ def run_circuits(
     require_whole(circuits, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
-    size = batch_size or default_batch_size(adapter.architecture, task)
-    prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
+    saes = Placed.all_of(adapter, circuits[0].graph)
+    n_features = sum(len(placed.chosen) for placed in saes)
+    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
+    prepared = Intervention.prepare(
+        adapter, task, intervention, batch_size=size, seed=seed, saes=saes
+    )
     if direction == "denoising":
         prepared, circuits = _denoising(prepared), [~circuit for circuit in circuits]
     elif direction != "noising":
         raise OptionError(f"unknown direction {direction!r}: 'noising' or 'denoising'")
     found = [
         torch.stack([read(logits, targets) for logits in every])
-        for targets, every in _batches(adapter, circuits, prepared, task, size, direction)
+        for targets, every in _batches(adapter, circuits, prepared, task, size, direction, saes)
     ]
     return torch.cat(found, 1).cpu()
 
@@ -133,11 +138,11 @@ def require_whole(circuits: Sequence[Circuit], adapter: Adapter) -> None:
                 f"{circuit!r} is not of this model ({adapter.architecture.model!r}): make one of "
                 "scores of this model, on TensorGraph.from_model(model)"
             )
-        whole = TensorGraph.from_model(graph.architecture, split_kv=graph.splits_kv)
-        if not graph.same_as(whole):
+        if graph.is_part:
             raise GraphError(
                 f"{circuit!r} is of a part of the model's graph; the rest has to be in or out as "
-                "well: take circuit.on(TensorGraph.from_model(model))"
+                "well: take circuit.on(TensorGraph.from_model(model)); where there are too many "
+                "features, graph.restrict(...) merges some into their error nodes"
             )
 
 
@@ -157,26 +162,28 @@ def _batches(
     task: Task,
     size: int,
     direction: str,
+    saes: tuple[Placed, ...],
 ) -> Iterator[tuple[Targets, Iterator[Tensor]]]:
     """For each batch, the targets and the logits of every circuit, one after the other."""
     first, total = 0, -(-len(task) // size)
     pairs = zip(prepared.task.batches(size), task.batches(size), strict=True)
     for batch, original in track(pairs, total=total, description=f"circuits, {prepared.name}"):
-        now = run(adapter, batch.clean, batch.position)
+        now = run(adapter, batch.clean, batch.position, saes=saes)
         require_finite(now.writes, first, f"the {_START[direction]} run")
         clean = now.logits
         if direction == "denoising":
             clean = run(adapter, original.clean, original.position).logits
-        replacement = prepared.writes(adapter, batch)
+        replacement = prepared.writes(adapter, batch, saes)
         require_finite(replacement, first, f"the {prepared.name} values")
         sweep = Sweep(
             adapter=adapter,
             graph=circuits[0].graph,
-            start=now.writes.input,
+            start=now.writes["input"],
             replacement=replacement,
             is_run=prepared.is_run,
             calls=now.calls,
             position=batch.position.to(clean.device),
+            saes=saes,
         )
         logits = (_finite(each, first) for each in sweep.logits(circuits))
         yield Targets.of(original, clean), logits

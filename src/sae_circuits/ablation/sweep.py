@@ -21,9 +21,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.ablation.plan import Plan
+from sae_circuits.ablation.split import Site, SplitChange
 from sae_circuits.cache import Writes
-from sae_circuits.graph import Block, Circuit, TensorGraph
+from sae_circuits.graph import Block, Circuit, TensorGraph, depth_of
 from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.dictionaries.placed import Placed
 
 MIX_BYTES = 4 << 20  # of streams mixed at a time: what stays near the processor
 LOGIT_BYTES = 64 << 20  # of the logits of several circuits at once
@@ -40,6 +42,7 @@ class Sweep:
         is_run: whether those values are those of a run of the model.
         calls: how the model calls its attentions on such a batch.
         position: whose logits to read.
+        saes: the graph's dictionaries.
     """
 
     adapter: Adapter
@@ -49,6 +52,7 @@ class Sweep:
     is_run: bool
     calls: dict[int, Call]
     position: Int64[Tensor, "batch"]
+    saes: tuple[Placed, ...] = ()
 
     def logits(self, circuits: Sequence[Circuit]) -> Iterator[Float[Tensor, "batch vocab"]]:
         """The logits at the answer positions when only a circuit's edges carry what is now.
@@ -63,69 +67,75 @@ class Sweep:
 
     def final_stream(self, circuit: Circuit) -> Float[Tensor, "batch d_model"]:
         """What the logits read at the answer positions."""
-        plan = Plan.of(circuit, self.adapter, is_run=self.is_run)
-        changes = self._space[: int(plan.writers.sum())]
-        for block in self.graph.writers:
-            alive = plan.alive(self.writer_slice[block.key])
+        plan = Plan.of(circuit, self.adapter, self.saes, is_run=self.is_run)
+        changes = self._space(int(plan.writers.sum()))
+        for site in self.sites:
+            alive = plan.alive(site.rows)
             if len(alive):
                 rows = slice(plan.row(alive[0]), plan.row(alive[-1]) + 1)
-                self._change(block, alive, plan, changes, out=changes[rows])
+                self._change(site, alive, plan, changes, out=changes[rows])
         return self._final(plan, changes)
 
     # -- parts -------------------------------------------------------------------------------
 
     def _change(
         self,
-        block: Block,
+        site: Site,
         alive: Int64[Tensor, "writer"],
         plan: Plan,
         changes: Changes,
         out: Float[Tensor, "writer token d_model"],
     ) -> None:
-        """Write what some writers of a block now write, minus their replacement, to `out`."""
-        layer, shape = block.layer, self.start.shape
+        """Write what some writers of a site now write, minus their replacement, to `out`."""
+        block, shape = site.blocks[0], self.start.shape
+        layer = block.layer
         if layer is None:
-            torch.sub(self.start, self.replacement.input, out=out[0].view(shape))
+            torch.sub(self.start, self.replacement["input"], out=out[0].view(shape))
+        elif block.site is not None:
+            split = SplitChange(self, self._placed[block.site, layer], plan, changes)
+            split.write(site, alive, out)
         elif block.kind == "mlp":
-            reader = torch.tensor([self.reader_slice["mlp", layer, None].start])
-            streams = [x[0] for x in self._mixed(reader, block.depth, plan, changes)]
-            now = self.adapter.mlp(layer, torch.cat(streams).view(shape))
-            torch.sub(now, self.replacement.mlps[layer], out=out[0].view(shape))
+            now = self.adapter.mlp(layer, self.stream(block, plan, changes))
+            torch.sub(now, self.replacement[f"m{layer}"], out=out[0].view(shape))
         else:
-            z = self._z(layer, plan, changes)
+            z = self.z(layer, plan, changes)
             scale = self.adapter.attn_out_scale(layer, z)
-            heads = (alive - self.writer_slice[block.key].start).to(z.device)
-            change = (z / scale[..., None] - self.replacement.heads[layer])[:, :, heads]
+            heads = (alive - site.rows.start).to(z.device)
+            change = (z / scale[..., None] - self.replacement[f"a{layer}"])[:, :, heads]
             W = self.adapter.W_write(layer)[heads]
             torch.bmm(change.flatten(0, 1).transpose(0, 1), W, out=out)
 
-    def _z(
-        self, layer: int, plan: Plan, changes: Changes
-    ) -> Float[Tensor, "batch pos head d_head"]:
+    def stream(self, reader: Block, plan: Plan, changes: Changes) -> Float[Tensor, "batch pos d"]:
+        """The stream that the only reader of a block gets."""
+        dest = torch.tensor([self._readers(reader).start])
+        streams = [x[0] for x in self.mixed(dest, reader.depth, plan, changes)]
+        return torch.cat(streams).view(self.start.shape)
+
+    def z(self, layer: int, plan: Plan, changes: Changes) -> Float[Tensor, "batch pos head d_head"]:
         """z of a layer's heads: those that see an edge of the circuit from what they then read."""
         ports = {port: self.base_port(layer, port) for port in "qkv"}
-        changed = {port: plan.changed(self.reader_slice[self._key(layer, port)]) for port in "qkv"}
+        changed = {port: plan.changed(self._ports(layer, port)) for port in "qkv"}
         dests = torch.cat(list(changed.values()))
         if len(dests):
-            depth = 2 * layer + 1
+            depth = depth_of(self.adapter.architecture, "head", layer, None)
             new: dict[str, list[Tensor]] = {"q": [], "k": [], "v": []}
             projections = {
                 port: self.adapter.projection(layer, port, self._columns(layer, port, some))
                 for port, some in changed.items()
             }
-            for stream in self._mixed(dests, depth, plan, changes):
+            for stream in self.mixed(dests, depth, plan, changes):
                 reads = self.adapter.read(layer, stream).split([len(c) for c in changed.values()])
                 for port, read in zip("qkv", reads, strict=True):
                     new[port].append(projections[port](read))
             for port, dest in changed.items():
                 if len(dest):
-                    column = dest - self.reader_slice[self._key(layer, port)].start
+                    column = dest - self._ports(layer, port).start
                     ports[port] = ports[port].clone()
                     projected = torch.cat(new[port], 1).unflatten(1, self.start.shape[:2])
                     ports[port][:, :, column] = projected.movedim(0, 2)
         return attend_split(self.adapter, layer, self.calls[layer], **ports)
 
-    def _mixed(
+    def mixed(
         self, dests: Int64[Tensor, "dest"], depth: int, plan: Plan, changes: Changes
     ) -> Iterator[Float[Tensor, "dest some d_model"]]:
         """The streams that some readers of one depth get, some tokens at a time.
@@ -146,7 +156,7 @@ class Sweep:
             yield streams.unflatten(1, at.shape)
 
     def _final(self, plan: Plan, changes: Changes) -> Float[Tensor, "batch d_model"]:
-        reader = self.reader_slice["logits", None, None].start
+        reader = self._readers(self.graph.readers[-1]).start
         rows = torch.arange(len(self.start), device=self.start.device)
         mix = plan.edges_between(torch.tensor([reader]))[:, 0].to(self.start.device)
         at = changes[: len(mix)].unflatten(1, self.start.shape[:2])[:, rows, self.position]
@@ -159,41 +169,50 @@ class Sweep:
     def base(self) -> dict[int, Float[Tensor, "batch pos d_model"]]:
         """The stream that readers of each depth get when every edge carries its replacement."""
         streams: dict[int, Tensor] = {}
-        stream, written = self.replacement.input, 1
+        stream, sites = self.replacement["input"], iter(self.sites[1:])
+        site = next(sites, None)
         for block in self.graph.readers:
-            while written < len(self.graph.writers):
-                if self.graph.writers[written].depth >= block.depth:
-                    break
-                stream = stream + self._replacement_of(self.graph.writers[written])
-                written += 1
+            while site is not None and site.blocks[0].depth < block.depth:
+                written = self._replacement_of(site.blocks[0])
+                stream = written if site.blocks[0].is_bottleneck else stream + written
+                site = next(sites, None)
             streams[block.depth] = stream
         return streams
 
     def _replacement_of(self, block: Block) -> Float[Tensor, "batch pos d_model"]:
+        """What the writers of a site together replace, and what is constant beside them."""
         layer = block.layer
         assert layer is not None
-        if block.kind == "mlp":
-            return self.replacement.mlps[layer]
-        z, constant = self.replacement.heads[layer], self.adapter.constant(layer)
+        part = block.site or ("m" if block.kind == "mlp" else "a")
+        if part != "a":
+            return self.replacement[f"{part}{layer}"]
+        z, constant = self.replacement[f"a{layer}"], self.adapter.constant(layer)
         out = torch.einsum("bphk,hkd->bpd", z, self.adapter.W_write(layer))
         return out if constant is None else out + constant
 
     def base_port(self, layer: int, port: str) -> Float[Tensor, "batch pos head d_head"]:
         """Queries, keys or values of a layer when every edge carries its replacement."""
         if (layer, port) not in self._base_ports:
-            read = self.adapter.read(layer, self.base[2 * layer + 1])
+            read = self.adapter.read(
+                layer, self.base[depth_of(self.adapter.architecture, "head", layer, None)]
+            )
             columns = list(range(len(self.adapter.W_in(layer, port))))
             heads = read[None].expand(len(columns), *read.shape)
             projected = self.adapter.projection(layer, port, columns)(heads).movedim(0, 2)
-            where = self.reader_slice[self._key(layer, port)]
+            where = self._ports(layer, port)
             share = (where.stop - where.start) // len(columns)
             self._base_ports[layer, port] = projected.repeat_interleave(share, 2)
         return self._base_ports[layer, port]
 
+    def _space(self, n: int) -> Float[Tensor, "alive token d_model"]:
+        """Where a circuit writes its changes; one circuit after the other uses the same."""
+        if len(self._spaces) == 0 or len(self._spaces[0]) < n:
+            self._spaces[:] = [self.start.new_empty(n, *self.start.flatten(0, 1).shape)]
+        return self._spaces[0][:n]
+
     @cached_property
-    def _space(self) -> Float[Tensor, "src token d_model"]:
-        """Where circuits write their changes, one circuit after the other."""
-        return self.start.new_empty(self.graph.n_src, *self.start.flatten(0, 1).shape)
+    def _spaces(self) -> list[Tensor]:
+        return []
 
     @cached_property
     def _base_ports(self) -> dict[tuple[int, str], Tensor]:
@@ -202,22 +221,29 @@ class Sweep:
     # -- where a block's nodes are -------------------------------------------------------------
 
     @cached_property
-    def writer_slice(self) -> dict[tuple, slice]:
-        """The ids of each block of writers."""
-        return _slices(self.graph.writers)
+    def sites(self) -> tuple[Site, ...]:
+        """The writers whose values are made together."""
+        return tuple(Site(rows, blocks) for rows, blocks in self.graph.sites())
 
     @cached_property
-    def reader_slice(self) -> dict[tuple, slice]:
-        """The ids of each block of readers."""
-        return _slices(self.graph.readers)
+    def _placed(self) -> dict[tuple[str, int], Placed]:
+        return {(placed.part, placed.layer): placed for placed in self.saes}
 
-    def _key(self, layer: int, port: str) -> tuple:
-        key = ("head", layer, port)
-        return key if key in self.reader_slice else ("kv", layer, port)
+    def _readers(self, block: Block) -> slice:
+        """The ids of a block of readers."""
+        start, found = self.graph.dest_starts[block.key]
+        return slice(start, start + len(found))
+
+    def _ports(self, layer: int, port: str) -> slice:
+        """The ids of the readers of a layer's queries, keys or values."""
+        starts = self.graph.dest_starts
+        keys = [(kind, layer, port, None) for kind in ("head", "kv")]
+        start, block = next(starts[key] for key in keys if key in starts)  # type: ignore[index]
+        return slice(start, start + len(block))
 
     def _columns(self, layer: int, port: str, dests: Int64[Tensor, "dest"]) -> list[int]:
         """The heads of the model's own weights through which some readers of a port read."""
-        where = self.reader_slice[self._key(layer, port)]
+        where = self._ports(layer, port)
         share = (where.stop - where.start) // len(self.adapter.W_in(layer, port))
         return [(dest - where.start) // share for dest in dests.tolist()]
 
@@ -233,14 +259,6 @@ def attend_split(
     slots = [slice(i, None, group) for i in range(group)]
     z = [adapter.attend(layer, call, q, k[:, :, s], v[:, :, s])[:, :, s] for s in slots]
     return torch.stack(z, 3).flatten(2, 3)
-
-
-def _slices(blocks: tuple[Block, ...]) -> dict[tuple, slice]:
-    slices, start = {}, 0
-    for block in blocks:
-        slices[block.key] = slice(start, start + len(block))
-        start += len(block)
-    return slices
 
 
 def batched(circuits: Sequence[Circuit], size: int) -> Iterator[Sequence[Circuit]]:

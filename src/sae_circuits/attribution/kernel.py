@@ -4,14 +4,17 @@ With d_u a writer's change in the stream and g_v the gradient at a reader's inpu
 
     score(u, v) = sum_t d_u[t] . g_v[t]
     d_u = dz_u W_O[u]                                          a head (an MLP, the input: itself)
+    d_u = a_u W_dec[u]                                         a feature
     g_v = P (w * W_v s_v) - sum_p x_p c_pv                     see `gradients.py`
 
-Both are expanded to the width of the stream for one chunk of tokens at a time, so that memory is
-set by the chunk, and multiplied in few large products.
+Vectors are expanded to the width of the stream for one chunk of tokens at a time, so that memory is
+set by the chunk, and multiplied in few large products. Features never are: their products sum over
+tokens first (see `products.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,10 +23,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.attribution.gradients import Gradients
+from sae_circuits.attribution.products import narrow_by_narrow, narrow_by_wide, wide_by_wide
+from sae_circuits.attribution.readers import Reader
 from sae_circuits.cache import Writes
+from sae_circuits.cache.expand import expand_writes, take
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.norms import Norm
+from sae_circuits.models.dictionaries.placed import Placed
 
 CHUNK_BYTES = {"cpu": 32 << 20, "other": 256 << 20}  # multiplied at a time: a processor's cache
 HELD_BYTES = {"cpu": 128 << 20, "other": 1 << 30}  # of writers' changes, for several such chunks
@@ -33,6 +39,7 @@ TOGETHER = 64  # readers in a product, at least: fewer multiply slowly
 def score_edges(
     adapter: Adapter,
     graph: TensorGraph,
+    saes: Sequence[Placed],
     change: Writes,
     gradients: Gradients,
     lengths: Int64[Tensor, "batch"],
@@ -40,6 +47,7 @@ def score_edges(
     """Score all edges of a graph, summed over examples and over their real tokens.
 
     Args:
+        saes: the graph's dictionaries.
         change: what each writer would write instead, minus what it writes.
         gradients: of the metric, summed over examples and over the points of a path.
         lengths: real tokens per example; the padding after them is left out.
@@ -47,35 +55,155 @@ def score_edges(
     Returns:
         Sums in float64; 0 where there is no edge.
     """
-    device, width = change.input.device, adapter.architecture.d_model
-    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=device)
+    inputs = change["input"]
+    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=inputs.device)
     if not graph.n_edges:
         return total
-    runs = _runs(graph)
-    widest = max(stop - start for _, start, stop, _ in runs)
-    row = width * gradients.dtype.itemsize
-    chunk = _tokens(CHUNK_BYTES, device, row * (graph.n_src + widest))
-    held = max(chunk, _tokens(HELD_BYTES, device, row * graph.n_src))
-    pos = torch.arange(change.input.shape[1], device=lengths.device)
-    tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(device)
-    space = torch.empty(
-        widest, min(chunk, len(tokens)), width, dtype=gradients.dtype, device=device
-    )
-    for many in tokens.split(held):
-        # With writers innermost in memory, and g first, the products run about twice as fast.
-        d = torch.empty(len(many), width, graph.n_src, dtype=gradients.dtype, device=device)
-        d = d.permute(2, 0, 1)
-        for some, out in zip(many.split(chunk), d.split(chunk, 1), strict=True):
-            expand_writes(adapter, graph, change, some, out=out)
-        for seen, start, stop, blocks in runs:
-            readers = [_Reader.of(adapter, gradients, block) for block in blocks]
-            for some, d_some in zip(many.split(chunk), d[:seen].split(chunk, 1), strict=True):
-                g = space[: stop - start, : len(some)]
-                for reader, rows in zip(readers, g.split(list(map(len, blocks))), strict=True):
-                    reader.write(some, out=rows)
-                total[:seen, start:stop] += (g.flatten(1) @ d_some.flatten(1).T).T
-    unseen = torch.arange(graph.n_src)[:, None] >= graph.n_seen
-    return total.masked_fill_(unseen.to(device), 0)
+    pos = torch.arange(inputs.shape[1], device=lengths.device)
+    tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(inputs.device)
+    ends = _Ends.of(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens)
+    ends.add_wide(total)
+    for source in ends.sources:
+        for dest in ends.dests:
+            if graph.sees(dest.depth)[0] < source.rows.stop and source.depth < dest.depth:
+                total[source.rows, dest.rows] = _between_features(source, dest, tokens)
+    return total.masked_fill_(~graph.has_edge.to(inputs.device), 0)
+
+
+def _between_features(
+    source: _Source, dest: _Dest, tokens: Int64[Tensor, "token"]
+) -> Float[Tensor, "src dest"]:
+    """`(sum_t a_u b_v) (W_u . W_v)`, less what goes through the norm's scale."""
+    score = narrow_by_narrow(source.a, dest.b) * (source.W @ dest.W.T)
+    for x, c in zip(dest.normed, dest.along, strict=True):
+        along = take(x, tokens, source.a.dtype) @ source.W.T
+        score -= narrow_by_narrow(source.a * along, c)
+    return score.double()
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The features of a dictionary as writers: coefficients and directions."""
+
+    rows: slice
+    depth: int
+    a: Float[Tensor, "token feature"]
+    W: Float[Tensor, "feature d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Dest:
+    """The features of a dictionary as readers: gradients and directions, and the norm's part."""
+
+    rows: slice
+    depth: int
+    b: Float[Tensor, "token feature"]
+    W: Float[Tensor, "feature d_model"]
+    along: tuple[Float[Tensor, "token feature"], ...]
+    normed: tuple[Float[Tensor, "batch pos d_model"], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """Both ends of all edges of a graph: vectors to be expanded, and features."""
+
+    adapter: Adapter
+    graph: TensorGraph
+    saes: Mapping[str, Placed]
+    change: Writes
+    gradients: Gradients
+    tokens: Int64[Tensor, "token"]
+    sources: tuple[_Source, ...]
+    dests: tuple[_Dest, ...]
+
+    @classmethod
+    def of(
+        cls,
+        adapter: Adapter,
+        graph: TensorGraph,
+        saes: Mapping[str, Placed],
+        change: Writes,
+        gradients: Gradients,
+        tokens: Int64[Tensor, "token"],
+    ) -> _Ends:
+        """Take the features' scalars, for real tokens only."""
+        dtype, sources, dests = gradients.dtype, [], []
+        for start, block in graph.src_starts.values():
+            if block.kind == "feature":
+                placed = saes[f"{block.site}{block.layer}"]
+                a = take(change[f"{placed.name}.f"], tokens, dtype)
+                rows = slice(start, start + len(block))
+                sources.append(_Source(rows, block.depth, a, placed.W_dec.to(dtype)))
+        for start, block in graph.dest_starts.values():
+            if block.kind == "feature":
+                placed = saes[f"{block.site}{block.layer}"]
+                place = f"{block.site}.f", placed.layer
+                b = take(gradients.at[place], tokens, dtype)
+                along = tuple(take(c, tokens, dtype) for c in gradients.along.get(place, ()))
+                normed = gradients.normed[True, placed.layer] if along else ()
+                rows = slice(start, start + len(block))
+                W = placed.W_read.to(dtype)
+                dests.append(_Dest(rows, block.depth, b, W, along, normed))
+        return cls(adapter, graph, saes, change, gradients, tokens, tuple(sources), tuple(dests))
+
+    def add_wide(self, total: Float[Tensor, "src dest"]) -> None:
+        """Add the scores of all edges with a vector at one end or at both."""
+        graph, width = self.graph, self.adapter.architecture.d_model
+        dtype, device = self.gradients.dtype, total.device
+        writers = tuple(block for block in graph.writers if block.kind != "feature")
+        src = _ids(graph.src_starts.values()).to(device)
+        runs = _runs(graph)
+        widest = max((sum(map(len, blocks)) for _, blocks in runs), default=0)
+        row = width * dtype.itemsize
+        chunk = _tokens(CHUNK_BYTES, device, row * (len(src) + widest))
+        held = max(chunk, _tokens(HELD_BYTES, device, row * len(src)))
+        space = torch.empty(widest, min(chunk, len(self.tokens)), width, dtype=dtype, device=device)
+        for at in torch.arange(len(self.tokens), device=device).split(held):
+            # With writers innermost in memory, and g first, the products run about twice as fast.
+            d = torch.empty(len(at), width, len(src), dtype=dtype, device=device).permute(2, 0, 1)
+            for some, out in zip(at.split(chunk), d.split(chunk, 1), strict=True):
+                expand_writes(self.adapter, writers, self.saes, self.change, self.tokens[some], out)
+            for dest in self.dests:
+                self._add_wide_to_features(total, src, d, dest, at)
+            for seen, blocks in runs:
+                ids = _ids([graph.dest_starts[block.key] for block in blocks]).to(device)
+                n_wide = int((src < seen.stop).sum())
+                first = int((src < seen.start).sum())
+                readers = [Reader.of(self.adapter, self.gradients, block) for block in blocks]
+                for some, d_some in zip(at.split(chunk), d.split(chunk, 1), strict=True):
+                    g = space[: len(ids), : len(some)]
+                    for reader, rows in zip(readers, g.split(list(map(len, blocks))), strict=True):
+                        reader.write(self.tokens[some], out=rows)
+                    total[src[first:n_wide, None], ids] += wide_by_wide(d_some[first:n_wide], g)
+                    for source in self.sources:
+                        if seen.start < source.rows.stop and source.rows.start < seen.stop:
+                            scores = narrow_by_wide(source.a[some], source.W, g)
+                            total[source.rows][:, ids] += scores
+
+    def _add_wide_to_features(
+        self,
+        total: Float[Tensor, "src dest"],
+        src: Int64[Tensor, "wide"],
+        d: Float[Tensor, "wide token d_model"],
+        dest: _Dest,
+        at: Int64[Tensor, "token"],
+    ) -> None:
+        """Add the scores of the edges from vectors to the features of a dictionary."""
+        start, stop = (int((src < end).sum()) for end in self.graph.sees(dest.depth))
+        if start == stop:
+            return
+        d = d[start:stop]
+        score = narrow_by_wide(dest.b[at], dest.W, d).T
+        for x, c in zip(dest.normed, dest.along, strict=True):
+            along = torch.einsum("utd,td->ut", d, take(x, self.tokens[at], d.dtype))
+            score = score - along @ c[at]
+        total[src[start:stop], dest.rows] += score
+
+
+def _ids(starts: Iterable[tuple[int, Block]]) -> Int64[Tensor, "node"]:
+    """The indices of the nodes of some blocks that are no features."""
+    spans = [range(start, start + len(block)) for start, block in starts if block.kind != "feature"]
+    return torch.tensor([i for span in spans for i in span], dtype=torch.int64)
 
 
 def _tokens(budget: dict[str, int], device: torch.device, row: int) -> int:
@@ -83,100 +211,17 @@ def _tokens(budget: dict[str, int], device: torch.device, row: int) -> int:
     return max(1, budget.get(device.type, budget["other"]) // row)
 
 
-def _runs(graph: TensorGraph) -> list[tuple[int, int, int, tuple[Block, ...]]]:
-    """Runs of blocks of readers: how many writers the last of them sees, and their ids, from, to.
+def _runs(graph: TensorGraph) -> list[tuple[slice, tuple[Block, ...]]]:
+    """Runs of blocks of vector readers, and the writers that they see between them.
 
     Readers that see fewer join those above them until there are enough for a fast product.
     """
-
-    def seen(block: Block) -> int:
-        return int(torch.searchsorted(graph.src_depth, block.depth))
-
-    runs: list[tuple[int, int, int, tuple[Block, ...]]] = []
-    stop = 0
-    for n, equal in groupby(graph.readers, key=seen):
-        blocks, start = tuple(equal), stop
-        stop += sum(map(len, blocks))
-        if runs and runs[-1][2] - runs[-1][1] < TOGETHER:
-            _, start, _, before = runs.pop()
-            blocks = before + blocks
-        runs.append((n, start, stop, blocks))
+    runs: list[tuple[slice, tuple[Block, ...]]] = []
+    wide = [block for block in graph.readers if block.kind != "feature"]
+    for depth, equal in groupby(wide, key=lambda block: block.depth):
+        (start, stop), blocks = graph.sees(depth), tuple(equal)
+        if runs and sum(map(len, runs[-1][1])) < TOGETHER:
+            before, first = runs.pop()
+            start, blocks = min(start, before.start), first + blocks
+        runs.append((slice(start, stop), blocks))
     return runs
-
-
-def expand_writes(
-    adapter: Adapter,
-    graph: TensorGraph,
-    writes: Writes,
-    some: Int64[Tensor, "token"],
-    out: Float[Tensor, "src token d_model"],
-) -> Float[Tensor, "src token d_model"]:
-    """Write what every writer of a graph puts into the stream for some tokens to `out`."""
-    start = 0
-    for block in graph.writers:
-        rows, layer = out[start : start + len(block)], block.layer
-        start += len(block)
-        if layer is None:
-            rows[0] = take(writes.input, some, out.dtype)
-        elif block.kind == "mlp":
-            rows[0] = take(writes.mlps[layer], some, out.dtype)
-        else:
-            chosen = _chosen(block, adapter.architecture.n_heads)
-            z = take(writes.heads[layer], some, out.dtype)[:, chosen]
-            W = adapter.W_write(layer)[chosen].to(out.dtype)
-            rows.copy_(torch.bmm(z.transpose(0, 1), W))
-    return out
-
-
-def take(x: Tensor, some: Int64[Tensor, "token"], dtype: torch.dtype) -> Tensor:
-    """Some tokens of a [batch, pos, ...] tensor."""
-    return x.flatten(0, 1)[some].to(dtype)
-
-
-def _chosen(block: Block, n: int) -> slice | list[int]:
-    """An index of a block's members among n heads, which copies nothing where it is all."""
-    return slice(None) if len(block) == n else list(block.members)
-
-
-@dataclass(frozen=True, eq=False)
-class _Reader:
-    """One block of readers, with P (w * W_v) made once for all chunks of tokens."""
-
-    s: Tensor
-    W: Float[Tensor, "dest d_head d_model"] | None
-    norm: Norm | None
-    chosen: slice | list[int]
-    along: tuple[Tensor, ...] = ()
-    normed: tuple[Float[Tensor, "batch pos d_model"], ...] = ()
-
-    @classmethod
-    def of(cls, adapter: Adapter, gradients: Gradients, block: Block) -> _Reader:
-        """Prepare the readers of a block."""
-        layer, place = block.layer, (block.port or "mlp", block.layer or 0)
-        if layer is None:
-            return cls(gradients.at["final", 0], None, None, slice(None))
-        is_mlp, s, W = block.kind == "mlp", gradients.at[place], None
-        norm = adapter.mlp_norm(layer) if is_mlp else adapter.attn_norm(layer)
-        chosen: slice | list[int] = slice(None)
-        if not is_mlp:
-            chosen, W = _chosen(block, s.shape[2]), adapter.W_in(layer, place[0])
-            if len(W) < s.shape[2]:  # a shared key, read apart
-                W = W.repeat_interleave(s.shape[2] // len(W), 0)
-            W = W[chosen].to(s.dtype).transpose(1, 2)
-            W = (W if norm is None else norm.centre(norm.gain(W))).contiguous()
-        if norm is None:
-            return cls(s, W, norm, chosen)
-        along, normed = gradients.along[place], gradients.normed[is_mlp, layer]
-        return cls(s, W, norm, chosen, along, normed)
-
-    def write(self, some: Int64[Tensor, "token"], out: Float[Tensor, "dest token d_model"]) -> None:
-        """Write g_v for some tokens to `out`."""
-        s = take(self.s, some, out.dtype)
-        if self.W is not None:
-            torch.bmm(s[:, self.chosen].transpose(0, 1), self.W, out=out)
-        else:
-            out[0] = s if self.norm is None else self.norm.centre(self.norm.gain(s))
-        if self.norm is not None:
-            c = [take(c, some, out.dtype)[:, self.chosen] for c in self.along]
-            x = [take(x, some, out.dtype) for x in self.normed]
-            out.transpose(0, 1).baddbmm_(torch.stack(c, -1), torch.stack(x, 1), alpha=-1)

@@ -75,7 +75,7 @@ def _run_at(problem: Problem, at: float) -> Run:
     """A run whose input embedding stands between corrupt (0) and clean (1)."""
     if at in (0, 1):
         return problem.clean if at else problem.corrupt
-    embedding = torch.lerp(problem.replacement.input, problem.clean.writes.input, at)
+    embedding = torch.lerp(problem.replacement["input"], problem.clean.writes["input"], at)
     return problem.run(problem.batch.clean, grad=True, edits={"input": embedding})
 
 

@@ -19,6 +19,7 @@ from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import Metric, Targets, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.tasks import Task
 
 
@@ -34,6 +35,7 @@ class Problem:
     first: int = 0  # the index of the batch's first example in the task, for messages
     flat: list[bool] = field(default_factory=list)  # of each gradient taken: see `flat.is_flat`
     clean_has_graph: bool = True  # False saves memory where no gradient is taken there
+    saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
 
     @cached_property
     def clean(self) -> Run:
@@ -52,7 +54,7 @@ class Problem:
         """What the writers would write under the intervention."""
         if "corrupt" in self.__dict__ and self.intervention.is_run:
             return self.corrupt.writes
-        writes = self.intervention.writes(self.adapter, self.batch)
+        writes = self.intervention.writes(self.adapter, self.batch, self.saes)
         require_finite(writes, self.first, f"the {self.intervention.name} values")
         return writes
 
@@ -72,6 +74,7 @@ class Problem:
             self.adapter,
             tokens,
             self.batch.position,
+            saes=self.saes,
             edits=edits,
             grad=grad,
             split_kv=self.graph.splits_kv,
@@ -113,13 +116,7 @@ class Problem:
                 "depend on the logits through differentiable operations; attribute with another, "
                 "such as logit_diff, and evaluate with this one"
             )
-        leaves: dict[Place, Tensor] = {}
-        for block in (graph or self.graph).readers:
-            if block.layer is None:
-                leaves["final", 0] = of.reads.final
-            else:
-                place = block.port or "mlp"
-                leaves[place, block.layer] = getattr(of.reads, place)[block.layer]
+        leaves, saes = self._leaves(of, graph or self.graph)
         asked = [of.logits, *leaves.values()]
         slope, *found = torch.autograd.grad(value.sum(), asked, allow_unused=True)
         if slope is not None:
@@ -128,11 +125,41 @@ class Problem:
             place: torch.zeros_like(leaf) if grad is None else grad
             for (place, leaf), grad in zip(leaves.items(), found, strict=True)
         }
-        return Gradients.of(self.adapter, grads, of.reads)
+        return Gradients.of(self.adapter, grads, of, saes)
+
+    def _leaves(
+        self, of: Run, graph: TensorGraph
+    ) -> tuple[dict[Place, Tensor], tuple[Placed, ...]]:
+        """What the readers of a graph made of a run, and the dictionaries among them."""
+        leaves: dict[Place, Tensor] = {}
+        saes: dict[str, Placed] = {}
+        for block in graph.readers:
+            if block.layer is None:
+                leaves["final", 0] = of.reads.final
+            elif block.site is None:
+                place = block.port or "mlp"
+                leaves[place, block.layer] = getattr(of.reads, place)[block.layer]
+            else:
+                placed = saes[f"{block.site}{block.layer}"] = self.placed[block.site, block.layer]
+                leaves[f"{block.site}.out", block.layer] = of.reads.written[placed.name]
+                if placed.is_transcoder:
+                    leaves["mlp", block.layer] = of.reads.mlp[block.layer]
+        return leaves, tuple(saes.values())
+
+    @cached_property
+    def placed(self) -> dict[tuple[str, int], Placed]:
+        """The dictionaries by part and layer."""
+        return {(placed.part, placed.layer): placed for placed in self.saes}
 
     def score(
         self, gradients: Gradients, graph: TensorGraph | None = None
     ) -> Float[Tensor, "src dest"]:
         """`change . gradient` of every edge, summed over the batch."""
-        lengths = self.batch.lengths
-        return score_edges(self.adapter, graph or self.graph, self.change, gradients, lengths)
+        return score_edges(
+            self.adapter,
+            graph or self.graph,
+            self.saes,
+            self.change,
+            gradients,
+            self.batch.lengths,
+        )

@@ -18,6 +18,7 @@ from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph import Provenance, Scores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
@@ -82,12 +83,15 @@ def attribute(
     require_model(graph, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
+    saes = Placed.all_of(adapter, graph)
     size = batch_size or default_batch_size(adapter.architecture, task)
-    prepared = Intervention.prepare(adapter, task, intervention, batch_size=size, seed=seed)
+    prepared = Intervention.prepare(
+        adapter, task, intervention, batch_size=size, seed=seed, saes=saes
+    )
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=adapter.device)
     first, batches, flat = 0, -(-len(task) // size), list[bool]()
     for batch in track(prepared.task.batches(size), total=batches, description=chosen.name):
-        problem = Problem(adapter, graph, batch, metric, prepared, first, flat)
+        problem = Problem(adapter, graph, batch, metric, prepared, first, flat, saes=saes)
         total += chosen.score_batch(problem, **settings)
         first += len(batch)
     require_slope(flat, metric_name(metric), chosen.name)

@@ -37,7 +37,7 @@ def check_model(adapter: Adapter, tokens: Int64[Tensor, "batch pos"]) -> None:
     last = torch.tensor([few.shape[1] - 1], device=adapter.device)
     own = adapter.forward(few)[:, -1]
     made = run(adapter, few, last)
-    parts = Tail(adapter, made.calls, last).from_layer(0, made.writes.input)
+    parts = Tail(adapter, made.calls, last).from_layer(0, made.writes["input"])
     difference = max((x - own).abs().max().item() for x in (made.logits, parts))
     tolerance = TOLERANCE.get(adapter.dtype, 1e-3) * (1 + own.abs().max().item())
     if difference > tolerance:

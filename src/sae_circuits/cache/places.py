@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
+from sae_circuits.graph import Architecture
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries.placed import Placed
 
 
 def writer_places(adapter: Adapter) -> dict[str, nn.Module]:
@@ -52,9 +56,56 @@ def forked_places(adapter: Adapter) -> dict[str, nn.Module]:
     return {**mlps, "final": adapter.unembedding_input}
 
 
-def edited_place(adapter: Adapter, name: str) -> nn.Module:
-    """The module whose output is what a layer's attention ("a3") or MLP ("m3") adds."""
-    block = adapter.block(int(name[1:]))
-    if name[0] == "a":
-        return getattr(block, "ln1_post", None) or block.attn
-    return getattr(block, "ln2_post", None) or block.mlp
+def stream_name(arch: Architecture, part: str, layer: int) -> str:
+    """The name under which a run keeps the stream before, in the middle of or after a layer.
+
+    What leaves a layer enters the next; what leaves the last is what the logits read.
+    """
+    if part == "mid":
+        return f"mid{layer}"
+    enters = layer + (part == "post")
+    if enters == arch.n_layers:
+        return "final"
+    return f"stream{enters}" if enters else "input"
+
+
+def dictionary_places(adapter: Adapter, saes: Sequence[Placed]) -> dict[str, nn.Module]:
+    """Modules whose input some dictionaries read, but for the places kept by every run."""
+    arch = adapter.architecture
+    places: dict[str, nn.Module] = {}
+    for placed in saes:
+        layer, reads = placed.layer, placed.dictionary.reads.kind
+        if reads == "mlp_in":
+            places[f"mlp_in{layer}"] = adapter.block(layer).mlp
+        elif reads.startswith("resid"):
+            part = "mid" if placed.is_transcoder else placed.part
+            name = stream_name(arch, part, layer)
+            if name != "input":
+                places[name] = stream_place(adapter, part, layer)
+    return places
+
+
+def stream_place(adapter: Adapter, part: str, layer: int) -> nn.Module:
+    """The module whose input is the stream before, in the middle of or after a layer."""
+    if part == "mid":
+        norm = adapter.mlp_norm_module(layer)
+        return adapter.block(layer).mlp if norm is None else norm
+    enters = layer + (part == "post")
+    if enters == adapter.architecture.n_layers:
+        return adapter.unembedding_input
+    return adapter.point(f"blocks.{enters}.hook_resid_pre")
+
+
+def edited_place(adapter: Adapter, name: str) -> tuple[nn.Module, bool]:
+    """The module of a place that can be edited, and whether it is its input that is edited.
+
+    "a3" and "m3" are what a layer's attention or MLP adds; "pre3" and "post3" the stream.
+    """
+    part = name.rstrip("0123456789")
+    layer = int(name.removeprefix(part))
+    block = adapter.block(layer)
+    if part == "a":
+        return getattr(block, "ln1_post", None) or block.attn, False
+    if part == "m":
+        return getattr(block, "ln2_post", None) or block.mlp, False
+    return stream_place(adapter, part, layer), True

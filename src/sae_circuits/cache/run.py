@@ -6,7 +6,7 @@ run holds O(layers * d_model) numbers a token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -15,47 +15,42 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.cache.places import (
+    dictionary_places,
     edited_place,
     forked_places,
     projection_places,
+    stream_name,
     stream_places,
     writer_places,
 )
 from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 
 
 @dataclass(frozen=True, eq=False)
 class Writes:
-    """What the writers put into the stream: the input, each layer's heads and MLP.
+    """What the writers put into the stream, by the name of their place, along the forward pass.
 
-    Heads are kept as z, over the post-norm's scale where there is one, so that what head h adds
-    to the stream is `heads[l][..., h, :] @ adapter.W_write(l)[h]`.
+    `input` and `m3` (an MLP) are [batch, pos, d_model]. `a3` is a layer's z, [batch, pos, head,
+    d_head], over the post-norm's scale where there is one, so that what head h adds to the stream
+    is `writes["a3"][..., h, :] @ adapter.W_write(3)[h]`. Of a dictionary there are also `m3.f`, the
+    coefficients of its chosen features, [batch, pos, feature]; `m3.skip`; and, for one on the
+    stream, the stream itself, such as `post3`. What is left to an error node is not kept: it is the
+    whole minus these.
     """
 
-    input: Float[Tensor, "*token d_model"]
-    heads: tuple[Float[Tensor, "*token head d_head"], ...]
-    mlps: tuple[Float[Tensor, "*token d_model"], ...]
+    values: Mapping[str, Tensor]
+
+    def __getitem__(self, place: str) -> Tensor:
+        return self.values[place]
 
     def map(self, *others: Writes, by: Callable[..., Tensor]) -> Writes:
         """Apply a function to each tensor, together with the others' tensors in its place."""
-
-        def zipped(field: str) -> tuple[Tensor, ...]:
-            return tuple(map(by, getattr(self, field), *(getattr(o, field) for o in others)))
-
-        return Writes(by(self.input, *(o.input for o in others)), zipped("heads"), zipped("mlps"))
+        return Writes({k: by(x, *(o.values[k] for o in others)) for k, x in self.values.items()})
 
     def __sub__(self, other: Writes) -> Writes:
         return self.map(other, by=torch.sub)
-
-    def named(self) -> dict[str, Tensor]:
-        """Every tensor by the name of its place, along the forward pass."""
-        found = {"input": self.input}
-        for layer, z in enumerate(self.heads):
-            found[f"a{layer}"] = z
-            if self.mlps:
-                found[f"m{layer}"] = self.mlps[layer]
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +58,8 @@ class Reads:
     """What the readers saw: the stream before each norm, and what they made of it.
 
     `q`, `k`, `v`, `mlp` (the MLP's normalised input) and `final` (the stream that the logits
-    read) are in the graph of the run's logits if it was made with gradients.
+    read) are in the graph of the run's logits if it was made with gradients; so is `written`, by
+    the name of a dictionary that reads the stream: the stream itself, or what the MLP wrote.
     """
 
     attn_stream: tuple[Float[Tensor, "batch pos d_model"], ...]
@@ -73,6 +69,7 @@ class Reads:
     v: tuple[Tensor, ...]
     mlp: tuple[Float[Tensor, "batch pos d_model"], ...]
     final: Float[Tensor, "batch pos d_model"]
+    written: Mapping[str, Float[Tensor, "batch pos d_model"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +94,7 @@ def run(
     tokens: Int64[Tensor, "batch pos"],
     position: Int64[Tensor, "batch"],
     *,
+    saes: Sequence[Placed] = (),
     edits: Mapping[str, Float[Tensor, "batch pos d_model"]] | None = None,
     grad: bool = False,
     split_kv: bool = False,
@@ -106,8 +104,10 @@ def run(
     Args:
         tokens: left-aligned prompts; padding on the right is never seen.
         position: whose logits to read, per example.
+        saes: dictionaries whose features are kept too.
         edits: what some places put into the stream instead: "input", "a3" (the sum of a
-            layer's heads and what is constant beside them), "m3". With `grad`, leaves of the graph.
+            layer's heads and what is constant beside them), "m3", or the stream itself at "pre3"
+            or "post3". With `grad`, leaves of the graph.
         grad: keep what the readers saw, and the graph from there to the logits.
         split_kv: keep a key and a value for each query head where the model shares them.
     """
@@ -137,6 +137,10 @@ def run(
     with ExitStack() as stack, torch.set_grad_enabled(grad), adapter.frozen():
         calls = stack.enter_context(adapter.calls(range(adapter.architecture.n_layers)))
         stack.enter_context(hooked(adapter.point("blocks.0.hook_resid_pre"), enter))
+        for name in edits.keys() - {"input"}:  # first, so that what is kept is what is edited
+            place, is_input = edited_place(adapter, name)
+            edit = hooked_input if is_input else hooked
+            stack.enter_context(edit(place, lambda _, name=name: edits[name]))
         for name, module in writer_places(adapter).items():
             stack.enter_context(hooked(module, keeper(name)))
         if grad:
@@ -146,14 +150,16 @@ def run(
                 stack.enter_context(hooked(module, keeper(name)))
             for name, module in forked_places(adapter).items():
                 stack.enter_context(hooked_input(module, forker(name)))
-        for name in edits.keys() - {"input"}:
-            place = edited_place(adapter, name)
-            stack.enter_context(hooked(place, lambda _, name=name: edits[name]))
+        for name, module in dictionary_places(adapter, saes).items():
+            stack.enter_context(hooked_input(module, keeper(name)))
+        for name, module in dictionary_places(adapter, saes).items():
+            stack.enter_context(hooked_input(module, keeper(name)))
         if split_kv and grad and adapter.architecture.n_kv_heads < adapter.architecture.n_heads:
             stack.enter_context(_split_kv(adapter, kept, calls))
         read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
         logits = adapter.unembed(read[rows, position])
-    return Run(logits, _writes(adapter, kept), calls, _reads(adapter, kept) if grad else None)
+    writes = Writes(_written(adapter, kept, saes))
+    return Run(logits, writes, calls, _reads(adapter, kept, saes) if grad else None)
 
 
 @contextmanager
@@ -188,20 +194,54 @@ def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call])
         yield
 
 
-def _writes(adapter: Adapter, kept: dict[str, Tensor]) -> Writes:
+@torch.no_grad()
+def _written(
+    adapter: Adapter, kept: Mapping[str, Tensor], saes: Sequence[Placed]
+) -> dict[str, Tensor]:
+    """What stands in `Writes`, from what was kept of a run."""
     arch = adapter.architecture
-    layers = range(arch.n_layers)
+    values, of = {"input": kept["input"].detach()}, {placed.name: placed for placed in saes}
 
-    def z(layer: int) -> Tensor:
-        z = adapter.by_head(kept[f"z{layer}"]).detach()
-        norm = adapter.attn_post_norm(layer)
-        return z if norm is None else z / adapter.attn_out_scale(layer, z)[..., None]
+    def add(name: str, whole: Tensor | None) -> None:
+        if whole is not None:
+            values[name] = whole.detach()
+        if name in of:
+            values.update(_split(of[name], kept))
 
-    mlps = tuple(kept[f"mlp_out{layer}"].detach() for layer in layers) if arch.has_mlps else ()
-    return Writes(kept["input"].detach(), tuple(map(z, layers)), mlps)
+    for layer in range(arch.n_layers):
+        for part in ("pre", "a", "mid", "m", "post"):
+            name = f"{part}{layer}"
+            if part == "a":
+                z = adapter.by_head(kept[f"z{layer}"]).detach()
+                normed = adapter.attn_post_norm(layer) is not None
+                add(name, z / adapter.attn_out_scale(layer, z)[..., None] if normed else z)
+            elif part == "m":
+                add(name, kept.get(f"mlp_out{layer}"))
+            elif name in of:
+                add(name, kept[stream_name(arch, part, layer)])
+    return values
 
 
-def _reads(adapter: Adapter, kept: dict[str, Tensor]) -> Reads:
+def _split(placed: Placed, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The features' coefficients, and the skip term, from what the encoder got in a run."""
+    name, layer, values = placed.name, placed.layer, dict[str, Tensor]()
+    if placed.part == "a":
+        z = placed.adapter.by_head(kept[f"z{layer}"]).detach()
+        return {f"{name}.f": placed.from_heads(z)} if len(placed.chosen) else values
+    reads = placed.dictionary.reads.kind
+    if reads.startswith("mlp"):
+        x = kept[f"{reads}{layer}"].detach()
+    else:
+        part = "mid" if placed.is_transcoder else placed.part
+        x = kept[stream_name(placed.adapter.architecture, part, layer)].detach()
+    if len(placed.chosen):
+        values[f"{name}.f"] = placed.coefficients(x)
+    if placed.dictionary.has_skip:
+        values[f"{name}.skip"] = placed.skip(x)
+    return values
+
+
+def _reads(adapter: Adapter, kept: dict[str, Tensor], saes: Sequence[Placed]) -> Reads:
     arch = adapter.architecture
     layers = range(arch.n_layers)
     streams = [kept["input"], *(kept[f"stream{layer}"] for layer in layers[1:])]
@@ -215,4 +255,11 @@ def _reads(adapter: Adapter, kept: dict[str, Tensor]) -> Reads:
         v=tuple(kept[f"v{layer}"] for layer in layers),
         mlp=tuple(kept[f"mlp_in{layer}"] for layer in with_mlps),
         final=kept["final"],
+        written={
+            placed.name: kept[f"mlp_out{placed.layer}"]
+            if placed.part == "m"
+            else kept[stream_name(arch, placed.part, placed.layer)]
+            for placed in saes
+            if placed.split.reads_stream
+        },
     )

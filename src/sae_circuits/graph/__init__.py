@@ -2,11 +2,13 @@
 
 from sae_circuits.graph.architecture import Architecture
 from sae_circuits.graph.attribution_graph import AttributionGraph
+from sae_circuits.graph.blocks import Block, depth_of
 from sae_circuits.graph.circuit import Circuit
 from sae_circuits.graph.edges import Edges
-from sae_circuits.graph.nodes import Edge, Node, parse_edge, parse_node
+from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.scores import Provenance, Scores
-from sae_circuits.graph.tensor_graph import Block, TensorGraph
+from sae_circuits.graph.splits import FeatureSource, Split
+from sae_circuits.graph.tensor_graph import TensorGraph
 
 __all__ = [
     "Architecture",
@@ -15,10 +17,14 @@ __all__ = [
     "Circuit",
     "Edge",
     "Edges",
+    "FeatureSource",
     "Node",
+    "Part",
     "Provenance",
     "Scores",
+    "Split",
     "TensorGraph",
+    "depth_of",
     "parse_edge",
     "parse_node",
 ]

@@ -1,53 +1,32 @@
 """The graph: blocks of writers and readers along the stream, and an index between edges and ids.
 
-A reader at depth r sees a writer at depth w exactly when w < r. With the writers sorted by depth,
-each reader sees the first `n_seen` of them, so the graph is two short tuples of blocks and one
-integer per reader; edges are numbered reader by reader, and made as objects only on demand.
+A reader at depth r sees a writer at depth w exactly when w < r <= cut(w), where cut(w) is the next
+bottleneck after w: a dictionary that replaces the stream itself. With the writers sorted by depth,
+each reader sees one interval of them, so the graph is two short tuples of blocks and two integers
+per reader; edges are numbered reader by reader, and made as objects only on demand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.architecture import Architecture
+from sae_circuits.graph.blocks import Block, Key, depth_of
 from sae_circuits.graph.edges import Edges
-from sae_circuits.graph.nodes import Edge, Kind, Node, Port, parse_edge, parse_node
+from sae_circuits.graph.nodes import Edge, Kind, Node, Part, Port, parse_edge
+from sae_circuits.graph.splits import FeatureSource, Split, splits_of
 
 if TYPE_CHECKING:
     import networkx
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A run of nodes of one kind at one depth, such as the query inputs of a layer's heads."""
-
-    kind: Kind
-    depth: int
-    layer: int | None = None
-    port: Port | None = None
-    members: tuple[int, ...] = (0,)
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    @property
-    def key(self) -> tuple[Kind, int | None, Port | None]:
-        """What tells this block from the others of its graph."""
-        return self.kind, self.layer, self.port
-
-    def node(self, i: int) -> Node:
-        """The i-th node of the block."""
-        numbered = self.kind in ("head", "kv")
-        return Node(self.kind, self.layer, self.members[i] if numbered else None, self.port)
 
 
 @dataclass(frozen=True)
@@ -64,41 +43,64 @@ class TensorGraph:
     architecture: Architecture
     writers: tuple[Block, ...]
     readers: tuple[Block, ...]
+    saes: tuple[FeatureSource, ...] = field(default=(), compare=False, repr=False)
 
     # -- making ------------------------------------------------------------------------------
 
     @classmethod
-    def from_model(cls, model: Any, *, split_kv: bool = False) -> TensorGraph:
-        """Describe the heads and MLPs of a model.
+    def from_model(
+        cls, model: Any, *, saes: Sequence[FeatureSource] = (), split_kv: bool = False
+    ) -> TensorGraph:
+        """Describe the heads and MLPs of a model, or the features of dictionaries in their place.
+
+        An SAE on `z`, `attn_out` or `mlp_out` splits what heads or an MLP write into features and
+        an error node; a transcoder gives features that read the MLP's input as well; an SAE on the
+        residual stream is a bottleneck, past which earlier writers are seen through its features
+        and its error node only.
 
         Args:
             model: a TransformerLens model of either kind, or an `Architecture`.
+            saes: dictionaries (see `load_saes`), at most one at a place.
             split_kv: give each query head its own k and v reader where the model shares them;
                 the split edges' scores add up to the shared one's.
 
         Raises:
             UnsupportedModel: see `Architecture.of`.
+            DictionaryError: a dictionary of another model, layer or width.
+            GraphError: two dictionaries at one place; one at a place that cannot be split.
         """
         arch = Architecture.of(model)
+        splits = splits_of(arch, saes)
         heads = tuple(range(arch.n_heads))
         shared = arch.n_kv_heads < arch.n_heads and not split_kv
         kv_kind: Kind = "kv" if shared else "head"
         kv_heads = tuple(range(arch.n_kv_heads)) if shared else heads
         writers, readers = [Block("input", 0)], []
+
+        def add(part: Part, layer: int, reads: list[Block], writes: list[Block]) -> None:
+            split = splits.get((part, layer))
+            own = split.blocks(arch) if split else []
+            readers.extend(own if split and split.reads_stream else reads)
+            writers.extend(own or writes)
+
+        def block(kind: Kind, layer: int, port: Port | None, members: Sequence[int]) -> Block:
+            return Block(kind, depth_of(arch, kind, layer, None), layer, port, members)
+
         for layer in range(arch.n_layers):
-            attn = 2 * layer + 1
-            mlp = attn if arch.parallel else attn + 1
-            readers += [
-                Block("head", attn, layer, "q", heads),
-                Block(kv_kind, attn, layer, "k", kv_heads),
-                Block(kv_kind, attn, layer, "v", kv_heads),
+            add("pre", layer, [], [])
+            ports = [
+                block("head", layer, "q", heads),
+                block(kv_kind, layer, "k", kv_heads),
+                block(kv_kind, layer, "v", kv_heads),
             ]
-            writers.append(Block("head", attn, layer, None, heads))
+            add("a", layer, ports, [block("head", layer, None, heads)])
+            add("mid", layer, [], [])
             if arch.has_mlps:
-                readers.append(Block("mlp", mlp, layer))
-                writers.append(Block("mlp", mlp, layer))
-        readers.append(Block("logits", 2 * arch.n_layers + 1))
-        return cls(arch, tuple(writers), tuple(readers))
+                mlp = [block("mlp", layer, None, range(1))]
+                add("m", layer, mlp, mlp)
+            add("post", layer, [], [])
+        readers.append(Block("logits", depth_of(arch, "logits", None, None)))
+        return cls(arch, tuple(writers), tuple(readers), tuple(saes))
 
     def subgraph(self, nodes: Iterable[Node | str]) -> TensorGraph:
         """Keep only the named nodes; a head without a port stands for all it reads and writes.
@@ -106,24 +108,41 @@ class TensorGraph:
         Raises:
             GraphError: a node that this graph does not have.
         """
-        wanted = {parse_node(n) if isinstance(n, str) else n for n in nodes}
-        known = {*self.src_nodes, *self.dest_nodes}
-        if missing := wanted - known - {node.component for node in known}:
-            raise GraphError(f"{min(n.name for n in missing)!r} is not a node of {self!r}")
+        from sae_circuits.graph.parts import subgraph
 
-        def kept(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-            chosen = []
-            for block in blocks:
-                members = tuple(
-                    m
-                    for m, node in zip(block.members, _nodes(block), strict=True)
-                    if node in wanted or node.component in wanted
-                )
-                if members:
-                    chosen.append(Block(block.kind, block.depth, block.layer, block.port, members))
-            return tuple(chosen)
+        return subgraph(self, nodes)
 
-        return TensorGraph(self.architecture, kept(self.writers), kept(self.readers))
+    def restrict(self, features: Iterable[Node | str] | Mapping[str, Sequence[int]]) -> TensorGraph:
+        """Keep only some features; the others become a part of their error nodes.
+
+        An error node is what is left beside the features of its graph, so that all sums over
+        features and error node stay what they were.
+
+        Args:
+            features: nodes or their names, such as `["m3.f17", "post0.f2"]`; or ids by split, such
+                as `{"m3": [17]}`, which leaves the splits that are not named as they are.
+
+        Raises:
+            GraphError: a feature that this graph does not have.
+        """
+        from sae_circuits.graph.parts import restrict
+
+        return restrict(self, features)
+
+    def with_saes(self, saes: Sequence[FeatureSource]) -> TensorGraph:
+        """The same graph with its dictionaries, which files do not hold.
+
+        Raises:
+            GraphError: dictionaries at other places, or with fewer features than the graph has.
+        """
+        whole = TensorGraph.from_model(self.architecture, saes=saes, split_kv=self.splits_kv)
+        sizes = {b.key: b for b in whole.writers if b.is_split}
+        own = {b.key: b for b in self.writers if b.is_split}
+        if {key[1:] for key in sizes} != {key[1:] for key in own} or any(
+            len(b) and b.members[-1] not in sizes[key].members for key, b in own.items()
+        ):
+            raise GraphError(f"these dictionaries do not make {self!r}, but {whole!r}")
+        return replace(self, saes=tuple(saes))
 
     # -- counting ----------------------------------------------------------------------------
 
@@ -138,14 +157,29 @@ class TensorGraph:
         return _depths(self.readers)
 
     @cached_property
-    def n_seen(self) -> Int64[Tensor, "dest"]:
-        """How many writers each reader sees: the first that many."""
-        return torch.searchsorted(self.src_depth, self.dest_depth)
+    def cuts(self) -> tuple[int, ...]:
+        """The depths of the bottlenecks, ascending."""
+        return tuple(sorted({b.depth for b in self.writers if b.is_bottleneck}))
+
+    def sees(self, depth: int) -> tuple[int, int]:
+        """The interval of writers that readers at a depth see: from, to."""
+        above = [cut for cut in self.cuts if cut < depth]
+        ends = torch.tensor([above[-1] if above else 0, depth])
+        start, stop = torch.searchsorted(self.src_depth, ends).tolist()
+        return start, stop
+
+    @cached_property
+    def seen(self) -> Int64[Tensor, "dest 2"]:
+        """For each reader the interval of writers that it sees: from, to."""
+        spans = [self.sees(block.depth) for block in self.readers]
+        counts = torch.tensor([len(block) for block in self.readers], dtype=torch.int64)
+        return torch.tensor(spans, dtype=torch.int64).reshape(-1, 2).repeat_interleave(counts, 0)
 
     @cached_property
     def offsets(self) -> Int64[Tensor, "dest_plus_1"]:
         """The id of each reader's first edge, and the number of edges at the end."""
-        return torch.cat([torch.zeros(1, dtype=torch.int64), self.n_seen.cumsum(0)])
+        n_seen = self.seen[:, 1] - self.seen[:, 0]
+        return torch.cat([torch.zeros(1, dtype=torch.int64), n_seen.cumsum(0)])
 
     @property
     def n_edges(self) -> int:
@@ -163,6 +197,18 @@ class TensorGraph:
         return len(self.dest_depth)
 
     @property
+    def is_part(self) -> bool:
+        """Whether nodes are missing, so that what it describes is not the whole model."""
+        whole = TensorGraph.from_model(self.architecture, saes=self.saes, split_kv=self.splits_kv)
+
+        def others(blocks: tuple[Block, ...]) -> list[Block]:
+            return [b for b in blocks if b.kind != "feature"]
+
+        return others(self.writers) != others(whole.writers) or others(self.readers) != others(
+            whole.readers
+        )
+
+    @property
     def splits_kv(self) -> bool:
         """Whether query heads that share a key and a value read them apart."""
         shared = self.architecture.n_kv_heads < self.architecture.n_heads
@@ -173,12 +219,22 @@ class TensorGraph:
     @cached_property
     def src_nodes(self) -> tuple[Node, ...]:
         """The writers, in the order of their ids."""
-        return tuple(chain.from_iterable(_nodes(block) for block in self.writers))
+        return tuple(chain.from_iterable(block.nodes() for block in self.writers))
 
     @cached_property
     def dest_nodes(self) -> tuple[Node, ...]:
         """The readers, in the order of their ids."""
-        return tuple(chain.from_iterable(_nodes(block) for block in self.readers))
+        return tuple(chain.from_iterable(block.nodes() for block in self.readers))
+
+    @cached_property
+    def src_starts(self) -> Mapping[Key, tuple[int, Block]]:
+        """Each block of writers with the index of its first, by its key."""
+        return _starts(self.writers)
+
+    @cached_property
+    def dest_starts(self) -> Mapping[Key, tuple[int, Block]]:
+        """Each block of readers with the index of its first, by its key."""
+        return _starts(self.readers)
 
     @cached_property
     def components(self) -> tuple[Node, ...]:
@@ -191,25 +247,52 @@ class TensorGraph:
         return tuple(sorted(depth, key=lambda node: (depth[node], node.kind, node.index or 0)))
 
     @cached_property
-    def _src_index(self) -> dict[Node, int]:
-        return {node: i for i, node in enumerate(self.src_nodes)}
+    def splits(self) -> Mapping[tuple[Part, int], Split]:
+        """The splits by part and layer, where the graph has its dictionaries.
 
-    @cached_property
-    def _dest_index(self) -> dict[Node, int]:
-        return {node: i for i, node in enumerate(self.dest_nodes)}
+        Raises:
+            GraphError: it has features and no dictionaries, as when it was read from a file.
+        """
+        if not self.saes and any(b.is_split for b in self.writers):
+            raise GraphError(
+                f"{self!r} was read from a file, which holds no dictionaries: give them by "
+                "graph.with_saes(load_saes(...))"
+            )
+        return splits_of(self.architecture, self.saes)
+
+    def sites(self) -> Iterator[tuple[slice, tuple[Block, ...]]]:
+        """The writers that are made together, with their ids: a layer's heads, a split's parts."""
+        start = 0
+        for _, some in groupby(self.writers, lambda b: (b.depth, b.layer, b.site, b.kind == "mlp")):
+            blocks = tuple(some)
+            stop = start + sum(map(len, blocks))
+            yield slice(start, stop), blocks
+            start = stop
+
+    def chosen(self, split: Split) -> Sequence[int]:
+        """The ids of a split's features that are nodes of this graph."""
+        key: Key = ("feature", split.layer, None, split.part)
+        found = self.src_starts.get(key) or self.dest_starts.get(key)
+        return found[1].members if found else range(0)
 
     @cached_property
     def readers_of(self) -> tuple[tuple[int, ...], ...]:
         """For each writer, the readers through which its component sees the stream."""
         group = self.architecture.n_heads // self.architecture.n_kv_heads
         read_by: dict[Node, tuple[int, ...]] = {}
+        through: dict[tuple[Part, int | None], tuple[int, ...]] = {}
         for i, node in enumerate(self.dest_nodes):
             read_by[node.component] = (*read_by.get(node.component, ()), i)
+            if node.kind in ("head", "kv", "mlp"):
+                part: Part = "m" if node.kind == "mlp" else "a"
+                through[part, node.layer] = (*through.get((part, node.layer), ()), i)
 
         def readers(node: Node) -> tuple[int, ...]:
             own = read_by.get(node, ())
             if node.kind == "head" and node.index is not None:
                 return own + read_by.get(Node("kv", node.layer, node.index // group), ())
+            if node.site is not None and not own:  # it reads through its layer's heads or MLP
+                return through.get((node.site, node.layer), ())
             return own
 
         return tuple(readers(node) for node in self.src_nodes)
@@ -222,26 +305,40 @@ class TensorGraph:
                 that the destination does not see the source.
         """
         edge = parse_edge(edge) if isinstance(edge, str) else edge
-        src, dest = self._src_index.get(edge.src), self._dest_index.get(edge.dest)
+        src, dest = _find(edge.src, self.src_starts), _find(edge.dest, self.dest_starts)
         if src is None:
-            hint = ", it only reads" if edge.src in self._dest_index else ""
+            reads = _find(edge.src, self.dest_starts) is not None
+            hint = ", it only reads" if reads else _split_hint(edge.src, self.src_starts)
             raise GraphError(f"{edge.name!r}: {edge.src.name!r} does not write in {self!r}{hint}")
         if dest is None:
             hint = ": name its port, as in 'a0.h1<q>'" if edge.dest.kind == "head" else ""
+            hint = hint or _split_hint(edge.dest, self.dest_starts)
             raise GraphError(f"{edge.name!r}: {edge.dest.name!r} does not read in {self!r}{hint}")
-        if src >= int(self.n_seen[dest]):
+        start, stop = self.seen[dest].tolist()
+        if src >= stop:
             raise GraphError(
                 f"{edge.name!r}: {edge.dest.name} comes no later than {edge.src.name} and does "
                 "not see it"
             )
-        return int(self.offsets[dest]) + src
+        if src < start:
+            raise GraphError(
+                f"{edge.name!r}: {edge.dest.name} sees {edge.src.name} only through the features "
+                "of the stream between them"
+            )
+        return int(self.offsets[dest]) + src - start
 
     def ends(
         self, ids: Int64[Tensor, "edge"]
     ) -> tuple[Int64[Tensor, "edge"], Int64[Tensor, "edge"]]:
         """The writer's and the reader's index of each edge id."""
         dest = torch.searchsorted(self.offsets, ids, right=True) - 1
-        return ids - self.offsets[dest], dest
+        return ids - self.offsets[dest] + self.seen[dest, 0], dest
+
+    @cached_property
+    def has_edge(self) -> Bool[Tensor, "src dest"]:
+        """Which writers each reader sees."""
+        src = torch.arange(self.n_src)[:, None]
+        return (src >= self.seen[:, 0]) & (src < self.seen[:, 1])
 
     @cached_property
     def edges(self) -> Edges:
@@ -250,15 +347,13 @@ class TensorGraph:
 
     def dense(self, values: Tensor, fill: float | bool = 0) -> Tensor:
         """Spread one value per edge over a [src, dest] matrix; `fill` where there is no edge."""
-        seen = torch.arange(self.n_src)[None, :] < self.n_seen[:, None]
         matrix = values.new_full((self.n_dest, self.n_src), fill)
-        matrix[seen.to(values.device)] = values  # row by row: the order of the edge ids
+        matrix[self.has_edge.T.to(values.device)] = values  # row by row: the order of the edge ids
         return matrix.T
 
     def flat(self, matrix: Tensor) -> Tensor:
         """Gather a [src, dest] matrix into one value per edge: the inverse of `dense`."""
-        seen = torch.arange(self.n_src)[None, :] < self.n_seen[:, None]
-        return matrix.T[seen.to(matrix.device)]
+        return matrix.T[self.has_edge.T.to(matrix.device)]
 
     def same_as(self, other: TensorGraph) -> bool:
         """Whether two graphs have the same nodes and edges, so that ids mean the same."""
@@ -282,8 +377,24 @@ class TensorGraph:
         )
 
 
-def _nodes(block: Block) -> Iterator[Node]:
-    return (block.node(i) for i in range(len(block)))
+def _starts(blocks: tuple[Block, ...]) -> dict[Key, tuple[int, Block]]:
+    """Each block with the index of its first node, by its key."""
+    starts = accumulate((len(block) for block in blocks), initial=0)
+    return {block.key: (start, block) for start, block in zip(starts, blocks, strict=False)}
+
+
+def _find(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> int | None:
+    """The index of a node among the nodes of all blocks."""
+    found = starts.get((node.kind, node.layer, node.port, node.site))
+    i = found[1].index_of(node) if found else None
+    return None if found is None or i is None else found[0] + i
+
+
+def _split_hint(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> str:
+    """What a node that is not in the graph may have been split into."""
+    part = "m" if node.kind == "mlp" else "a" if node.kind == "head" else node.site
+    found = starts.get(("feature", node.layer, None, part))
+    return f", it is split into features, such as {found[1].node(0).name!r}" if found else ""
 
 
 def _depths(blocks: tuple[Block, ...]) -> Int64[Tensor, "node"]:

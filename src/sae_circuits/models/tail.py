@@ -33,6 +33,14 @@ class Tail:
             stream = self.add_layer(later, stream, out)
         return self.from_final(stream)
 
+    def after(
+        self, part: str, layer: int, stream: Float[Tensor, "row pos d_model"]
+    ) -> Float[Tensor, "row vocab"]:
+        """The logits when this is the stream before ("pre"), in the middle of or after a layer."""
+        if part == "mid":
+            return self.from_layer(layer + 1, stream + self.adapter.mlp(layer, stream))
+        return self.from_layer(layer if part == "pre" else layer + 1, stream)
+
     def from_heads(
         self,
         layer: int,

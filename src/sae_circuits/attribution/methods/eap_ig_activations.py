@@ -1,7 +1,8 @@
 """EAP with integrated gradients on activations: each site's output moved in turn, all else clean.
 
-Marks et al. 2024, arXiv 2403.19647. Sites are the input, the heads of a layer and its MLP; only
-the edges that leave a site are scored in its turn, so that the result is exact on a linear model.
+Marks et al. 2024, arXiv 2403.19647. Sites are the input, the heads of a layer and its MLP, and what
+a dictionary splits, with all its features and its error node. Only the edges that leave a site are
+scored in its turn, so that the result is exact on a linear model.
 """
 
 from __future__ import annotations
@@ -25,38 +26,49 @@ def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src d
     total = torch.zeros(
         graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device
     )
-    start = 0
-    for site in graph.writers:
-        rows = slice(start, start + len(site))
-        start += len(site)
-        after = TensorGraph(
-            graph.architecture, (site,), tuple(r for r in graph.readers if r.depth > site.depth)
-        )
-        if not after.n_dest:
+    for rows, site in graph.sites():
+        after = [i for i, block in enumerate(graph.readers) if _sees(graph, block, rows.start)]
+        if not after:
             continue
+        readers = tuple(graph.readers[i] for i in after)
+        part = replace(graph, writers=site, readers=readers)
+        start = sum(map(len, graph.readers[: after[0]]))
         for where, weight in path_points(steps, rule):
-            at = problem.run(problem.batch.clean, grad=True, edits=_moved(problem, site, where))
-            score = problem.score(problem.gradients(at, after), after)
-            total[rows, -after.n_dest :] += weight * score
+            at = problem.run(problem.batch.clean, grad=True, edits=_moved(problem, site[0], where))
+            score = problem.score(problem.gradients(at, part), part)
+            total[rows, start : start + part.n_dest] += weight * score
     return total
 
 
+def _sees(graph: TensorGraph, reader: Block, writer: int) -> bool:
+    start, stop = graph.sees(reader.depth)
+    return start <= writer < stop
+
+
 def _moved(problem: Problem, site: Block, where: float) -> dict[str, Tensor]:
-    """What a site adds to the stream, between corrupt (0) and clean (1)."""
+    """What a site adds to the stream, or the stream there, between corrupt (0) and clean (1)."""
 
     def between(corrupt: Tensor, clean: Tensor) -> Tensor:
         return torch.lerp(corrupt, clean, where)
 
-    writes: Writes = problem.replacement.map(problem.clean.writes, by=between)
-    if site.kind == "input":
-        return {"input": writes.input}
-    assert site.layer is not None
-    if site.kind == "mlp":
-        return {f"m{site.layer}": writes.mlps[site.layer]}
+    clean = problem.clean.writes
+    moved = problem.replacement.map(clean, by=between)
+    if site.layer is None:
+        return {"input": moved["input"]}
+    layer, part = site.layer, site.site or ("m" if site.kind == "mlp" else "a")
+    if part == "mid":  # the stream moves as what the heads add to it does
+        name = f"mid{layer}"
+        return {f"a{layer}": _heads_out(problem, layer, clean) + moved[name] - clean[name]}
+    if part == "a":
+        return {f"a{layer}": _heads_out(problem, layer, moved)}
+    return {f"{part}{layer}": moved[f"{part}{layer}"]}
+
+
+def _heads_out(problem: Problem, layer: int, writes: Writes) -> Float[Tensor, "batch pos d_model"]:
     adapter = problem.adapter
-    out = torch.einsum("bphk,hkd->bpd", writes.heads[site.layer], adapter.W_write(site.layer))
-    constant = adapter.constant(site.layer)
-    return {f"a{site.layer}": out if constant is None else out + constant}
+    out = torch.einsum("bphk,hkd->bpd", writes[f"a{layer}"], adapter.W_write(layer))
+    constant = adapter.constant(layer)
+    return out if constant is None else out + constant
 
 
 METHOD = Method(

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribution.kernel import expand_writes
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
+from sae_circuits.cache.expand import expand_writes
 from sae_circuits.graph import Block
 from sae_circuits.models.adapter import one_row
+from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.tail import Tail
 
 PATCH_BYTES = 256 << 20  # of one layer's activations over all patches that run together
@@ -33,8 +34,7 @@ def score_batch(problem: Problem) -> Float[Tensor, "src dest"]:
     )
     start = 0
     for block in graph.readers:
-        seen = int(graph.n_seen[start])
-        for src in torch.arange(seen).split(patches.at_once):
+        for src in torch.arange(*graph.sees(block.depth)).split(patches.at_once):
             total[src[0] : src[-1] + 1, start : start + len(block)] = patches.score(block, src)
         start += len(block)
     return total
@@ -55,8 +55,17 @@ class _Patches:
         calls = {layer: one_row(call, batch) for layer, call in clean.calls.items()}
         every = torch.arange(batch * pos, device=adapter.device)
         arch = adapter.architecture
-        space = problem.change.input.new_empty(problem.graph.n_src, batch * pos, arch.d_model)
-        change = expand_writes(adapter, problem.graph, problem.change, every, out=space)
+        space = torch.empty(
+            problem.graph.n_src,
+            batch * pos,
+            arch.d_model,
+            dtype=adapter.dtype,
+            device=adapter.device,
+        )
+        saes = {placed.name: placed for placed in problem.saes}
+        change = expand_writes(
+            adapter, problem.graph.writers, saes, problem.change, every, out=space
+        )
         row = batch * pos * (12 * arch.d_model + arch.n_heads * pos) * adapter.dtype.itemsize
         return cls(
             problem=problem,
@@ -73,9 +82,11 @@ class _Patches:
         if layer is None:
             stream = rows(reads.final.detach() + d)
             return self.effect(self.tail.from_final(stream))[:, None]
+        if block.site is not None:
+            return self.of_split(block, self.problem.placed[block.site, layer], d)
         if block.kind == "mlp":
             new = problem.adapter.mlp(layer, rows(reads.mlp_stream[layer] + d))
-            old = rows(problem.clean.writes.mlps[layer].expand_as(d))
+            old = rows(problem.clean.writes[f"m{layer}"].expand_as(d))
             after = rows(self.stream_after(layer).expand_as(d)) + new - old
             return self.effect(self.tail.from_layer(layer + 1, after))[:, None]
         read = problem.adapter.read(layer, rows(reads.attn_stream[layer] + d))
@@ -84,6 +95,37 @@ class _Patches:
             self.effect(self.tail.from_heads(layer, before, self.patched_z(block, head, read)))
             for head in block.members
         ]
+        return torch.stack(effects, 1)
+
+    def of_split(
+        self, block: Block, placed: Placed, d: Float[Tensor, "src batch pos d_model"]
+    ) -> Float[Tensor, "src dest"]:
+        """The effect of patching the edges to a dictionary's features, error node or skip term."""
+        reads, layer = self.problem.clean.reads, placed.layer
+        is_mlp = placed.part == "m"
+        stream = reads.mlp_stream[layer] if is_mlp else reads.written[placed.name].detach()
+        patched = rows(stream + d)
+
+        def effect(change: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "src"]:
+            whole = self.stream_after(layer) if is_mlp else stream
+            after = rows(whole.expand_as(d)) + change.to(d.dtype)
+            return self.effect(self.tail.after(placed.part, layer, after))
+
+        if block.kind == "error":
+            return effect(placed.rest(patched) - rows(placed.rest(stream).expand_as(d)))[:, None]
+        if block.kind == "skip":
+            change = placed.skip(placed.read(patched)) - placed.skip(placed.read(stream)).repeat(
+                len(d), 1, 1
+            )
+            return effect(change)[:, None]
+        read = placed.read(stream).repeat(len(d), 1, 1)
+        clean, new = placed.pre(read), placed.pre(placed.read(patched))
+        before, effects = placed.gated(clean, lambda: read), []
+        columns = [list(placed.chosen).index(feature) for feature in block.members]
+        for i in columns:
+            pre = clean.clone()
+            pre[..., i] = new[..., i]
+            effects.append(effect((placed.gated(pre, lambda: read) - before) @ placed.W_dec))
         return torch.stack(effects, 1)
 
     def patched_z(

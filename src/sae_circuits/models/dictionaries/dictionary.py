@@ -87,6 +87,11 @@ class Dictionary:
         """Whether it writes where it reads."""
         return self.writes == (self.reads,)
 
+    @property
+    def has_skip(self) -> bool:
+        """Whether a part of its output is linear in its input, past the features."""
+        return self.W_skip is not None
+
     # -- running -----------------------------------------------------------------------------
 
     def pre_activation(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:

@@ -1,0 +1,147 @@
+"""Splits: where a dictionary takes a writer, or the stream, apart into features and the rest.
+
+The graph knows of a dictionary only what `FeatureSource` says: where it reads and writes, and how
+many features it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from sae_circuits.errors import GraphError
+from sae_circuits.graph.architecture import Architecture
+from sae_circuits.graph.blocks import RESIDUAL, Block, depth_of
+from sae_circuits.graph.nodes import Kind, Part
+
+_PARTS: dict[str, Part] = {
+    "z": "a",
+    "attn_out": "a",
+    "mlp_out": "m",
+    "resid_pre": "pre",
+    "resid_mid": "mid",
+    "resid_post": "post",
+}
+
+
+@runtime_checkable
+class FeatureSource(Protocol):
+    """What the graph asks of a dictionary: see `sae_circuits.Dictionary`."""
+
+    name: str
+
+    @property
+    def reads(self) -> Any:
+        """A site: `kind`, `layer` and `name`."""
+        ...
+
+    @property
+    def writes(self) -> Sequence[Any]:
+        """The sites where its decoders write."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """How many features it has."""
+        ...
+
+    @property
+    def is_sae(self) -> bool:
+        """Whether it writes where it reads."""
+        ...
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether a part of its output is linear in its input, past the features."""
+        ...
+
+    def require_fits(self, arch: Architecture) -> None:
+        """Refuse a model for which it was not made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a model that a dictionary takes apart.
+
+    Args:
+        part: "a" for what a layer's heads write, "m" for its MLP, or where in the stream.
+        layer: of the model.
+        dictionary: with all its features.
+    """
+
+    part: Part
+    layer: int
+    dictionary: FeatureSource
+
+    @property
+    def name(self) -> str:
+        """What its nodes' names begin with, such as `m3`."""
+        return f"{self.part}{self.layer}"
+
+    @property
+    def reads_stream(self) -> bool:
+        """Whether its features read the stream themselves, and not through heads or an MLP."""
+        return self.part in RESIDUAL or not self.dictionary.is_sae
+
+    def blocks(self, arch: Architecture, features: Sequence[int] | None = None) -> list[Block]:
+        """Its nodes as blocks: features, then the skip term, if there is one, then the error."""
+        depth = depth_of(arch, "feature", self.layer, self.part)
+        chosen = range(self.dictionary.n_features) if features is None else features
+        kinds: list[Kind] = ["skip", "error"] if self.dictionary.has_skip else ["error"]
+        rest = [Block(kind, depth, self.layer, site=self.part) for kind in kinds]
+        if not len(chosen):
+            return rest
+        return [Block("feature", depth, self.layer, members=chosen, site=self.part), *rest]
+
+
+def splits_of(arch: Architecture, saes: Sequence[FeatureSource]) -> dict[tuple[Part, int], Split]:
+    """Which parts of a model its dictionaries split, by part and layer.
+
+    Raises:
+        DictionaryError: a dictionary of another model, layer or width.
+        GraphError: two of them at one place; one at a place that the graph cannot split; one that
+            writes to several layers.
+    """
+    found: dict[tuple[Part, int], Split] = {}
+    taken: dict[int, FeatureSource] = {}
+    for sae in saes:
+        sae.require_fits(arch)
+        split = _split(arch, sae)
+        place = _place(arch, split)
+        if place in taken:
+            raise GraphError(
+                f"{taken[place]!r} and {sae!r} both split {split.name!r}: give one of them"
+            )
+        taken[place] = sae
+        found[split.part, split.layer] = split
+    return found
+
+
+def _place(arch: Architecture, split: Split) -> int:
+    """One number for each place: after one layer is before the next, heads and MLP are apart."""
+    depth = depth_of(arch, "feature", split.layer, split.part)
+    return -depth if arch.parallel and split.part == "m" else depth
+
+
+def _split(arch: Architecture, sae: FeatureSource) -> Split:
+    where = sae.writes[0]
+    if len(sae.writes) > 1:
+        raise GraphError(
+            f"{sae!r} writes to {len(sae.writes)} layers; edges of such features are found for one "
+            "prompt, by sae_circuits.trace(...)"
+        )
+    if where.kind not in _PARTS:
+        raise GraphError(
+            f"{sae!r} stands at {where.name}, which is no writer: the graph splits "
+            f"{', '.join(_PARTS)}"
+        )
+    if where.kind == "resid_mid" and (arch.parallel or not arch.has_mlps):
+        raise GraphError(f"{sae!r}: {arch.model!r} has no stream between its heads and its MLP")
+    inputs = ("mlp_in",) if arch.parallel else ("mlp_in", "resid_mid")
+    if not sae.is_sae and (sae.reads.layer != where.layer or sae.reads.kind not in inputs):
+        raise GraphError(
+            f"{sae!r} reads {sae.reads.name} and writes {where.name}: a transcoder reads "
+            f"{' or '.join(inputs)} of the layer whose mlp_out it writes"
+        )
+    return Split(_PARTS[where.kind], where.layer, sae)

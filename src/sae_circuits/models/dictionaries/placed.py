@@ -1,0 +1,213 @@
+"""A dictionary in its place in a model: what its features add to the stream, and how they read it.
+
+A feature writes its coefficient (its activation, times what the place scales it by) along a row of
+`W_dec`, as a head writes z along `W_O`; a feature that reads the stream reads it along a column of
+`W_enc`, through the norm where there is one, and its gate is the derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_circuits.errors import DictionaryError
+from sae_circuits.graph import Part, Split, TensorGraph, depth_of
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries import gates
+from sae_circuits.models.dictionaries.dictionary import Dictionary
+from sae_circuits.models.norms import Norm
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A dictionary at a split of a graph, with the features that are nodes there.
+
+    Args:
+        chosen: their ids, ascending; all others belong to the error node.
+    """
+
+    adapter: Adapter
+    split: Split
+    dictionary: Dictionary
+    chosen: Sequence[int]
+
+    @classmethod
+    def all_of(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
+        """The dictionaries of a graph, in the order of the forward pass.
+
+        Raises:
+            DictionaryError: on another device than the model; or one that normalises the stream
+                that its features read, which has no closed form here.
+            GraphError: a graph without its dictionaries.
+        """
+        placed = []
+        for split in graph.splits.values():
+            dictionary = cast("Dictionary", split.dictionary)
+            here = dictionary.W_enc.device
+            if here != adapter.device:
+                raise DictionaryError(
+                    f"{dictionary!r} is on {here} and the model on {adapter.device}: load it "
+                    f"there, with load_saes(..., device={str(adapter.device)!r})"
+                )
+            if split.reads_stream and dictionary.scaling is not None:
+                raise DictionaryError(
+                    f"{dictionary!r} normalises its input; in a graph it can split what an MLP or "
+                    "heads write, but not read the stream"
+                )
+            dtype = torch.promote_types(dictionary.W_enc.dtype, adapter.dtype)
+            chosen = graph.chosen(split)
+            placed.append(cls(adapter, split, dictionary.to(here, dtype), chosen))
+        arch = graph.architecture
+        return tuple(sorted(placed, key=lambda p: depth_of(arch, "feature", p.layer, p.part)))
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What its nodes' names begin with, such as `m3`."""
+        return self.split.name
+
+    @property
+    def layer(self) -> int:
+        """Of the model."""
+        return self.split.layer
+
+    @property
+    def part(self) -> Part:
+        """Which part of the layer it splits."""
+        return self.split.part
+
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether it reads elsewhere than it writes."""
+        return not self.dictionary.is_sae
+
+    @cached_property
+    def columns(self) -> slice | Tensor:
+        """An index of the chosen features among all, which copies nothing where it is all."""
+        if self.chosen == range(self.dictionary.n_features):
+            return slice(None)
+        return torch.tensor(list(self.chosen), dtype=torch.int64, device=self.adapter.device)
+
+    @cached_property
+    def W_dec(self) -> Float[Tensor, "feature d_model"]:
+        """What each chosen feature adds to the stream per unit of its coefficient."""
+        W = self.dictionary.W_dec[self.columns]
+        if self.dictionary.writes[0].kind != "z":
+            return W
+        heads = self.adapter.W_write(self.layer).to(W.dtype)
+        return torch.einsum("fhk,hkd->fd", W.unflatten(1, heads.shape[:2]), heads)
+
+    @cached_property
+    def W_enc(self) -> Float[Tensor, "d_model feature"]:
+        """Along what the chosen features read."""
+        return self.dictionary.W_enc[:, self.columns]
+
+    @cached_property
+    def norm(self) -> Norm | None:
+        """The norm between the stream and the features that read it."""
+        return self.adapter.mlp_norm(self.layer) if self._reads_normalised else None
+
+    @property
+    def _reads_normalised(self) -> bool:
+        return self.is_transcoder and self.dictionary.reads.kind == "mlp_in"
+
+    @cached_property
+    def W_read(self) -> Float[Tensor, "feature d_model"]:
+        """Along what they read the stream before the norm, given its scale: P (w * W_enc)."""
+        W = self.W_enc.T
+        return W if self.norm is None else self.norm.centre(self.norm.gain(W))
+
+    # -- running -------------------------------------------------------------------------------
+
+    def read(self, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+        """What the encoder gets when its features read this stream."""
+        stream = stream.to(self.dictionary.W_enc.dtype)
+        return stream if self.norm is None else self.norm(stream)
+
+    def coefficients(
+        self, x: Float[Tensor, "*token d_in"], scale: Float[Tensor, "*token 1"] | None = None
+    ) -> Float[Tensor, "*token feature"]:
+        """How much of its row of `W_dec` each chosen feature adds to the stream.
+
+        Args:
+            x: what the encoder gets.
+            scale: what the place divides by, where a norm stands between it and the stream.
+        """
+        f = self.dictionary.encode(x)[..., self.columns]
+        if self.dictionary.is_sae and (own := self.dictionary.scale(x)) is not None:
+            f = f * own.multiply
+        return f if scale is None else f / scale
+
+    def from_heads(self, z: Float[Tensor, "*token head d_head"]) -> Float[Tensor, "*token feature"]:
+        """The coefficients of features that split what a layer's heads write."""
+        if self.dictionary.reads.kind != "z":
+            return self.coefficients(self.adapter.heads_out(self.layer, z))
+        normed = self.adapter.attn_post_norm(self.layer) is not None
+        scale = self.adapter.attn_out_scale(self.layer, z) if normed else None
+        return self.coefficients(z.flatten(-2), scale)
+
+    @property
+    def competes(self) -> bool:
+        """Whether a feature's activation hangs on other features' pre-activations too."""
+        gate = self.dictionary.gate
+        return not (gate is gates.relu or isinstance(gate, gates.Threshold | gates.Gated))
+
+    def pre(self, read: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:
+        """The chosen features' pre-activations, from what the encoder gets."""
+        return self.dictionary.pre_activation(read)[..., self.columns]
+
+    def pre_each(
+        self, which: Tensor, read: Float[Tensor, "some *token d_model"]
+    ) -> Float[Tensor, "*token some"]:
+        """Pre-activations of some chosen features, each from what its own encoder gets."""
+        d, columns = self.dictionary, torch.arange(self.dictionary.n_features)[self._index][which]
+        x = read if d.b_in is None else read - d.b_in
+        return torch.einsum("f...d,df->...f", x, d.W_enc[:, columns]) + d.b_enc[columns]
+
+    @property
+    def _index(self) -> slice | Tensor:
+        return self.columns if isinstance(self.columns, slice) else self.columns.cpu()
+
+    def gated(
+        self,
+        pre: Float[Tensor, "*token feature"],
+        others: Callable[[], Float[Tensor, "*token d_in"]],
+    ) -> Float[Tensor, "*token feature"]:
+        """Activations when each chosen feature has this pre-activation.
+
+        The gate sees all pre-activations of a token together: features that compete for being
+        among the largest compete with what the others then are.
+
+        Args:
+            others: what the encoder gets for the features that are not chosen.
+        """
+        if isinstance(self.columns, slice):
+            return pre * self.dictionary.gate(pre)
+        if self.competes:
+            every = self.dictionary.pre_activation(others())
+        else:
+            every = pre.new_zeros(*pre.shape[:-1], self.dictionary.n_features)
+        every = every.index_copy(-1, self.columns, pre)
+        return pre * self.dictionary.gate(every)[..., self.columns]
+
+    def rest(
+        self, stream: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What the error node writes when it reads this stream: the whole minus all else."""
+        whole = self.adapter.mlp(self.layer, stream) if self.is_transcoder else stream
+        read = self.read(stream)
+        rest = whole - self.coefficients(read) @ self.W_dec
+        return rest - self.skip(read) if self.dictionary.has_skip else rest
+
+    def skip(self, read: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
+        """What passes the features by, from what the encoder gets."""
+        W = self.dictionary.W_skip
+        assert W is not None  # there is a skip term in the graph only where there is one here
+        return read.to(W.dtype) @ W
