@@ -120,7 +120,12 @@ def _activations(
     graph, first = parts.graph, 0
     matrix = torch.zeros(graph.n_src, graph.n_dest, dtype=change[0].dtype)
     for number, block in enumerate(graph.writers):
-        own = range(first, first + len(block))
+        together = [block]  # what a dictionary splits moves as one
+        if block.site is not None:
+            together = [b for b in graph.writers if (b.site, b.layer) == (block.site, block.layer)]
+            if together[0] != block:
+                continue
+        own = range(first, first + sum(map(len, together)))
         whole = sum(change[src] for src in own)
         for a in at:
 
@@ -129,7 +134,7 @@ def _activations(
 
             gradients = _gradients(parts, task, metric, clean, task.clean, towards)
             matrix[list(own)] += _products(change, gradients)[list(own)] / len(at)
-        first += len(block)
+        first += len(own)
     return _flat(graph, matrix)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sae_circuits.graph import Block, TensorGraph
+from split_dictionaries import split_hooks
 
 Written = dict[int, Tensor]
 """What each writer, by its index, has put into the stream: [batch, pos, d_model]."""
@@ -69,8 +70,9 @@ def forward(
     """Run the tokens, editing every reader's own input and every site's output on the way."""
     run = Run()
     hooks = [
+        *_writer_hooks(split, edit_site, run),  # first: the logits read what is spliced in
+        *split_hooks(split, edit_reader, edit_site, run),
         *_reader_hooks(split.graph, edit_reader, run),
-        *_writer_hooks(split, edit_site, run),
     ]
     run.logits = split.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits")
     silent = {name for name, _ in hooks} - run.fired
@@ -81,6 +83,9 @@ def forward(
 def _reader_hooks(graph: TensorGraph, edit: ReaderEdit, run: Run) -> list[tuple[str, Any]]:
     hooks, first = [], 0
     for block in graph.readers:
+        if block.site is not None:
+            first += len(block)
+            continue
         hooks.append((_reader_point(graph, block), _reader_hook(block, first, edit, run)))
         first += len(block)
     return hooks
@@ -109,6 +114,9 @@ def _reader_hook(block: Block, first: int, edit: ReaderEdit, run: Run) -> Any:
 def _writer_hooks(split: Split, edit: SiteEdit, run: Run) -> list[tuple[str, Any]]:
     hooks, first = [], 0
     for i, block in enumerate(split.graph.writers):
+        if block.site is not None:
+            first += len(block)
+            continue
         hooks += _site_hooks(split, block, i, first, edit, run)
         first += len(block)
     return hooks

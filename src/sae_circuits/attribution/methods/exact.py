@@ -111,19 +111,18 @@ class _Patches:
             after = rows(whole.expand_as(d)) + change.to(d.dtype)
             return self.effect(self.tail.after(placed.part, layer, after))
 
-        if block.kind == "error":
-            return effect(placed.rest(patched) - rows(placed.rest(stream).expand_as(d)))[:, None]
+        read, new_read = placed.read(rows(stream.expand_as(d))), placed.read(patched)
         if block.kind == "skip":
-            change = placed.skip(placed.read(patched)) - placed.skip(placed.read(stream)).repeat(
-                len(d), 1, 1
-            )
-            return effect(change)[:, None]
-        read = placed.read(stream).repeat(len(d), 1, 1)
-        clean, new = placed.pre(read), placed.pre(placed.read(patched))
-        before, effects = placed.gated(clean, lambda: read), []
-        columns = [list(placed.chosen).index(feature) for feature in block.members]
-        for i in columns:
-            pre = clean.clone()
+            return effect(placed.skip(new_read) - placed.skip(read))[:, None]
+        clean = placed.pre(read)
+        before = placed.gated(clean, lambda: read)
+        if block.kind == "error":  # the features that are not chosen compete with those that are
+            now = placed.gated(clean, lambda: new_read)
+            change = placed.rest(patched) - placed.rest(rows(stream.expand_as(d)))
+            return effect(change + (now - before) @ placed.W_dec)[:, None]
+        new, effects = placed.pre(new_read), []
+        for feature in block.members:
+            i, pre = list(placed.chosen).index(feature), clean.clone()
             pre[..., i] = new[..., i]
             effects.append(effect((placed.gated(pre, lambda: read) - before) @ placed.W_dec))
         return torch.stack(effects, 1)

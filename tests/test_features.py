@@ -1,0 +1,224 @@
+"""Graphs with features: scores and circuits against the slow reference, and the identities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reference_ablation import reference_logits
+from reference_attribution import reference_scores
+from sae_circuits.ablation import ablate, clean_logits
+from sae_circuits.ablation.interventions import partners
+from sae_circuits.attribution import attribute
+from sae_circuits.graph import Circuit, TensorGraph
+from sae_circuits.metrics import logit_diff
+from shapes import HOOKED, HOOKED_CONFIGS, TWINS, random_task
+from small_dictionaries import dictionary
+
+# What dictionaries a graph has: (what is read, layer, options) each.
+SETS = {
+    "outputs": [
+        ("z", 0, {"gate": "topk"}),
+        ("mlp_out", 0, {"scaled": True}),
+        ("attn_out", 1, {}),
+        ("mlp_out", 1, {"gate": "threshold"}),
+    ],
+    "stream": [
+        ("resid_pre", 0, {}),
+        ("resid_mid", 0, {"gate": "topk"}),
+        ("resid_pre", 1, {"gate": "gated"}),
+        ("resid_post", 1, {"gate": "abstopk"}),
+    ],
+    "transcoders": [
+        ("mlp_in", 0, {"writes": "mlp_out", "skip": True}),
+        ("mlp_in", 1, {"writes": "mlp_out", "gate": "topk"}),
+    ],
+    "mixed": [
+        ("z", 1, {}),
+        ("resid_post", 0, {"gate": "threshold"}),
+        ("resid_mid", 1, {"writes": "mlp_out", "skip": True, "gate": "threshold"}),
+    ],
+}
+METHODS = {
+    "eap": {},
+    "clean-corrupted": {},
+    "eap-ig": {"steps": 3, "rule": "midpoint"},
+    "eap-ig-activations": {"steps": 2, "rule": "midpoint"},
+    "exact": {},
+}
+
+
+def can_stand(shape, reads, options):
+    cfg = HOOKED_CONFIGS[shape]
+    if cfg.get("attn_only") and ("mlp" in reads or reads == "resid_mid" or "writes" in options):
+        return False
+    return not (cfg.get("parallel_attn_mlp") and reads == "resid_mid")
+
+
+def problem(shape, which, *, restricted=False, dtype=torch.float64, **task):
+    model = HOOKED[shape](dtype=dtype)
+    saes = [
+        dictionary(model, reads, layer, **options)
+        for reads, layer, options in SETS[which]
+        if can_stand(shape, reads, options)
+    ]
+    if not saes:
+        pytest.skip(f"no dictionary of {which!r} can stand in {shape!r}")
+    graph = TensorGraph.from_model(model, saes=saes)
+    if restricted:
+        kept = [n for n in graph.src_nodes if n.kind == "feature" and n.index in (1, 2, 5)]
+        graph = graph.restrict(kept)
+    return model, graph, random_task(model, **task)
+
+
+def random_circuit(graph, share, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Circuit(graph, torch.rand(graph.n_edges, generator=generator) < share)
+
+
+@pytest.mark.parametrize("restricted", [False, True], ids=["all", "some"])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", HOOKED)
+def test_scores_equal_the_reference(shape, which, restricted):
+    model, graph, task = problem(shape, which, restricted=restricted, lengths=[6, 4, 5])
+    for method in ("eap", "eap-ig"):
+        ours = attribute(model, graph, task, method=method, **METHODS[method])
+        slow = reference_scores(model, graph, task, logit_diff, method, **METHODS[method])
+        torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["clean-corrupted", "eap-ig-activations", "exact"])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", ["gpt2", "pythia", "gemma2"])
+def test_other_methods_equal_the_reference(shape, which, method):
+    model, graph, task = problem(shape, which, restricted=True)
+    ours = attribute(model, graph, task, method=method, **METHODS[method])
+    slow = reference_scores(model, graph, task, logit_diff, method, **METHODS[method])
+    torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("intervention", ["zero", "mean", "mean-positional"])
+@pytest.mark.parametrize("which", SETS)
+def test_other_interventions_equal_the_reference(which, intervention):
+    model, graph, task = problem("gpt2", which, lengths=[6, 4, 5])
+    for method in ("eap", "exact"):
+        ours = attribute(model, graph, task, method=method, intervention=intervention)
+        slow = reference_scores(model, graph, task, logit_diff, method, intervention=intervention)
+        torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("restricted", [False, True], ids=["all", "some"])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", HOOKED)
+def test_full_and_empty_circuits_are_runs_of_the_model(shape, which, restricted):
+    model, graph, task = problem(shape, which, restricted=restricted, lengths=[6, 4, 5])
+    clean, corrupt = clean_logits(model, task), clean_logits(model, task.swapped())
+    for direction in ("noising", "denoising"):
+        full = ablate(model, Circuit.full(graph), task, direction=direction)
+        empty = ablate(model, Circuit.empty(graph), task, direction=direction)
+        torch.testing.assert_close(full, clean, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(empty, corrupt, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", HOOKED)
+def test_random_circuits_equal_the_reference(shape, which, share):
+    model, graph, task = problem(shape, which, restricted=share == 0.5, lengths=[6, 4, 5])
+    circuit = random_circuit(graph, share)
+    for direction in ("noising", "denoising"):
+        ours = ablate(model, circuit, task, direction=direction)
+        slow = reference_logits(model, circuit, task, direction=direction)
+        torch.testing.assert_close(ours, slow, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("intervention", ["zero", "mean", "mean-positional", "resample"])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", ["gpt2", "gemma2"])
+def test_circuits_under_other_interventions_equal_the_reference(shape, which, intervention):
+    model, graph, task = problem(shape, which, n=4, lengths=[6, 5, 6, 5])
+    permutation = partners(task) if intervention == "resample" else None
+    for share in (0.2, 0.7):
+        circuit = random_circuit(graph, share)
+        ours = ablate(model, circuit, task, intervention=intervention)
+        slow = reference_logits(
+            model, circuit, task, intervention=intervention, permutation=permutation
+        )
+        torch.testing.assert_close(ours, slow, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", HOOKED)
+def test_parts_of_a_split_add_up_to_what_is_split(shape, which):
+    model, graph, task = problem(shape, which)
+    whole = attribute(model, TensorGraph.from_model(model), task, method="eap").by_source()
+    parts = attribute(model, graph, task, method="eap").by_source()
+    for part, layer in graph.splits:
+        if part not in ("a", "m"):
+            continue
+        kind = "mlp" if part == "m" else "head"
+        of = sum(v for n, v in whole.items() if (n.kind, n.layer) == (kind, layer))
+        split = sum(v for n, v in parts.items() if (n.site, n.layer) == (part, layer))
+        assert split == pytest.approx(of, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("which", SETS)
+def test_merging_features_into_the_error_node_keeps_every_sum(which):
+    model, graph, task = problem("gpt2", which)
+    every = attribute(model, graph, task, method="eap-ig", steps=2)
+    some = attribute(model, graph.restrict([]), task, method="eap-ig", steps=2)
+    assert {n.kind for n in some.graph.src_nodes} <= {"input", "head", "mlp", "error", "skip"}
+
+    def by_place(scores, nodes, values):
+        found = {}
+        for node, value in values(scores).items():
+            key = node.site or node.name, node.layer
+            key = (*key, node.kind == "skip")
+            found[key] = found.get(key, 0) + value
+        return found
+
+    for values in (type(every).by_source, type(every).by_destination):
+        a, b = by_place(every, None, values), by_place(some, None, values)
+        assert a == pytest.approx(b, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("which", SETS)
+def test_scores_do_not_depend_on_batches_padding_or_other_features(which):
+    model, graph, task = problem("gpt2", which, n=6, lengths=[6, 4, 5, 6, 5, 4])
+    every = attribute(model, graph, task, method="eap")
+    for size in (1, 4):
+        batched = attribute(model, graph, task, method="eap", batch_size=size)
+        torch.testing.assert_close(batched.values, every.values, rtol=1e-9, atol=1e-12)
+    kept = [n for n in graph.src_nodes if n.kind == "feature" and n.index in (0, 3)]
+    few = attribute(model, graph.restrict(kept), task, method="eap")
+    for edge in few.graph.edges:
+        if "error" not in (edge.src.kind, edge.dest.kind):
+            assert few[edge] == pytest.approx(every[edge], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", TWINS)
+def test_both_kinds_of_model_agree(shape, which):
+    hooked, bridge = TWINS[shape]()
+    cfg = HOOKED_CONFIGS.get(shape, {})
+    saes = [
+        dictionary(hooked, reads, layer, **options)
+        for reads, layer, options in SETS[which]
+        if can_stand(shape, reads, options) and cfg is not None
+    ]
+    if not saes:
+        pytest.skip(f"no dictionary of {which!r} can stand in {shape!r}")
+    task = random_task(hooked)
+    found = []
+    for model in (hooked, bridge):
+        graph = TensorGraph.from_model(model, saes=saes)
+        scores = attribute(model, graph, task, method="eap-ig", steps=2)
+        found.append((scores.values, ablate(model, random_circuit(graph, 0.5), task)))
+    for ours, other in zip(*found, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-4)
+
+
+def test_no_change_no_score():
+    model, graph, task = problem("gpt2", "mixed")
+    same = type(task).from_tokens(task.clean, task.clean, answer=task.answer, wrong=task.wrong)
+    assert attribute(model, graph, same, method="eap").values.abs().max() == 0
