@@ -351,7 +351,7 @@ def test_more_edges_than_there_are(pruner, graph):
 
 
 def test_more_nodes_than_there_are(graph):
-    with pytest.raises(GraphError, match="11 heads and MLPs asked for, the graph has 10"):
+    with pytest.raises(GraphError, match="11 writers asked for, the graph has 10"):
         sc.prune.top_nodes(sc.Scores(graph, torch.ones(graph.n_edges)), 11)
 
 

@@ -9,7 +9,8 @@ from reference_ablation import reference_logits
 from reference_attribution import reference_scores
 from sae_circuits.ablation import ablate, clean_logits
 from sae_circuits.ablation.interventions import partners
-from sae_circuits.attribution import attribute
+from sae_circuits.attribution import active_features, attribute, attribute_nodes
+from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Circuit, TensorGraph
 from sae_circuits.metrics import logit_diff
 from shapes import HOOKED, HOOKED_CONFIGS, TWINS, random_task
@@ -216,6 +217,36 @@ def test_both_kinds_of_model_agree(shape, which):
         found.append((scores.values, ablate(model, random_circuit(graph, 0.5), task)))
     for ours, other in zip(*found, strict=True):
         torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("intervention", ["corrupt", "zero", "mean"])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("shape", ["gpt2", "llama", "gemma2", "pythia", "attention-only"])
+def test_a_node_scores_the_sum_of_the_edges_that_leave_it(shape, which, intervention):
+    model, graph, task = problem(shape, which, lengths=[6, 4, 5])
+    methods = ("eap", "eap-ig-activations") if intervention != "corrupt" else METHODS
+    for method in set(methods) - {"exact"}:
+        options = {"method": method, "intervention": intervention, **METHODS[method]}
+        edges = attribute(model, graph, task, **options).by_source()
+        nodes = attribute_nodes(model, graph, task, **options)
+        for node, value in edges.items():
+            assert nodes[node] == pytest.approx(value, rel=1e-8, abs=1e-11)
+
+
+def test_restriction_keeps_the_best_or_the_active_features():
+    model, graph, task = problem("gpt2", "mixed")
+    nodes = attribute_nodes(model, graph, task, method="eap")
+    best = nodes.features(5)
+    sizes = {n: abs(nodes[n]) for n in graph.src_nodes if n.kind == "feature"}
+    assert set(best) == set(sorted(sizes, key=sizes.get)[-5:])
+    assert {n for n in graph.restrict(best).src_nodes if n.kind == "feature"} == set(best)
+    assert all(n.site == "post" for n in nodes.features(3, splits=["post0"]))
+    active = active_features(model, graph, task)
+    assert set(active) >= {n for n, size in sizes.items() if size > 0}
+    counted = active_features(model, graph, task, at_least=20)
+    assert 0 < len(counted) < len(active)
+    with pytest.raises(DictionaryError, match="none is active on 1,000 or more"):
+        active_features(model, graph, task, at_least=1000)
 
 
 def test_no_change_no_score():

@@ -234,7 +234,7 @@ def test_more_edges_than_there_are_or_fewer_than_none_are_refused(scores, pruner
         pruner(scores, 9)
     with pytest.raises(GraphError, match="-1 edges asked for: give 0 or more"):
         pruner(scores, -1)
-    with pytest.raises(GraphError, match="3 heads and MLPs asked for, the graph has 2"):
+    with pytest.raises(GraphError, match="3 writers asked for, the graph has 2"):
         prune.top_nodes(scores, 3)
 
 

@@ -1,9 +1,9 @@
 from . import errors, metrics, prune, tasks, viz
 from ._version import __version__
 from .ablation import ablate
-from .attribution import Method, attribute, methods
+from .attribution import Method, active_features, attribute, attribute_nodes, methods
 from .evaluation import curve, evaluate
-from .graph import Architecture, Circuit, Edge, Node, Scores, TensorGraph
+from .graph import Architecture, Circuit, Edge, Node, NodeScores, Scores, TensorGraph
 from .io import load, save
 from .models import load_model
 from .models.dictionaries import Dictionary, load_saes
@@ -16,12 +16,15 @@ __all__ = [
     "Edge",
     "Method",
     "Node",
+    "NodeScores",
     "Scores",
     "Task",
     "TensorGraph",
     "__version__",
     "ablate",
+    "active_features",
     "attribute",
+    "attribute_nodes",
     "curve",
     "errors",
     "evaluate",

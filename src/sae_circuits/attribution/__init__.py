@@ -1,7 +1,18 @@
-"""What matters: a score for every edge of a model's graph."""
+"""What matters: a score for every edge, or every writer, of a model's graph."""
 
+from sae_circuits.attribution.active import active_features
 from sae_circuits.attribution.method import Method, along_embedding, path_points
+from sae_circuits.attribution.nodes import attribute_nodes
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.run import attribute, methods
 
-__all__ = ["Method", "Problem", "along_embedding", "attribute", "methods", "path_points"]
+__all__ = [
+    "Method",
+    "Problem",
+    "active_features",
+    "along_embedding",
+    "attribute",
+    "attribute_nodes",
+    "methods",
+    "path_points",
+]

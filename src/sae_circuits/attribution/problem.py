@@ -36,6 +36,7 @@ class Problem:
     flat: list[bool] = field(default_factory=list)  # of each gradient taken: see `flat.is_flat`
     clean_has_graph: bool = True  # False saves memory where no gradient is taken there
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
+    attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
 
     @cached_property
     def clean(self) -> Run:
@@ -78,6 +79,7 @@ class Problem:
             edits=edits,
             grad=grad,
             split_kv=self.graph.splits_kv,
+            attn_outputs=self.attn_outputs,
         )
 
     def measure(self, logits: Tensor, targets: Targets | None = None) -> Float[Tensor, "batch"]:
@@ -109,6 +111,11 @@ class Problem:
         Raises:
             MetricError: the metric does not depend differentiably on the logits.
         """
+        leaves, saes = self._leaves(of, graph or self.graph)
+        return Gradients.of(self.adapter, self.slopes(of, leaves), of, saes)
+
+    def slopes(self, of: Run, leaves: dict[Place, Tensor]) -> dict[Place, Tensor]:
+        """The gradient of the metric, summed over the batch, at some tensors of a run."""
         value = self.measure(of.logits)
         if not value.requires_grad:
             raise MetricError(
@@ -116,16 +123,14 @@ class Problem:
                 "depend on the logits through differentiable operations; attribute with another, "
                 "such as logit_diff, and evaluate with this one"
             )
-        leaves, saes = self._leaves(of, graph or self.graph)
         asked = [of.logits, *leaves.values()]
         slope, *found = torch.autograd.grad(value.sum(), asked, allow_unused=True)
         if slope is not None:
             self.flat.append(is_flat(slope, value.detach(), of.logits, self.measure))
-        grads = {
+        return {
             place: torch.zeros_like(leaf) if grad is None else grad
             for (place, leaf), grad in zip(leaves.items(), found, strict=True)
         }
-        return Gradients.of(self.adapter, grads, of, saes)
 
     def _leaves(
         self, of: Run, graph: TensorGraph
@@ -141,7 +146,7 @@ class Problem:
                 leaves[place, block.layer] = getattr(of.reads, place)[block.layer]
             else:
                 placed = saes[f"{block.site}{block.layer}"] = self.placed[block.site, block.layer]
-                leaves[f"{block.site}.out", block.layer] = of.reads.written[placed.name]
+                leaves[f"{block.site}.out", block.layer] = of.reads.outputs[placed.name]
                 if placed.is_transcoder:
                     leaves["mlp", block.layer] = of.reads.mlp[block.layer]
         return leaves, tuple(saes.values())
@@ -150,6 +155,16 @@ class Problem:
     def placed(self) -> dict[tuple[str, int], Placed]:
         """The dictionaries by part and layer."""
         return {(placed.part, placed.layer): placed for placed in self.saes}
+
+    def zeros(self) -> Float[Tensor, "src dest"]:
+        """Where a method sums its scores."""
+        n_src, n_dest = self.graph.n_src, self.graph.n_dest
+        return torch.zeros(n_src, n_dest, dtype=torch.float64, device=self.adapter.device)
+
+    def columns(self, part: TensorGraph) -> slice:
+        """Where the scores of a part of the graph, whose readers are neighbours, belong."""
+        start = self.graph.dest_starts[part.readers[0].key][0]
+        return slice(start, start + part.n_dest)
 
     def score(
         self, gradients: Gradients, graph: TensorGraph | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae_circuits._version import __version__
 from sae_circuits.ablation.batches import default_batch_size
@@ -74,45 +76,75 @@ def attribute(
         >>> sc.attribute(model, graph, task, method="eap")
         Scores(eap, ioi, logit_diff; TensorGraph('demo': 21 writers, 53 readers, 479 edges))
     """
-    chosen, metric = method if isinstance(method, Method) else _find(method), get(metric)
-    if "seed" in chosen.options:
+    total, made = score_task(
+        Problem,
+        model,
+        graph,
+        task,
+        metric=get(metric),
+        method=find_method(method),
+        intervention=intervention,
+        batch_size=batch_size,
+        seed=seed,
+        options=options,
+    )
+    return Scores(graph, graph.flat(total), made)
+
+
+def score_task(
+    kind: type[Problem],
+    model: Any,
+    graph: TensorGraph,
+    task: Task,
+    *,
+    metric: Metric,
+    method: Method,
+    intervention: str,
+    batch_size: int | None,
+    seed: int,
+    options: dict[str, Any],
+) -> tuple[Float[Tensor, "src dest"], Provenance]:
+    """What a method gives for a whole task, as a mean over examples, and how it was made.
+
+    Args:
+        kind: what a batch is asked for: scores of edges, or of nodes.
+    """
+    if "seed" in method.options:
         options = {"seed": seed, **options}
-    chosen.require(intervention, options)
-    settings = {**chosen.options, **options}
+    method.require(intervention, options)
+    settings = {**method.options, **options}
     adapter = Adapter.of(model)
     require_model(graph, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
     saes = Placed.all_of(adapter, graph)
-    size = batch_size or default_batch_size(adapter.architecture, task)
+    n_features = sum(len(placed.chosen) for placed in saes)
+    size = batch_size or default_batch_size(adapter.architecture, task, coefficients=n_features)
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )
-    total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=adapter.device)
+    totals = []
     first, batches, flat = 0, -(-len(task) // size), list[bool]()
-    for batch in track(prepared.task.batches(size), total=batches, description=chosen.name):
-        problem = Problem(adapter, graph, batch, metric, prepared, first, flat, saes=saes)
-        total += chosen.score_batch(problem, **settings)
+    for batch in track(prepared.task.batches(size), total=batches, description=method.name):
+        problem = kind(adapter, graph, batch, metric, prepared, first, flat, saes=saes)
+        totals = [sum(totals, method.score_batch(problem, **settings))]
         first += len(batch)
-    require_slope(flat, metric_name(metric), chosen.name)
+    require_slope(flat, metric_name(metric), method.name)
     dtype = torch.promote_types(adapter.dtype, torch.float32)
-    return Scores(
-        graph,
-        graph.flat(total / len(task)).to(dtype).cpu(),
-        Provenance(
-            method=chosen.name,
-            model=adapter.architecture.model,
-            task=task.name,
-            metric=metric_name(metric),
-            intervention=intervention,
-            n_examples=len(task),
-            seed=seed,
-            version=__version__,
-            task_id=task.fingerprint,
-            model_id=adapter.fingerprint,
-            options=settings,
-        ),
+    made = Provenance(
+        method=method.name,
+        model=adapter.architecture.model,
+        task=task.name,
+        metric=metric_name(metric),
+        intervention=intervention,
+        n_examples=len(task),
+        seed=seed,
+        version=__version__,
+        task_id=task.fingerprint,
+        model_id=adapter.fingerprint,
+        options=settings,
     )
+    return (totals[0] / len(task)).to(dtype).cpu(), made
 
 
 def require_model(graph: TensorGraph, adapter: Adapter) -> None:
@@ -124,7 +156,10 @@ def require_model(graph: TensorGraph, adapter: Adapter) -> None:
         )
 
 
-def _find(name: str) -> Method:
+def find_method(name: str | Method) -> Method:
+    """A method by its name, or one's own."""
+    if isinstance(name, Method):
+        return name
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]

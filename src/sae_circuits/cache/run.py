@@ -58,8 +58,9 @@ class Reads:
     """What the readers saw: the stream before each norm, and what they made of it.
 
     `q`, `k`, `v`, `mlp` (the MLP's normalised input) and `final` (the stream that the logits
-    read) are in the graph of the run's logits if it was made with gradients; so is `written`, by
-    the name of a dictionary that reads the stream: the stream itself, or what the MLP wrote.
+    read) are in the graph of the run's logits if it was made with gradients; so is `outputs`,
+    what stands in the stream's place after a dictionary on it, or what an MLP or a layer's heads
+    add, by the names of `Writes`: of dictionaries that read the stream, or of all.
     """
 
     attn_stream: tuple[Float[Tensor, "batch pos d_model"], ...]
@@ -69,7 +70,7 @@ class Reads:
     v: tuple[Tensor, ...]
     mlp: tuple[Float[Tensor, "batch pos d_model"], ...]
     final: Float[Tensor, "batch pos d_model"]
-    written: Mapping[str, Float[Tensor, "batch pos d_model"]]
+    outputs: Mapping[str, Float[Tensor, "batch pos d_model"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ def run(
     edits: Mapping[str, Float[Tensor, "batch pos d_model"]] | None = None,
     grad: bool = False,
     split_kv: bool = False,
+    attn_outputs: bool = False,
 ) -> Run:
     """Run the model once; the logits are computed at one position of each example only.
 
@@ -110,6 +112,7 @@ def run(
             or "post3". With `grad`, leaves of the graph.
         grad: keep what the readers saw, and the graph from there to the logits.
         split_kv: keep a key and a value for each query head where the model shares them.
+        attn_outputs: keep what each layer's attention adds, with `grad`.
     """
     kept: dict[str, Tensor] = {}
     rows = torch.arange(len(tokens), device=adapter.device)
@@ -148,6 +151,10 @@ def run(
                 stack.enter_context(hooked_input(module, keeper(name)))
             for name, module in projection_places(adapter).items():
                 stack.enter_context(hooked(module, keeper(name)))
+            if attn_outputs:
+                for layer in range(adapter.architecture.n_layers):
+                    place = edited_place(adapter, f"a{layer}")[0]
+                    stack.enter_context(hooked(place, keeper(f"attn_out{layer}")))
             for name, module in forked_places(adapter).items():
                 stack.enter_context(hooked_input(module, forker(name)))
         for name, module in dictionary_places(adapter, saes).items():
@@ -255,11 +262,21 @@ def _reads(adapter: Adapter, kept: dict[str, Tensor], saes: Sequence[Placed]) ->
         v=tuple(kept[f"v{layer}"] for layer in layers),
         mlp=tuple(kept[f"mlp_in{layer}"] for layer in with_mlps),
         final=kept["final"],
-        written={
-            placed.name: kept[f"mlp_out{placed.layer}"]
-            if placed.part == "m"
-            else kept[stream_name(arch, placed.part, placed.layer)]
-            for placed in saes
-            if placed.split.reads_stream
-        },
+        outputs=_outputs(adapter, kept, saes),
     )
+
+
+def _outputs(
+    adapter: Adapter, kept: Mapping[str, Tensor], saes: Sequence[Placed]
+) -> dict[str, Tensor]:
+    """Places whose gradient is asked for, in the graph."""
+    arch = adapter.architecture
+    found = {"input": kept["input"]}
+    for layer in range(arch.n_layers):
+        for name, of in ((f"a{layer}", f"attn_out{layer}"), (f"m{layer}", f"mlp_out{layer}")):
+            if of in kept:
+                found[name] = kept[of]
+    for placed in saes:
+        if placed.part not in ("a", "m"):
+            found[placed.name] = kept[stream_name(arch, placed.part, placed.layer)]
+    return found

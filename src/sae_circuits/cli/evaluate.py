@@ -70,10 +70,8 @@ def evaluate(
 
 def table(report: Report) -> str:
     """The measures with their intervals, one a line."""
-    from sae_circuits.evaluation.report import MEASURES
-
     lines = [f"{'measure':<18}{'mean':>10}  95% interval"]
-    for name in MEASURES:
+    for name in report.measures:
         low, high = report.interval(name)
         lines.append(f"{name:<18}{getattr(report, name):>10.4f}  [{low:.4f}, {high:.4f}]")
     return "\n".join(lines)

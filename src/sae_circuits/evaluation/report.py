@@ -10,7 +10,7 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.errors import unknown
+from sae_circuits.errors import GraphError, unknown
 from sae_circuits.evaluation.measures import cmd, cpr, recovered
 from sae_circuits.graph import Circuit, Provenance, Scores
 
@@ -97,6 +97,14 @@ MEASURES = (
 )
 """The names of a report's numbers, of its intervals, and of its values per example."""
 
+ERRORS = (
+    "faithfulness_errors_kept",
+    "faithfulness_errors_removed",
+    "errors_kept",
+    "errors_removed",
+)
+"""Those that there are beside `MEASURES` where the graph has error nodes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -132,6 +140,33 @@ class Report:
     def completeness(self) -> float:
         """The same share for the complement: low where nothing outside the circuit matters."""
         return recovered(self.complement, clean=self.clean, corrupt=self.corrupt)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The names of this report's numbers: `MEASURES`, and `ERRORS` if there are error nodes."""
+        return MEASURES + ERRORS if "errors_removed" in self.examples else MEASURES
+
+    @property
+    def faithfulness_errors_kept(self) -> float:
+        """Faithfulness when every edge into and out of an error node is in as well."""
+        return self._of_errors("errors_kept")
+
+    @property
+    def faithfulness_errors_removed(self) -> float:
+        """Faithfulness when no edge into or out of an error node is in: of the features alone."""
+        return self._of_errors("errors_removed")
+
+    @property
+    def error_share(self) -> float:
+        """The share of what the circuit recovers that is lost without its error nodes.
+
+            1 - (m(C without errors) - m(none)) / (m(C) - m(none))
+
+        Raises:
+            MetricError: the circuit recovers nothing, so that there is nothing to share out.
+        """
+        removed, circuit = self._errors("errors_removed"), self.circuit
+        return 1 - recovered(removed, clean=circuit, corrupt=self.corrupt)
 
     @property
     def clean(self) -> float:
@@ -207,13 +242,24 @@ class Report:
 
         return save_report(self, folder)
 
+    def _of_errors(self, name: str) -> float:
+        return recovered(self._errors(name), clean=self.clean, corrupt=self.corrupt)
+
+    def _errors(self, name: str) -> float:
+        if name not in self.examples:
+            raise GraphError(f"{self.of!r} has no error nodes: they come with saes=[...]")
+        return self._mean(name)
+
     def _mean(self, name: str) -> float:
         return float(self.examples[name].double().mean())
 
     def __repr__(self) -> str:
         low, high = self.interval("faithfulness")
+        interval = f"[{low:.3f}, {high:.3f}]"
+        if "errors_removed" in self.examples:
+            interval += f", {self.faithfulness_errors_removed:.3f} without error nodes"
         return (
-            f"Report(faithfulness {self.faithfulness:.3f} [{low:.3f}, {high:.3f}], completeness "
+            f"Report(faithfulness {self.faithfulness:.3f} {interval}, completeness "
             f"{self.completeness:.3f}, {self.n_edges:,} edges ({100 * self.fraction:.2g}%); "
             f"{_made(self.provenance)})"
         )

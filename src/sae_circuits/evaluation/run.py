@@ -25,7 +25,12 @@ from sae_circuits.tasks import Task
 Pruner = Callable[..., Circuit]
 """(scores, n, by=...) -> a circuit of n edges, such as `prune.top_n` or `prune.best_first`."""
 
-RATIOS = {"faithfulness": "circuit", "completeness": "complement"}
+RATIOS = {
+    "faithfulness": "circuit",
+    "completeness": "complement",
+    "faithfulness_errors_kept": "errors_kept",
+    "faithfulness_errors_removed": "errors_removed",
+}
 
 
 def evaluate(
@@ -45,7 +50,8 @@ def evaluate(
         faithfulness = (m(circuit) - m(none)) / (m(all) - m(none))
 
     with every edge outside the circuit really intervened on; completeness is the same for the
-    complement. The metric and the accuracy are reported per example and in the mean.
+    complement. The metric and the accuracy are reported per example and in the mean. Where the
+    graph has error nodes, the circuit is also run with all of their edges and with none.
 
     Args:
         model: a TransformerLens model of either kind; left as it was found.
@@ -72,6 +78,9 @@ def evaluate(
     """
     metric = get(metric)
     every = {"circuit": circuit, "complement": ~circuit, "corrupt": Circuit.empty(circuit.graph)}
+    if circuit.graph.has_errors:
+        every["errors_kept"] = circuit.with_errors()
+        every["errors_removed"] = circuit.without_errors()
     measured = _measure(
         model,
         list(every.values()),
@@ -87,7 +96,7 @@ def evaluate(
     examples |= {"accuracy": found["circuit"][:, 1], "corrupt_accuracy": found["corrupt"][:, 1]}
     examples |= {"clean": found["circuit"][:, 2], "clean_accuracy": found["circuit"][:, 3]}
     _require_gap(examples["clean"], examples["corrupt"], metric)
-    for ratio, of in RATIOS.items():
+    for ratio, of in _ratios(examples).items():
         examples[ratio] = recovered_each(examples[of], examples["clean"], examples["corrupt"])
     made = _provenance(model, circuit.scores, task, metric, intervention, seed)
     return Report(
@@ -225,6 +234,11 @@ def _require_gap(clean: Tensor, corrupt: Tensor, metric: Metric) -> None:
         raise MetricError(f"{metric_name(metric)!r} is constant {where}: {error}") from None
 
 
+def _ratios(examples: dict[str, Tensor]) -> dict[str, str]:
+    """The ratios whose circuit was run."""
+    return {ratio: of for ratio, of in RATIOS.items() if of in examples}
+
+
 def _intervals(
     examples: dict[str, Tensor], n_resamples: int, seed: int
 ) -> dict[str, tuple[float, float]]:
@@ -235,7 +249,7 @@ def _intervals(
     found = {
         name: interval([name], lambda means: means[:, 0]) for name in examples if name not in RATIOS
     }
-    for ratio, of in RATIOS.items():
+    for ratio, of in _ratios(examples).items():
         found[ratio] = interval(
             [of, "clean", "corrupt"], lambda means: recovered_each(*means.unbind(1))
         )

@@ -64,6 +64,27 @@ class Circuit:
         return cls(graph, mask, scores)
 
     @classmethod
+    def from_nodes(
+        cls, graph: TensorGraph, nodes: Iterable[Node | str], scores: Scores | None = None
+    ) -> Circuit:
+        """All edges between the input, some nodes and the logits.
+
+        Args:
+            nodes: writers by value or by name, such as `a9.h6`, `m3`, `m3.f17` or `post0.error`.
+
+        Raises:
+            GraphError: a node that does not write in the graph.
+        """
+        from_kept = torch.zeros(graph.n_src, dtype=torch.bool)
+        to_kept = torch.zeros(graph.n_dest, dtype=torch.bool)
+        for node in ("input", *nodes):
+            src = graph.src_id(node)
+            from_kept[src] = True
+            to_kept[list(graph.readers_of[src])] = True
+        to_kept[-len(graph.readers[-1]) :] = True  # the logits
+        return cls(graph, graph.flat(from_kept[:, None] & to_kept), scores)
+
+    @classmethod
     def full(cls, graph: TensorGraph) -> Circuit:
         """All edges of a graph."""
         return cls(graph, torch.ones(graph.n_edges, dtype=torch.bool))
@@ -76,6 +97,14 @@ class Circuit:
     def with_mask(self, mask: Bool[Tensor, "edge"]) -> Circuit:
         """The same graph and scores with other edges in."""
         return replace(self, mask=mask)
+
+    def with_errors(self) -> Circuit:
+        """The same circuit with every edge into and out of an error node."""
+        return self.with_mask(self.mask | self.graph.error_edges.to(self.mask.device))
+
+    def without_errors(self) -> Circuit:
+        """The same circuit with no edge into or out of an error node."""
+        return self.with_mask(self.mask & ~self.graph.error_edges.to(self.mask.device))
 
     @property
     def edges(self) -> Edges:

@@ -9,6 +9,7 @@ from typing import cast
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.blocks import Block
 from sae_circuits.graph.nodes import Node, parse_node
+from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 Features = Iterable[Node | str] | Mapping[str, Sequence[int]]
@@ -43,6 +44,17 @@ def restrict(graph: TensorGraph, features: Features) -> TensorGraph:
         return replace(block, members=sorted(set(chosen[_name(block)])))
 
     return _with_blocks(graph, map(kept, graph.writers), map(kept, graph.readers))
+
+
+def with_saes(graph: TensorGraph, saes: Sequence[FeatureSource]) -> TensorGraph:
+    """See `TensorGraph.with_saes`."""
+    whole = TensorGraph.from_model(graph.architecture, saes=saes, split_kv=graph.splits_kv)
+    there = {b.key: b for b in whole.writers if b.is_split}
+    own = {b.key: b for b in graph.writers if b.is_split}
+    places = {key[1:] for key in there} == {key[1:] for key in own}
+    if not places or any(b.members[-1] not in there[key].members for key, b in own.items()):
+        raise GraphError(f"these dictionaries do not make {graph!r}, but {whole!r}")
+    return replace(graph, saes=tuple(saes))
 
 
 def _with_blocks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -159,3 +159,59 @@ class Scores:
         made = self.provenance
         what = ", ".join(x for x in (made.method, made.task, made.metric) if x)
         return f"Scores({what or 'no record'}; {self.graph!r})"
+
+
+@dataclass(frozen=True, eq=False)
+class NodeScores:
+    """A score for every writer of a graph: the sum of the scores of the edges that leave it.
+
+    >>> import torch
+    >>> from sae_circuits.graph import Architecture, TensorGraph
+    >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
+    >>> nodes = NodeScores(graph, torch.tensor([0.5, -2.0, 1.0]))
+    >>> nodes["a0.h0"], nodes.top(1)
+    (-2.0, [('a0.h0', -2.0)])
+    """
+
+    graph: TensorGraph
+    values: Float[Tensor, "src"]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (self.graph.n_src,):
+            raise GraphError(
+                f"{tuple(self.values.shape)} values do not fit {self.graph!r}: one per writer"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, node: Node | str) -> float:
+        return float(self.values[self.graph.src_id(node)])
+
+    def top(self, n: int) -> list[tuple[str, float]]:
+        """The names and scores of the n writers with the largest scores by size."""
+        ids = self.values.abs().sort(descending=True, stable=True).indices[:n].tolist()
+        return [(self.graph.src_node(i).name, float(self.values[i])) for i in ids]
+
+    def features(self, n: int, *, splits: Iterable[str] | None = None) -> list[Node]:
+        """The n features with the largest scores by size: what `TensorGraph.restrict` takes.
+
+        Args:
+            splits: of these only, such as `["m3", "post0"]`.
+        """
+        wanted = None if splits is None else set(splits)
+        candidates = torch.zeros(len(self.values), dtype=torch.bool)
+        for start, block in self.graph.src_starts.values():
+            if block.kind == "feature" and (
+                wanted is None or f"{block.site}{block.layer}" in wanted
+            ):
+                candidates[start : start + len(block)] = True
+        size = self.values.abs().masked_fill(~candidates.to(self.values.device), -1)
+        ids = size.sort(descending=True, stable=True).indices[:n]
+        return [self.graph.src_node(i) for i in ids[size[ids] > 0].tolist()]
+
+    def __repr__(self) -> str:
+        made = self.provenance
+        what = ", ".join(x for x in (made.method, made.task, made.metric) if x)
+        return f"NodeScores({what or 'no record'}; {self.graph!r})"

@@ -9,7 +9,7 @@ per reader; edges are numbered reader by reader, and made as objects only on dem
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain, groupby
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.architecture import Architecture
-from sae_circuits.graph.blocks import Block, Key, depth_of
+from sae_circuits.graph.blocks import Block, Key
+from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
-from sae_circuits.graph.nodes import Edge, Kind, Node, Part, Port, parse_edge
+from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.splits import FeatureSource, Split, splits_of
 
 if TYPE_CHECKING:
@@ -70,37 +71,8 @@ class TensorGraph:
             GraphError: two dictionaries at one place; one at a place that cannot be split.
         """
         arch = Architecture.of(model)
-        splits = splits_of(arch, saes)
-        heads = tuple(range(arch.n_heads))
-        shared = arch.n_kv_heads < arch.n_heads and not split_kv
-        kv_kind: Kind = "kv" if shared else "head"
-        kv_heads = tuple(range(arch.n_kv_heads)) if shared else heads
-        writers, readers = [Block("input", 0)], []
-
-        def add(part: Part, layer: int, reads: list[Block], writes: list[Block]) -> None:
-            split = splits.get((part, layer))
-            own = split.blocks(arch) if split else []
-            readers.extend(own if split and split.reads_stream else reads)
-            writers.extend(own or writes)
-
-        def block(kind: Kind, layer: int, port: Port | None, members: Sequence[int]) -> Block:
-            return Block(kind, depth_of(arch, kind, layer, None), layer, port, members)
-
-        for layer in range(arch.n_layers):
-            add("pre", layer, [], [])
-            ports = [
-                block("head", layer, "q", heads),
-                block(kv_kind, layer, "k", kv_heads),
-                block(kv_kind, layer, "v", kv_heads),
-            ]
-            add("a", layer, ports, [block("head", layer, None, heads)])
-            add("mid", layer, [], [])
-            if arch.has_mlps:
-                mlp = [block("mlp", layer, None, range(1))]
-                add("m", layer, mlp, mlp)
-            add("post", layer, [], [])
-        readers.append(Block("logits", depth_of(arch, "logits", None, None)))
-        return cls(arch, tuple(writers), tuple(readers), tuple(saes))
+        writers, readers = describe(arch, saes, split_kv=split_kv)
+        return cls(arch, writers, readers, tuple(saes))
 
     def subgraph(self, nodes: Iterable[Node | str]) -> TensorGraph:
         """Keep only the named nodes; a head without a port stands for all it reads and writes.
@@ -135,14 +107,9 @@ class TensorGraph:
         Raises:
             GraphError: dictionaries at other places, or with fewer features than the graph has.
         """
-        whole = TensorGraph.from_model(self.architecture, saes=saes, split_kv=self.splits_kv)
-        sizes = {b.key: b for b in whole.writers if b.is_split}
-        own = {b.key: b for b in self.writers if b.is_split}
-        if {key[1:] for key in sizes} != {key[1:] for key in own} or any(
-            len(b) and b.members[-1] not in sizes[key].members for key, b in own.items()
-        ):
-            raise GraphError(f"these dictionaries do not make {self!r}, but {whole!r}")
-        return replace(self, saes=tuple(saes))
+        from sae_circuits.graph.parts import with_saes
+
+        return with_saes(self, saes)
 
     # -- counting ----------------------------------------------------------------------------
 
@@ -199,13 +166,11 @@ class TensorGraph:
     @property
     def is_part(self) -> bool:
         """Whether nodes are missing, so that what it describes is not the whole model."""
-        whole = TensorGraph.from_model(self.architecture, saes=self.saes, split_kv=self.splits_kv)
-
-        def others(blocks: tuple[Block, ...]) -> list[Block]:
-            return [b for b in blocks if b.kind != "feature"]
-
-        return others(self.writers) != others(whole.writers) or others(self.readers) != others(
-            whole.readers
+        whole = describe(self.architecture, self.saes, split_kv=self.splits_kv)
+        own = self.writers, self.readers
+        return any(
+            [b for b in found if b.kind != "feature"] != [b for b in every if b.kind != "feature"]
+            for found, every in zip(own, whole, strict=True)
         )
 
     @property
@@ -297,6 +262,26 @@ class TensorGraph:
 
         return tuple(readers(node) for node in self.src_nodes)
 
+    def src_id(self, node: Node | str) -> int:
+        """The index of a writer given by value or by name.
+
+        Raises:
+            GraphError: the graph has no such writer.
+        """
+        node = parse_node(node) if isinstance(node, str) else node
+        found = _find(node, self.src_starts)
+        if found is None:
+            hint = _split_hint(node, self.src_starts)
+            raise GraphError(f"{node.name!r} does not write in {self!r}{hint}")
+        return found
+
+    def src_node(self, i: int) -> Node:
+        """The writer of an index, made alone."""
+        for start, block in self.src_starts.values():
+            if i < start + len(block):
+                return block.node(i - start)
+        raise IndexError(f"writer {i} of {self.n_src}")
+
     def edge_id(self, edge: Edge | str) -> int:
         """The id of an edge given by value or by name.
 
@@ -344,6 +329,18 @@ class TensorGraph:
     def edges(self) -> Edges:
         """All edges in the order of their ids, made when asked for."""
         return Edges(self)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether dictionaries leave error nodes."""
+        return any(block.kind == "error" for block in self.writers)
+
+    @cached_property
+    def error_edges(self) -> Bool[Tensor, "edge"]:
+        """Which edges lead into or out of an error node."""
+        writes = torch.cat([torch.full((len(b),), b.kind == "error") for b in self.writers])
+        reads = torch.cat([torch.full((len(b),), b.kind == "error") for b in self.readers])
+        return self.flat(writes[:, None] | reads)
 
     def dense(self, values: Tensor, fill: float | bool = 0) -> Tensor:
         """Spread one value per edge over a [src, dest] matrix; `fill` where there is no edge."""

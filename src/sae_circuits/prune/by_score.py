@@ -79,14 +79,14 @@ def cumulative_influence(scores: Scores, share: float, *, by: str = "abs") -> Ci
 
 
 def top_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
-    """Keep every edge between the input, the n first heads and MLPs, and the logits.
+    """Keep every edge between the input, the n first heads, MLPs and features, and the logits.
 
     A component counts by its node attribution, the sum of its edges' scores: the estimated change
     of the metric when all that it writes is corrupted. A shared key/value head is kept with any
     query head of its group.
 
     Raises:
-        GraphError: n is below zero or above the number of heads and MLPs.
+        GraphError: n is below zero or above the number of writers beside the input.
 
     >>> from sae_circuits.graph import Architecture, TensorGraph
     >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
@@ -96,21 +96,12 @@ def top_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     """
     graph = scores.graph
     writers = [i for i, node in enumerate(graph.src_nodes) if node.kind != "input"]
-    check_count(n, len(writers), "heads and MLPs", repr(graph))
+    check_count(n, len(writers), "writers", repr(graph))
     attribution = graph.dense(sizes(scores, "hurt")).sum(1)[writers]
     order = ranked(attribution, by).sort(descending=True, stable=True).indices
-    return Circuit(graph, _between(scores, [writers[i] for i in order[:n].tolist()]), scores)
-
-
-def _between(scores: Scores, kept: list[int]) -> Tensor:
-    """Which edges join kept writers or the input to the readers of kept writers or the logits."""
-    graph = scores.graph
-    from_kept = torch.tensor([node.kind == "input" for node in graph.src_nodes])
-    to_kept = torch.tensor([node.kind == "logits" for node in graph.dest_nodes])
-    for src in kept:
-        from_kept[src] = True
-        to_kept[list(graph.readers_of[src])] = True
-    return graph.flat(from_kept[:, None] & to_kept).to(scores.values.device)
+    kept = [graph.src_nodes[writers[i]] for i in order[:n].tolist()]
+    circuit = Circuit.from_nodes(graph, kept, scores)
+    return circuit.with_mask(circuit.mask.to(scores.values.device))
 
 
 def _first(scores: Scores, n: int, key: Float[Tensor, "edge"]) -> Circuit:

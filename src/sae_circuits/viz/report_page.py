@@ -22,10 +22,14 @@ N_EDGES, N_EXAMPLES, BAR = 25, 100, 120
 MEANING = {
     "faithfulness": "share of the clean-to-corrupt gap that the circuit recovers",
     "completeness": "the same for all other edges: low where the circuit is complete",
+    "faithfulness_errors_kept": "the same share with every edge of every error node in",
+    "faithfulness_errors_removed": "the same share with no edge of an error node in",
     "clean": "the metric on the whole model",
     "corrupt": "the metric with every edge intervened on",
     "circuit": "the metric on the circuit",
     "complement": "the metric on all other edges",
+    "errors_kept": "the metric with every edge of every error node in",
+    "errors_removed": "the metric with no edge of an error node in",
     "accuracy": "share of examples that the circuit answers right",
     "clean_accuracy": "share that the whole model answers right",
     "corrupt_accuracy": "share answered right with every edge intervened on",
@@ -52,7 +56,7 @@ def report_page(report: Report, *, record: Record | None = None, task: Task | No
         measures=[
             {"name": name, "value": number(getattr(report, name)), "meaning": meaning,
              "interval": _interval(report, name)}
-            for name, meaning in MEANING.items()
+            for name, meaning in MEANING.items() if name in report.measures
         ],
         curve_rows=_curve_rows(report.curve) if report.curve else [],
         n_examples=len(report.examples["clean"]),
@@ -71,6 +75,18 @@ def verdict(report: Report) -> str:
         f"in {made.metric or 'the metric'} between the clean and the corrupt run "
         f"(faithfulness {number(report.faithfulness)}, 95% interval {low_high}); the other edges "
         f"recover {number(100 * report.completeness)}%."
+        f"{_of_errors(report)}"
+    )
+
+
+def _of_errors(report: Report) -> str:
+    """What the circuit owes to its error nodes, where there are any."""
+    if "errors_removed" not in report.measures:
+        return ""
+    alone = number(100 * report.faithfulness_errors_removed)
+    return (
+        f" Without its error nodes, which stand for what the dictionaries do not explain, it "
+        f"recovers {alone}%."
     )
 
 

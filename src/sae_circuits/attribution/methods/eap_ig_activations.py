@@ -23,20 +23,16 @@ def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src d
     """Scores of all edges, site by site."""
     problem = replace(problem, clean_has_graph=False)
     graph = problem.graph
-    total = torch.zeros(
-        graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device
-    )
+    total = problem.zeros()
     for rows, site in graph.sites():
-        after = [i for i, block in enumerate(graph.readers) if _sees(graph, block, rows.start)]
+        after = tuple(block for block in graph.readers if _sees(graph, block, rows.start))
         if not after:
             continue
-        readers = tuple(graph.readers[i] for i in after)
-        part = replace(graph, writers=site, readers=readers)
-        start = sum(map(len, graph.readers[: after[0]]))
+        part = replace(graph, writers=site, readers=after)
         for where, weight in path_points(steps, rule):
             at = problem.run(problem.batch.clean, grad=True, edits=_moved(problem, site[0], where))
             score = problem.score(problem.gradients(at, part), part)
-            total[rows, start : start + part.n_dest] += weight * score
+            total[rows, problem.columns(part)] += weight * score
     return total
 
 

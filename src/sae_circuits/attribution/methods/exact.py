@@ -103,7 +103,7 @@ class _Patches:
         """The effect of patching the edges to a dictionary's features, error node or skip term."""
         reads, layer = self.problem.clean.reads, placed.layer
         is_mlp = placed.part == "m"
-        stream = reads.mlp_stream[layer] if is_mlp else reads.written[placed.name].detach()
+        stream = reads.mlp_stream[layer] if is_mlp else reads.outputs[placed.name].detach()
         patched = rows(stream + d)
 
         def effect(change: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "src"]:
