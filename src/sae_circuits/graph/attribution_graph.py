@@ -106,9 +106,9 @@ class AttributionGraph:
         save(self, path)
 
     def _repr_html_(self) -> str:
-        from sae_circuits.viz import graph_html
+        from sae_circuits.viz import circuit_html
 
-        return graph_html(self)
+        return circuit_html(self)
 
     def __repr__(self) -> str:
         said = "".join(self.text[-4:])

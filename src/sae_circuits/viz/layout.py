@@ -9,14 +9,16 @@ order and their widths allow, which is a least-squares problem that pooling solv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from sae_circuits.graph.nodes import Port
+from sae_circuits.viz.boxes import NODE_HEIGHT, Box, box_of
 from sae_circuits.viz.picture import Picture, PictureNode
 
-NODE_WIDTH, NODE_HEIGHT, ROW_HEIGHT = 58.0, 34.0, 92.0
+ROW_HEIGHT = 92.0
 GAP, LANE, MARGIN = 16.0, 9.0, 90.0
+LOOP = 60.0  # how far a line that does not run upwards leaves its nodes
 STEEPEST = GAP / NODE_HEIGHT  # sideways for each step up, beside a node
 N_SWEEPS = 24
 
@@ -25,16 +27,36 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The middle of each node, and the points that each edge runs through, y downwards."""
+    """The middle and the box of each node, and the points of each edge, y downwards.
+
+    `rows` are the middles of rows that are not all equally high, and `columns` the edges of the
+    columns of a picture that has them.
+    """
 
     width: float
     height: float
     nodes: dict[str, Point]
     paths: dict[str, tuple[Point, ...]]
+    boxes: dict[str, Box] = field(default_factory=dict)
+    rows: dict[int, float] = field(default_factory=dict)
+    columns: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def row_y(self, row: int) -> float:
         """The middle of a row."""
-        return self.height - (row + 0.5) * ROW_HEIGHT
+        return self.rows[row] if self.rows else self.height - (row + 0.5) * ROW_HEIGHT
+
+    def outlet(self, name: str) -> Point:
+        """Where edges leave a node: the middle of its upper side."""
+        x, y = self.nodes[name]
+        return x, y - self.boxes[name].height / 2
+
+    def inlet(self, node: PictureNode, port: Port | None = None) -> Point:
+        """Where an edge enters a node: the cell of its port, or the middle of the underside."""
+        (x, y), box = self.nodes[node.name], self.boxes[node.name]
+        if port in node.ports:
+            cell = box.width / len(node.ports)
+            x += (node.ports.index(port) + 0.5) * cell - box.width / 2
+        return round(x, 1), y + box.height / 2
 
 
 @dataclass(slots=True)
@@ -50,9 +72,10 @@ class _Item:
 
 def place(picture: Picture) -> Layout:
     """Place nodes in rows, the input at the bottom, and lead the edges between them."""
-    nodes = {node.name: _Item(node.row, NODE_WIDTH + GAP, [], []) for node in picture.nodes}
+    boxes = {node.name: box_of(node) for node in picture.nodes}
+    nodes = {n.name: _Item(n.row, boxes[n.name].width + GAP, [], []) for n in picture.nodes}
     lanes = {edge.name: _lane(nodes[edge.src], nodes[edge.dest]) for edge in picture.edges}
-    for low, high in picture.links:
+    for low, high in (*picture.links, *picture.within):
         _lane(nodes[low], nodes[high])
     rows: list[list[_Item]] = [[] for _ in range(picture.n_rows)]
     for item in (*nodes.values(), *(item for lane in lanes.values() for item in lane)):
@@ -61,7 +84,7 @@ def place(picture: Picture) -> Layout:
     left = min((i.x - i.width / 2 for row in rows for i in row), default=0.0) - MARGIN
     right = max((i.x + i.width / 2 for row in rows for i in row), default=0.0) + MARGIN / 2
 
-    layout = Layout(round(right - left, 1), picture.n_rows * ROW_HEIGHT, {}, {})
+    layout = Layout(round(right - left, 1), picture.n_rows * ROW_HEIGHT, {}, {}, boxes)
 
     def point(item: _Item) -> Point:
         return round(item.x - left, 1), layout.row_y(item.row)
@@ -69,29 +92,9 @@ def place(picture: Picture) -> Layout:
     layout.nodes.update({name: point(item) for name, item in nodes.items()})
     parts = {node.name: node for node in picture.nodes}
     for edge in picture.edges:
-        start, end = outlet(point(nodes[edge.src])), point(nodes[edge.dest])
-        lane = map(point, lanes[edge.name])
-        layout.paths[edge.name] = (start, *lane, inlet(end, parts[edge.dest], edge.port))
+        start, end = layout.outlet(edge.src), layout.inlet(parts[edge.dest], edge.port)
+        layout.paths[edge.name] = (start, *map(point, lanes[edge.name]), end)
     return layout
-
-
-def outlet(middle: Point) -> Point:
-    """Where edges leave a node: the middle of its upper side."""
-    return middle[0], middle[1] - NODE_HEIGHT / 2
-
-
-def underside(middle: Point) -> Point:
-    """The middle of a node's lower side."""
-    return middle[0], middle[1] + NODE_HEIGHT / 2
-
-
-def inlet(middle: Point, node: PictureNode, port: Port | None) -> Point:
-    """Where an edge enters a node: the cell of its port, or the middle of the underside."""
-    x, y = underside(middle)
-    if port in node.ports:
-        cell = NODE_WIDTH / len(node.ports)
-        x += (node.ports.index(port) + 0.5) * cell - NODE_WIDTH / 2
-    return round(x, 1), y
 
 
 def curve(points: Sequence[Point]) -> list[Point]:
@@ -100,8 +103,12 @@ def curve(points: Sequence[Point]) -> list[Point]:
     Between two points x is a cubic in y: a Bezier curve of four control points, the last of which
     is the first of the next. Slopes are harmonic means of the neighbouring ones, and 0 where the
     direction turns, so that the curve nowhere swings beyond its points (Fritsch and Butland 1984);
-    and so small that a line stays in the gap between two nodes for their whole height.
+    and so small that a line stays in the gap between two nodes for their whole height. Only
+    groups can be joined by a line that does not run upwards; it leaves and enters in a loop.
     """
+    if len(points) == 2 and points[1][1] >= points[0][1]:
+        (x0, y0), (x1, y1) = points
+        return [(x0, y0), (x0, y0 - LOOP), (x1, y1 + LOOP), (x1, y1)]
     steps = [(x1 - x0) / (y1 - y0) for (x0, y0), (x1, y1) in pairwise(points)]
     means = [2 * a * b / (a + b) if a * b > 0 else 0.0 for a, b in pairwise(steps)]
     inner = [max(-STEEPEST, min(STEEPEST, mean)) for mean in means]
