@@ -150,7 +150,8 @@ def _label(node: PictureNode, box: Box) -> str:
     name += "".join(
         f'<BR/><FONT POINT-SIZE="8" COLOR="{FAINT}">{escape(line)}</FONT>' for line in box.lines
     )
-    n_cells, inside = max(len(node.ports), 1), box.width - 2
+    border = 2 if node.kind == "group" else 1
+    n_cells, inside = max(len(node.ports), 1), box.width - 2 * border
     cells = "".join(
         f'<TD PORT="{port}" {_size(inside / n_cells, PORT_HEIGHT)} BGCOLOR="{PORT_FILL}">'
         f'<FONT POINT-SIZE="7" COLOR="{FAINT}">{port}</FONT></TD>'
@@ -160,9 +161,9 @@ def _label(node: PictureNode, box: Box) -> str:
     if node.kind == "error":
         style = ' STYLE="DASHED"'
     inputs = f"<TR>{cells}</TR>" if cells else ""
-    name_height = box.height - 2 - (PORT_HEIGHT if cells else 0)
+    name_height = box.height - 2 * border - (PORT_HEIGHT if cells else 0)
     return (
-        f'<<TABLE {_size(box.width, box.height)} BORDER="{2 if node.kind == "group" else 1}" '
+        f'<<TABLE {_size(box.width, box.height)} BORDER="{border}" '
         'CELLBORDER="0" CELLSPACING="0" '
         f'CELLPADDING="0" COLOR="{BORDER.get(node.kind, INK)}" BGCOLOR="{_fill(node)}"'
         f"{style}>"
@@ -194,13 +195,12 @@ def _add_edge(
     *,
     among_many: bool,
 ) -> None:
-    *points, (x, y) = layout.paths[edge.name]
     size, _ = (0.0, 0.0) if among_many else arrow_size(edge.width)
-    end = "" if among_many else f"e,{_at((x, y), layout)} "
+    end = "" if among_many else f"e,{_at(layout.paths[edge.name][-1], layout)} "
     dot.edge(
         ids[edge.src],
         f"{ids[edge.dest]}:{edge.port}" if edge.port else ids[edge.dest],
-        pos=f"{end}{_spline(curve([*points, (x, y + size)]), layout)}",
+        pos=f"{end}{_spline(layout.control(edge.name, size), layout)}",
         color=edge.colour + (PALE if among_many else ""),
         penwidth=f"{edge.width:g}",
         **({"arrowhead": "none"} if among_many else {"arrowsize": f"{size / 10:.2f}"}),
@@ -219,7 +219,7 @@ def _spline(control: list[Point], layout: Layout) -> str:
 
 def _legend(picture: Picture) -> str:
     """Title, colours in words, line styles and the width's unit, as a table under the picture."""
-    lines = [f"<B>{escape(picture.title)}</B>"]
+    lines = [f"<B>{escape(picture.title)}</B>"] if picture.title else []
     lines += [
         f'<FONT COLOR="{COLOURS[effect]}">━━</FONT>&#160;{MEANING[effect]}'
         for effect in picture.effects

@@ -1,21 +1,22 @@
 """Where the nodes of single tokens stand: positions to the right, layers upwards.
 
 The nodes of one position and one row stand together in a few lines. A row is as high as its fullest
-cell, and a column as wide; lines run straight up from node to node, as there are too many of them
-to be led around.
+cell, and a column as wide; lines run nearly straight from node to node, as there are too many of
+them to be led around.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sae_circuits.viz.boxes import Box, chip_of
 from sae_circuits.viz.layout import Layout, Point
-from sae_circuits.viz.picture import Picture, PictureNode
+from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode
 
 CHIP_GAP, ROW_GAP, COLUMN_GAP = 6.0, 34.0, 12.0
 MARGIN_LEFT, MARGIN = 58.0, 14.0
+SPREAD = 0.6  # the share of a node's width over which its lines are spread
 TOKEN = 5.4  # the width of a letter of a token's text
 
 Cell = tuple[int, int | None]  # row, position
@@ -48,10 +49,36 @@ def place_in_columns(picture: Picture) -> Layout:
     for (row, pos), its in lines.items():
         start, end = columns[pos]
         _stand(its, ((start + end) / 2, rows[row]), layout)
-    parts = {node.name: node for node in picture.nodes}
-    for edge in picture.edges:
-        layout.paths[edge.name] = layout.outlet(edge.src), layout.inlet(parts[edge.dest])
+    layout.paths.update(_paths(picture, layout))
     return layout
+
+
+def _paths(picture: Picture, layout: Layout) -> dict[str, tuple[Point, ...]]:
+    """Each edge's ends, spread over the upper side of its source and the underside of its end."""
+    starts: dict[str, list[PictureEdge]] = {}
+    ends: dict[str, list[PictureEdge]] = {}
+    for edge in picture.edges:
+        starts.setdefault(edge.src, []).append(edge)
+        ends.setdefault(edge.dest, []).append(edge)
+    begin = {
+        edge.name: (x, y - layout.boxes[src].height / 2)
+        for src, its in starts.items()
+        for edge, (x, y) in _spread(src, sorted(its, key=lambda e: layout.nodes[e.dest]), layout)
+    }
+    end = {
+        edge.name: (x, y + layout.boxes[dest].height / 2)
+        for dest, its in ends.items()
+        for edge, (x, y) in _spread(dest, sorted(its, key=lambda e: layout.nodes[e.src]), layout)
+    }
+    return {edge.name: (begin[edge.name], end[edge.name]) for edge in picture.edges}
+
+
+def _spread(
+    name: str, edges: Sequence[PictureEdge], layout: Layout
+) -> Iterator[tuple[PictureEdge, Point]]:
+    (x, y), width = layout.nodes[name], SPREAD * layout.boxes[name].width
+    for i, edge in enumerate(edges):
+        yield edge, (round(x + width * ((i + 0.5) / len(edges) - 0.5), 1), y)
 
 
 def _beside(picture: Picture) -> Sequence[tuple[int | None, str]]:
@@ -60,9 +87,9 @@ def _beside(picture: Picture) -> Sequence[tuple[int | None, str]]:
 
 
 def _lines(nodes: Sequence[PictureNode], boxes: Mapping[str, Box]) -> Lines:
-    """Break a cell's nodes into lines, so that the cell is about as wide as it is high."""
+    """Break a cell's nodes into lines, so that the cell is wider than it is high."""
     area = sum((boxes[n.name].width + CHIP_GAP) * (boxes[n.name].height + CHIP_GAP) for n in nodes)
-    wanted = max(math.sqrt(area) * 1.1, max(boxes[node.name].width for node in nodes))
+    wanted = max(2 * math.sqrt(area), max(boxes[node.name].width for node in nodes))
     lines: Lines = [[]]
     for node in nodes:
         if lines[-1] and _width([*lines[-1], node], boxes) > wanted:

@@ -18,6 +18,7 @@ from sae_circuits.viz.picture import Picture, PictureNode
 
 ROW_HEIGHT = 92.0
 GAP, LANE, MARGIN = 16.0, 9.0, 90.0
+HANDLE, BOW = 40.0, 30.0
 LOOP = 60.0  # how far a line that does not run upwards leaves its nodes
 STEEPEST = GAP / NODE_HEIGHT  # sideways for each step up, beside a node
 N_SWEEPS = 24
@@ -57,6 +58,11 @@ class Layout:
             cell = box.width / len(node.ports)
             x += (node.ports.index(port) + 0.5) * cell - box.width / 2
         return round(x, 1), y + box.height / 2
+
+    def control(self, edge: str, cut: float = 0.0) -> list[Point]:
+        """The control points of an edge's line, which ends a little below its destination."""
+        *points, (x, y) = self.paths[edge]
+        return (bend if self.columns else curve)([*points, (x, y + cut)])
 
 
 @dataclass(slots=True)
@@ -117,6 +123,22 @@ def curve(points: Sequence[Point]) -> list[Point]:
     for ((x0, y0), a), ((x1, y1), b) in pairwise(zip(points, slopes, strict=True)):
         part = (y1 - y0) / (3 if a or b else 2)  # a lone bend is rounder with longer handles
         control += [(x0 + a * part, y0 + part), (x1 - b * part, y1 - part), (x1, y1)]
+    return [(round(x, 1), round(y, 1)) for x, y in control]
+
+
+def bend(points: Sequence[Point]) -> list[Point]:
+    """The control points of a line among columns: nearly straight, vertical only at its ends.
+
+    A line within a column bows to the left, so that it shows beside the nodes between.
+    """
+    (x0, y0), (x1, y1) = points
+    rise = y0 - y1
+    if rise <= 0:
+        return curve(points)
+    handle = min(0.4 * rise, HANDLE)
+    beside = max(0.0, 1 - abs(x1 - x0) / HANDLE)
+    bow = -4 / 3 * beside * min(0.12 * rise, BOW)
+    control = [(x0, y0), (x0 + bow, y0 - handle), (x1 + bow, y1 + handle), (x1, y1)]
     return [(round(x, 1), round(y, 1)) for x, y in control]
 
 

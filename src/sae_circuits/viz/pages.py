@@ -97,9 +97,9 @@ def _by_width(edge: PictureEdge) -> float:
 
 def _line(edge: PictureEdge, layout: Layout, picture: Picture) -> Mapping[str, object]:
     """A smooth line from node to node; among rows, with a head of its own."""
-    *points, (x, y) = layout.paths[edge.name]
+    x, y = layout.paths[edge.name][-1]
     size, half = (0.0, 0.0) if picture.columns else arrow_size(edge.width)
-    d = _path(curve([*points, (x, y + size)]))  # the line stops where its head begins
+    d = _path(layout.control(edge.name, size))  # the line stops where its head begins
     head = f"{x:g},{y:g} {x - half:g},{y + size:g} {x + half:g},{y + size:g}"
     return {"edge": edge, "d": d, "head": "" if picture.columns else head, "tip": edge.tip}
 

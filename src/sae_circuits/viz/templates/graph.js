@@ -34,7 +34,7 @@
       row.type = "button";
       row.className = edge[3] < 0 ? "lowers" : "raises";
       const value = (edge[3] < 0 ? "−" : "+") + Math.abs(edge[3]).toPrecision(3);
-      const who = element("span", other.label || other.text, "who");
+      const who = element("span", (other.kind === "feature" && other.label) || other.text, "who");
       who.append(" ", element("small", other.name));
       const bar = element("span", "", "bar");
       bar.style.width = `${(100 * Math.abs(edge[3])) / (Math.abs(ranked[0][3]) || 1)}%`;
