@@ -117,7 +117,7 @@ def traced_graphs(draw: st.DrawFn) -> AttributionGraph:
         tokens=tuple(draw(st.lists(st.integers(0, 99), min_size=n_tokens, max_size=n_tokens))),
         text=tuple(draw(st.lists(st.text(max_size=4), min_size=n_tokens, max_size=n_tokens))),
         activation=graph.activation.to(dtype),
-        influence=graph.influence.to(dtype),
+        influence=graph.influence.double(),
         weight=torch.tensor((some * count)[:count], dtype=dtype),
         predicted=tuple(draw(st.lists(st.text(max_size=4), min_size=3, max_size=3))),
         provenance=Provenance(method="trace", options={"node_share": draw(st.floats(0, 1))}),

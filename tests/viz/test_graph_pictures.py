@@ -65,6 +65,17 @@ def test_edges_have_the_weights_sign_and_size() -> None:
     assert edges["input@0->m0.f3@0"].width == 2.8
 
 
+def test_nodes_stand_in_the_order_of_the_graph_and_lines_fade_with_their_weight() -> None:
+    """Logits come by probability, not by number."""
+    graph = traced()
+    swapped = replace(graph, nodes=(*graph.nodes[:8], graph.nodes[9], graph.nodes[8]))
+    names = [node.name for node in graph_picture(swapped).nodes]
+    assert names[-2:] == ["logits.t9@2", "logits.t5@2"]
+    opacity = {edge.score: edge.opacity for edge in graph_picture(graph).edges}
+    assert opacity[4.0] == 0.8
+    assert opacity[1.0] == pytest.approx(0.12 + 0.68 * 0.5)
+
+
 def test_the_title_says_model_prompt_and_numbers() -> None:
     assert graph_picture(traced()).title == "toy · “Mary and John” · 10 of 40 nodes, 9 edges"
     few = graph_picture(traced(), max_edges=4)

@@ -78,6 +78,12 @@ class AttributionGraph:
             raise GraphError(f"{edge.name!r} is not an edge of {self!r}")
         return float(self.weight[self._edge_index[edge]])
 
+    @property
+    def prompt(self) -> str:
+        """The tokens as one text, with spaces between them where none has one of its own."""
+        between = "" if any(" " in token for token in self.text) else " "
+        return between.join(self.text)
+
     def token_text(self, node: Node) -> str:
         """The string of an input's or a logit's token, or "" where it is not known.
 

@@ -54,18 +54,19 @@ def describe(
     """A picture, without a title, of edges and of the nodes that they join.
 
     Args:
-        nodes: more nodes, to be drawn even where no edge joins them.
+        nodes: more nodes, to be drawn in their order even where no edge joins them.
 
     Raises:
         GraphError: groups that make no sense, see `group_of`.
     """
-    present = {end.component for edge in edges for end in (edge.src, edge.dest)} | set(nodes)
-    ordered = parts.in_order(present, parallel=look.parallel)
+    given = dict.fromkeys(nodes)
+    ends = {end.component for edge in edges for end in (edge.src, edge.dest)} - given.keys()
+    ordered = [*given, *parts.in_order(ends, parallel=look.parallel)]
     inside = group_of(ordered, look.groups)
     lines = _strongest(_lines(edges, scores, inside), look.max_edges)
     largest = max((abs(score) for score in lines.values() if score is not None), default=None)
     drawn = {end for src, dest, _ in lines for end in (src, dest)}
-    drawn |= {inside.get(node, node.name) for node in nodes}
+    drawn |= {inside.get(node, node.name) for node in given}
 
     def between(pairs: set[tuple[Node, Node]]) -> tuple[tuple[str, str], ...]:
         named = {(inside.get(a, a.name), inside.get(b, b.name)) for a, b in pairs}

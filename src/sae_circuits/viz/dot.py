@@ -44,7 +44,6 @@ WEAKEST, STRONGEST = (246, 251, 249), (127, 205, 178)  # of a feature's tint
 DPI = 150  # sharp in print at the width of a column
 PORT_FILL, PORT_HEIGHT = "#EEF2F7", 11
 STYLE: dict[Port | None, str] = {None: "solid", "q": "solid", "k": "dashed", "v": "dotted"}
-PALE = "99"  # how much shows of a line among hundreds
 
 _GRAPH = {
     "rankdir": "BT",  # for programs that lay it out anew
@@ -201,7 +200,7 @@ def _add_edge(
         ids[edge.src],
         f"{ids[edge.dest]}:{edge.port}" if edge.port else ids[edge.dest],
         pos=f"{end}{_spline(layout.control(edge.name, size), layout)}",
-        color=edge.colour + (PALE if among_many else ""),
+        color=edge.colour + (f"{round(255 * edge.opacity):02X}" if among_many else ""),
         penwidth=f"{edge.width:g}",
         **({"arrowhead": "none"} if among_many else {"arrowsize": f"{size / 10:.2f}"}),
         style=STYLE[edge.port],

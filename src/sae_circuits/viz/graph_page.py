@@ -19,7 +19,7 @@ def graph_page(picture: Picture, graph: AttributionGraph) -> str:
         "graph.html",
         figure=circuit_fragment(picture, interactive=True),
         script=Markup(source("graph.js")),
-        prompt="".join(graph.text),
+        prompt=graph.prompt.strip(),
         figures=_figures(graph),
         data={
             "measure": picture.measure,

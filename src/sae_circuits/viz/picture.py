@@ -97,6 +97,12 @@ class PictureEdge:
         return COLOURS[self.effect]
 
     @property
+    def opacity(self) -> float:
+        """How much shows of the line among hundreds: it grows with the size of the score."""
+        share = max(self.width - THINNEST, 0.0) / (THICKEST - THINNEST)
+        return round(0.12 + 0.68 * share**0.5, 2)
+
+    @property
     def tip(self) -> str:
         """What is shown on hover: name and score."""
         return self.name if self.score is None else f"{self.name}: {self.score:+.4g}"

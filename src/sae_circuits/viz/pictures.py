@@ -153,7 +153,7 @@ def _title(circuit: Circuit, n_drawn: int) -> str:
 
 
 def _graph_title(graph: AttributionGraph, n_drawn: int, max_edges: int) -> str:
-    said = "".join(graph.text).strip()
+    said = graph.prompt.strip()
     drawn = "" if n_drawn < max_edges else f", the {n_drawn:,} strongest drawn"
     parts = [
         graph.provenance.model,

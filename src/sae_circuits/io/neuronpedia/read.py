@@ -14,7 +14,7 @@ from sae_circuits.errors import CircuitsError, FileFormatError
 from sae_circuits.graph import AttributionGraph, Node, Provenance
 from sae_circuits.io.codec import from_plain
 from sae_circuits.io.files import refuse_pickles, strict_json
-from sae_circuits.io.neuronpedia.write import TYPES
+from sae_circuits.io.neuronpedia.write import NUMBERS, TYPES
 
 _KINDS = {**{said: kind for kind, said in TYPES.items()}, "transcoder": "feature"}
 
@@ -56,19 +56,20 @@ def _graph(metadata: Any, nodes: Any, links: Any) -> AttributionGraph:
     order = sorted(range(len(parsed)), key=lambda i: _along(parsed[i]))
     nodes = [nodes[i] for i in order]
     kept = tuple(parsed[i] for i in order)
-    dtype = getattr(torch, own.get("dtype", "float32"))
+    dtypes = {name: getattr(torch, own.get("dtypes", {}).get(name, "float32")) for name in NUMBERS}
     src, dest, weight = _links(links, [one["node_id"] for one in nodes])
     return AttributionGraph(
         tokens=tuple(own["tokens"]) if "tokens" in own else _tokens(nodes, kept, len(text)),
         text=text,
         nodes=kept,
         activation=torch.tensor(
-            [_activation(one, node) for one, node in zip(nodes, kept, strict=True)], dtype=dtype
+            [_activation(one, node) for one, node in zip(nodes, kept, strict=True)],
+            dtype=dtypes["activation"],
         ),
-        influence=_influence(nodes, dtype),
+        influence=_influence(nodes, dtypes["influence"]),
         src=torch.tensor(src, dtype=torch.int64),
         dest=torch.tensor(dest, dtype=torch.int64),
-        weight=torch.tensor(weight, dtype=dtype),
+        weight=torch.tensor(weight, dtype=dtypes["weight"]),
         n_active=own.get("n_active", len(kept)),
         replacement=own.get("replacement", math.nan),
         completeness=own.get("completeness", math.nan),

@@ -15,6 +15,7 @@ from sae_circuits.graph.annotations import Groups, Texts, group_of, text_of
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import to_plain
 
+NUMBERS = ("activation", "influence", "weight")
 TYPES = {
     "feature": "cross layer transcoder",
     "error": "mlp reconstruction error",
@@ -49,7 +50,7 @@ def to_neuronpedia(
         OutputError: the place cannot be written.
     """
     ids = _ids(graph, n_layers)
-    for name in ("activation", "influence", "weight"):
+    for name in NUMBERS:
         if not bool(getattr(graph, name).isfinite().all()):
             raise GraphError(f"a graph whose {name} is not finite everywhere cannot be written")
     inside = group_of(graph.nodes, groups or {})
@@ -103,7 +104,9 @@ def _metadata(graph: AttributionGraph, slug: str, scan: str | None) -> dict[str,
     pruning = {"node_threshold": "node_share", "edge_threshold": "edge_share"}
     own = {
         "tokens": list(graph.tokens),
-        "dtype": str(graph.weight.dtype).removeprefix("torch."),
+        "dtypes": {
+            name: str(getattr(graph, name).dtype).removeprefix("torch.") for name in NUMBERS
+        },
         "n_active": graph.n_active,
         "replacement": graph.replacement,
         "completeness": graph.completeness,
@@ -115,7 +118,7 @@ def _metadata(graph: AttributionGraph, slug: str, scan: str | None) -> dict[str,
         "scan": scan or graph.provenance.model or "unknown",
         "transcoder_list": [],
         "prompt_tokens": list(graph.text),
-        "prompt": "".join(graph.text),
+        "prompt": graph.prompt,
         "node_threshold": 1.0,  # all nodes are shown at first
         "schema_version": 1,  # `feature` is paired
         "info": {"generator": {"name": "sae-circuits", "version": __version__}},
