@@ -12,7 +12,7 @@ from sae_circuits.viz import Picture
 from sae_circuits.viz.boxes import NODE_HEIGHT
 from sae_circuits.viz.describe import Look, describe
 from sae_circuits.viz.dot import dot_image, dot_text, has_dot
-from sae_circuits.viz.layout import curve, place
+from sae_circuits.viz.layout import curve, place, within_lines
 from sae_circuits.viz.pages import circuit_fragment
 
 # An SAE on what layer 0's MLP and layer 1's heads write, one on the stream, a skip transcoder.
@@ -63,6 +63,26 @@ def test_what_a_part_reads_is_joined_with_what_is_written_of_it() -> None:
     with_query = {**shared, "input->a0.h1<q>": 1.0}
     assert drawn(with_query, share=2).within == (("a0.h1", "a0.f1"),)
     assert drawn(with_query, share=2).links == (("a0.kv0", "a0.h1"),)
+
+
+def test_links_of_several_heads_to_several_parts_meet_in_one_point() -> None:
+    edges = {
+        "input->a0.h0<q>": 1.0, "input->a0.h1<q>": 1.0, "input->a0.h2<q>": 1.0,
+        "a0.f1->logits": 1.0, "a0.error->logits": 1.0,
+    }  # fmt: skip
+    picture = drawn(edges)
+    layout = place(picture)
+    assert len(picture.within) == 3 * 2
+    lines = within_lines(picture, layout)
+    assert len(lines) == 3 + 2
+    low, high = lines[:3], lines[3:]
+    (middle,) = {control[-1] for *_, control in low} | {control[0] for *_, control in high}
+    assert [control[0] for *_, control in low] == [
+        layout.outlet(name) for name in ("a0.h0", "a0.h1", "a0.h2")
+    ]
+    assert layout.row_y(2) < middle[1] < layout.row_y(1)
+    direct = drawn({"input->m0": 1.0, "m0.f1->logits": 1.0, "m0.error->logits": 1.0})
+    assert [(a, b) for a, b, _ in within_lines(direct, place(direct))] == list(direct.within)
 
 
 def test_in_parallel_blocks_mlps_stand_beside_heads() -> None:

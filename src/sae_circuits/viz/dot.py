@@ -16,7 +16,7 @@ from sae_circuits.errors import MissingProgram
 from sae_circuits.graph.nodes import Port
 from sae_circuits.viz.boxes import Box, clipped
 from sae_circuits.viz.grid import place_in_columns
-from sae_circuits.viz.layout import Layout, Point, arrow_size, curve, place
+from sae_circuits.viz.layout import Layout, Point, arrow_size, curve, place, within_lines
 from sae_circuits.viz.picture import (
     COLOURS,
     MEANING,
@@ -82,10 +82,14 @@ def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
     for edge in sorted(picture.edges, key=lambda edge: edge.width):  # the strongest on top
         _add_edge(dot, edge, ids, layout, among_many=bool(picture.columns))
     parts = {node.name: node for node in picture.nodes}
-    for pairs, style in ((picture.links, "dotted"), (picture.within, "solid")):
-        for low, high in pairs:
-            spline = _spline(curve([layout.outlet(low), layout.inlet(parts[high])]), layout)
-            dot.edge(ids[low], ids[high], pos=spline, style=style, color=FAINT, arrowhead="none")
+    links = [
+        (low, high, curve([layout.outlet(low), layout.inlet(parts[high])]), "dotted")
+        for low, high in picture.links
+    ]
+    within = [(*line, "solid") for line in within_lines(picture, layout)]
+    for low, high, control, style in (*links, *within):
+        spline = _spline(control, layout)
+        dot.edge(ids[low], ids[high], pos=spline, style=style, color=FAINT, arrowhead="none")
     return dot.source
 
 

@@ -142,6 +142,39 @@ def bend(points: Sequence[Point]) -> list[Point]:
     return [(round(x, 1), round(y, 1)) for x, y in control]
 
 
+def within_lines(picture: Picture, layout: Layout) -> list[tuple[str, str, list[Point]]]:
+    """A line for each link within a component: its ends and its control points.
+
+    Where several heads are joined to several parts, all lines meet in one point between them, so
+    that there are as many lines as ends.
+    """
+    nodes = {node.name: node for node in picture.nodes}
+    readers: dict[str, list[str]] = {}
+    for reader, part in picture.within:
+        readers.setdefault(part, []).append(reader)
+    bundles: dict[tuple[str, ...], list[str]] = {}
+    for part, its in readers.items():
+        bundles.setdefault(tuple(its), []).append(part)
+    lines = []
+    for low, high in bundles.items():
+        starts = [layout.outlet(name) for name in low]
+        ends = [layout.inlet(nodes[name]) for name in high]
+        if len(low) == 1 or len(high) == 1:
+            lines += [
+                (a, b, curve([start, end]))
+                for a, start in zip(low, starts, strict=True)
+                for b, end in zip(high, ends, strict=True)
+            ]
+            continue
+        middle = (
+            round(sum(x for x, _ in starts) / len(starts), 1),
+            (min(y for _, y in starts) + max(y for _, y in ends)) / 2,
+        )
+        lines += [(a, high[0], curve([p, middle])) for a, p in zip(low, starts, strict=True)]
+        lines += [(low[0], b, curve([middle, p])) for b, p in zip(high, ends, strict=True)]
+    return lines
+
+
 def arrow_size(width: float) -> tuple[float, float]:
     """The length and half the breadth of the head of a line of a width."""
     return 4 + width, 2 + width / 2

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from sae_circuits.viz.boxes import PORT_HEIGHT, Box, clipped
 from sae_circuits.viz.grid import place_in_columns
-from sae_circuits.viz.layout import Layout, Point, arrow_size, curve, place
+from sae_circuits.viz.layout import Layout, Point, arrow_size, place, within_lines
 from sae_circuits.viz.picture import MEANING, SAID, THICKEST, Picture, PictureEdge, PictureNode
 
 _CORNER = {"head": 1.0, "kv": 1.0, "mlp": 10.0, "error": 1.0, "group": 4.0}
@@ -43,9 +43,7 @@ def circuit_fragment(picture: Picture, *, interactive: bool = False) -> Markup:
             for pos, text in picture.columns
         ],
         links=[(layout.outlet(a), layout.inlet(parts[b])) for a, b in picture.links],
-        within=[
-            _path(curve([layout.outlet(a), layout.inlet(parts[b])])) for a, b in picture.within
-        ],
+        within=[_path(control) for _, _, control in within_lines(picture, layout)],
         lines=[_line(edge, layout, picture) for edge in sorted(picture.edges, key=_by_width)],
         boxes=[
             _box(node, i, layout.nodes[node.name], layout.boxes[node.name])
