@@ -13,7 +13,7 @@ def test_edges_and_weights_go_by_name() -> None:
     graph = traced()
     assert [edge.name for edge in graph.edges] == list(EDGES)
     assert {name: graph[name] for name in EDGES} == EDGES
-    with pytest.raises(GraphError, match="'input@1->m0.f3@0' is not an edge"):
+    with pytest.raises(GraphError, match=r"'input@1->m0\.f3@0' is not an edge"):
         graph["input@1->m0.f3@0"]
 
 

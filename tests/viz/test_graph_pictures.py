@@ -101,6 +101,14 @@ def test_groups_are_drawn_in_their_place() -> None:
     assert next(n for n in picture.nodes if n.name == "names").pos == 0
 
 
+def test_a_graph_without_edges_is_drawn(tmp_path: Path) -> None:
+    none = traced().weight[:0]
+    bare = replace(traced(), weight=none, src=none.long(), dest=none.long())
+    assert len(graph_picture(bare).nodes) == 10
+    for suffix in ("html", "dot"):
+        assert "f17" in bare.render(tmp_path / f"graph.{suffix}").read_text(encoding="utf-8")
+
+
 # -- where it stands -----------------------------------------------------------------------------
 
 

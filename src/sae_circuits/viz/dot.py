@@ -238,7 +238,7 @@ def _legend(picture: Picture) -> str:
         for kind in picture.explained
     ]
     if any(node.strength is not None for node in picture.nodes):
-        lines.append("the darker a feature, the greater its influence on the logits")
+        lines.append("the stronger the tint of a feature, the greater its influence on the logits")
     if picture.largest:
         unit = f" of {escape(picture.metric)}" if picture.metric else ""
         lines.append(
