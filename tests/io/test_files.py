@@ -25,6 +25,7 @@ from sae_circuits.graph import (
     TensorGraph,
 )
 from sae_circuits.io import load, save
+from sae_circuits.io.codec import from_plain, to_plain
 from small_circuits import by_hand, graph_of, small_curve, small_report
 from small_graphs import EDGES, assert_same_graph, traced, traced_graphs
 
@@ -124,6 +125,12 @@ def test_an_attribution_graph_is_read_by_other_programs(tmp_path: Path) -> None:
     )
     assert weights == EDGES
     assert "src" not in content["content"]
+
+
+def test_a_run_of_numbers_takes_no_room() -> None:
+    plain = to_plain({"members": range(3, 24576)})
+    assert plain == {"members": {"$range": [3, 24576]}}
+    assert from_plain(plain) == {"members": range(3, 24576)}
 
 
 def test_reports_and_curves_come_back(tmp_path: Path) -> None:

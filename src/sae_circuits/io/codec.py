@@ -67,6 +67,8 @@ def to_plain(value: object) -> Plain:
         return value if math.isfinite(value) else {"$float": str(value)}
     if isinstance(value, Tensor):
         return _plain_tensor(value)
+    if isinstance(value, range):
+        return {"$range": [value.start, value.stop]}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -93,6 +95,8 @@ def from_plain(plain: Plain) -> Any:
         return plain
     if "$float" in plain:
         return float(str(plain["$float"]))
+    if "$range" in plain:
+        return range(*plain["$range"])
     if "$tensor" in plain:
         return _tensor(plain)
     content = {name: from_plain(item) for name, item in plain.items() if name != "$kind"}
@@ -125,6 +129,11 @@ def _tensor(plain: dict[str, Any]) -> Tensor:
         raise FileFormatError(f"unknown dtype {plain['$tensor']!r}")
     values = [from_plain(value) for value in plain["values"]]
     return torch.tensor(values, dtype=dtype).reshape(plain["shape"])
+
+
+def _graph_content(graph: TensorGraph) -> dict[str, object]:
+    """The nodes and edges alone: dictionaries are given again where they are needed."""
+    return {name: value for name, value in _fields_of(graph).items() if name != "saes"}
 
 
 # -- circuits and graphs: edges by name, so that other programs can read them --------------------
@@ -174,6 +183,7 @@ def _traced(nodes: tuple[str, ...], edges: tuple[str, ...], **rest: Any) -> Attr
 
 
 _WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {
+    "graph": _graph_content,
     "circuit": _circuit_content,
     "attribution_graph": _traced_content,
 }
