@@ -120,6 +120,7 @@
         if (next) {
           reach(next);
           next.focus();
+          if (pinned === null) show(next.dataset.node);
         }
       } else return;
       event.preventDefault();
