@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def test_the_examples_parse(example: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sae_circuits.cli.pipeline.run", _stop)
     monkeypatch.setattr("sae_circuits.cli.options.open_model", _stop)
-    result = call(*example.split()[1:])
+    result = call(*shlex.split(example)[1:])
     assert result.exit_code in (0, 2, 77), result.output
     assert "Usage" not in result.output
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,18 @@ from hypothesis import strategies as st
 from sae_circuits._version import __version__
 from sae_circuits.errors import FileFormatError, OutputError
 from sae_circuits.evaluation import Curve, Report
-from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
+from sae_circuits.graph import (
+    Architecture,
+    AttributionGraph,
+    Circuit,
+    Provenance,
+    Scores,
+    TensorGraph,
+)
 from sae_circuits.io import load, save
+from sae_circuits.io.codec import from_plain, to_plain
 from small_circuits import by_hand, graph_of, small_curve, small_report
+from small_graphs import EDGES, assert_same_graph, traced, traced_graphs
 
 # The shape checks pick a random element of each list, which Hypothesis takes for ours.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -94,6 +104,33 @@ def test_circuits_come_back(tmp_path: Path, scores: Scores, seed: int, known: bo
             torch.equal(loaded.scores.values, circuit.scores.values) or scores.values.isnan().any()
         )
         assert loaded.scores.provenance == circuit.scores.provenance
+
+
+@REUSED
+@given(graph=traced_graphs())
+def test_attribution_graphs_come_back(tmp_path: Path, graph: AttributionGraph) -> None:
+    save(graph, tmp_path / "graph.json")
+    assert_same_graph(load(tmp_path / "graph.json", AttributionGraph), graph)
+
+
+def test_an_attribution_graph_is_read_by_other_programs(tmp_path: Path) -> None:
+    odd = replace(traced(), replacement=math.nan)
+    odd.save(tmp_path / "graph.json")
+    assert_same_graph(load(tmp_path / "graph.json"), odd)
+    content = json.loads((tmp_path / "graph.json").read_text(), parse_constant=pytest.fail)
+    assert content["kind"] == "attribution_graph"
+    assert content["content"]["nodes"][6] == "m1.f17@2"
+    weights = dict(
+        zip(content["content"]["edges"], content["content"]["weight"]["values"], strict=True)
+    )
+    assert weights == EDGES
+    assert "src" not in content["content"]
+
+
+def test_a_run_of_numbers_takes_no_room() -> None:
+    plain = to_plain({"members": range(3, 24576)})
+    assert plain == {"members": {"$range": [3, 24576]}}
+    assert from_plain(plain) == {"members": range(3, 24576)}
 
 
 def test_reports_and_curves_come_back(tmp_path: Path) -> None:

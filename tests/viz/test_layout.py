@@ -7,18 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_circuits.graph import Circuit
+from sae_circuits.viz import picture
+from sae_circuits.viz.boxes import NODE_HEIGHT, NODE_WIDTH
 from sae_circuits.viz.layout import (
     GAP,
     LANE,
-    NODE_HEIGHT,
-    NODE_WIDTH,
     ROW_HEIGHT,
     _Item,
     _settle,
     curve,
     place,
 )
-from sae_circuits.viz.picture import picture
 from small_circuits import by_hand, random_circuit
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sae_circuits.graph import Circuit
-from sae_circuits.viz.picture import COLOURS, PictureEdge, PictureNode, picture
+from sae_circuits.viz import picture
+from sae_circuits.viz.picture import COLOURS, PictureEdge, PictureNode
 from small_circuits import by_hand, graph_of, random_circuit
 
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from sae_circuits._version import __version__
-from sae_circuits.cli import demo, discover, evaluate, listing, render
+from sae_circuits.cli import demo, discover, evaluate, listing, render, trace
 from sae_circuits.errors import CircuitsError
 
 
@@ -39,6 +39,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     "--edges 200 --out run/",
     evaluate.evaluate: "sae-circuits evaluate run/circuit.json --model demo --task ioi "
     "--intervention zero",
+    trace.trace: "sae-circuits trace --prompt 'Mary and John went to the park, and Mary gave a pen "
+    "to' --out trace-run/",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",
     listing.tasks: "sae-circuits tasks ioi --model demo --n 3",
     listing.models: "sae-circuits models",

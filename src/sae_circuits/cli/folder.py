@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from sae_circuits.errors import FileFormatError, OutputError
 from sae_circuits.io import Record, load, ready_folder, save
 
 RECORD = "record.json"
-STAGES = ("scores.safetensors", "circuit.json", "curve.json", "report.json")
+STAGES = ("scores.safetensors", "circuit.json", "curve.json", "report.json", "graph.json")
 PICTURES = (
     "circuit.svg",
     "circuit.html",
@@ -21,6 +22,9 @@ PICTURES = (
     "curve.svg",
     "curve.png",
     "report.html",
+    "graph.svg",
+    "graph.html",
+    "graph.neuronpedia.json",
 )
 
 Value = TypeVar("Value")
@@ -88,6 +92,19 @@ class RunFolder:
 def command_line(arguments: Sequence[str]) -> list[str]:
     """The command as it is typed, whatever the path of the program."""
     return ["sae-circuits", *arguments]
+
+
+def stamp(folder: Path) -> str:
+    """A hash of names, sizes and times of a folder's files: enough to notice other weights."""
+    paths = sorted(
+        path
+        for pattern in ("*", "*/*")
+        for path in folder.glob(pattern)
+        if path.suffix in (".json", ".safetensors")
+    )
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in paths]
+    said = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def _is_ours(name: str) -> bool:

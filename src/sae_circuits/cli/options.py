@@ -75,6 +75,15 @@ def check_names(
     _known("metric", metric, metrics.names())
     _known("intervention", intervention, INTERVENTIONS)
     _known("direction", direction, DIRECTIONS)
+    check_dtype(dtype)
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse the name of what is no dtype of weights.
+
+    Raises:
+        UnknownName: with the nearest names.
+    """
     _known("dtype", dtype, DTYPES)
 
 

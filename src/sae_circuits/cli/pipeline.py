@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.cli.folder import RunFolder, command_line
+from sae_circuits.cli.folder import RunFolder, command_line, stamp
 from sae_circuits.cli.options import check_names, open_model, open_task
 from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph import Circuit, Scores, TensorGraph
@@ -75,7 +75,7 @@ class Settings:
             digest = hashlib.sha256(self.task_file.read_bytes()).hexdigest()
             content |= {"task": None, "task_file": self.task_file.name, "task_file_sha256": digest}
         if (folder := Path(self.model)).is_dir():
-            content["model_files"] = _stamp(folder)
+            content["model_files"] = stamp(folder)
         return content
 
     def options(self) -> dict[str, Any]:
@@ -203,10 +203,3 @@ class Job:
             "batch_size": self.batch_size,
             "seed": self.settings.seed,
         }
-
-
-def _stamp(folder: Path) -> str:
-    """A hash of names, sizes and times of a model's files: enough to notice another checkpoint."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    said = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr(said).encode()).hexdigest()

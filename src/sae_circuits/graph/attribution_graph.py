@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.nodes import Edge, Node, parse_edge
 from sae_circuits.graph.scores import Provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,8 @@ class AttributionGraph:
         n_active: how many nodes there were before pruning.
         replacement: the share of the paths from the tokens that pass no error node.
         completeness: the share of influence that comes from other nodes than errors.
+        predicted: the strings of the logits' tokens, in the order of those nodes; empty where they
+            are not known.
     """
 
     tokens: tuple[int, ...]
@@ -49,6 +55,7 @@ class AttributionGraph:
     replacement: float
     completeness: float
     provenance: Provenance = field(default_factory=Provenance)
+    predicted: tuple[str, ...] = ()
 
     @property
     def edges(self) -> Sequence[Edge]:
@@ -70,6 +77,44 @@ class AttributionGraph:
         if edge not in self._edge_index:
             raise GraphError(f"{edge.name!r} is not an edge of {self!r}")
         return float(self.weight[self._edge_index[edge]])
+
+    @property
+    def prompt(self) -> str:
+        """The tokens as one text, with spaces between them where none has one of its own."""
+        between = "" if any(" " in token for token in self.text) else " "
+        return between.join(self.text)
+
+    def token_text(self, node: Node) -> str:
+        """The string of an input's or a logit's token, or "" where it is not known.
+
+        Raises:
+            GraphError: the node is not an input or a logit of this graph.
+        """
+        if node not in self.nodes or node.kind not in ("input", "logits"):
+            raise GraphError(f"{node.name!r} is not an input or a logit of {self!r}")
+        if node.kind == "input":
+            return "" if node.pos is None else self.text[node.pos]
+        known = dict(zip(self.tokens, self.text, strict=True))
+        logits = [other for other in self.nodes if other.kind == "logits"]
+        said = dict(zip(logits, self.predicted, strict=False))
+        return said.get(node) or ("" if node.index is None else known.get(node.index, ""))
+
+    def render(self, path: str | Path, **options: Any) -> Path:
+        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`."""
+        from sae_circuits.viz import render
+
+        return render(self, path, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write to one JSON file; `sae_circuits.load` reads it back."""
+        from sae_circuits.io import save
+
+        save(self, path)
+
+    def _repr_html_(self) -> str:
+        from sae_circuits.viz import circuit_html
+
+        return circuit_html(self)
 
     def __repr__(self) -> str:
         said = "".join(self.text[-4:])

@@ -17,7 +17,17 @@ import torch
 from torch import Tensor
 
 from sae_circuits.errors import FileFormatError
-from sae_circuits.graph import Architecture, Block, Circuit, Provenance, Scores, TensorGraph
+from sae_circuits.graph import (
+    Architecture,
+    AttributionGraph,
+    Block,
+    Circuit,
+    Provenance,
+    Scores,
+    TensorGraph,
+    parse_edge,
+    parse_node,
+)
 
 Plain = Any  # what JSON can say
 
@@ -34,6 +44,7 @@ def kinds() -> Mapping[str, type]:
         "provenance": Provenance,
         "scores": Scores,
         "circuit": Circuit,
+        "attribution_graph": AttributionGraph,
         "curve": Curve,
         "report": Report,
     }
@@ -56,6 +67,8 @@ def to_plain(value: object) -> Plain:
         return value if math.isfinite(value) else {"$float": str(value)}
     if isinstance(value, Tensor):
         return _plain_tensor(value)
+    if isinstance(value, range):
+        return {"$range": [value.start, value.stop]}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -82,6 +95,8 @@ def from_plain(plain: Plain) -> Any:
         return plain
     if "$float" in plain:
         return float(str(plain["$float"]))
+    if "$range" in plain:
+        return range(*plain["$range"])
     if "$tensor" in plain:
         return _tensor(plain)
     content = {name: from_plain(item) for name, item in plain.items() if name != "$kind"}
@@ -116,7 +131,12 @@ def _tensor(plain: dict[str, Any]) -> Tensor:
     return torch.tensor(values, dtype=dtype).reshape(plain["shape"])
 
 
-# -- circuits: edges by name, so that other programs can read them -------------------------------
+def _graph_content(graph: TensorGraph) -> dict[str, object]:
+    """The nodes and edges alone: dictionaries are given again where they are needed."""
+    return {name: value for name, value in _fields_of(graph).items() if name != "saes"}
+
+
+# -- circuits and graphs: edges by name, so that other programs can read them --------------------
 
 
 def _circuit_content(circuit: Circuit) -> dict[str, object]:
@@ -140,5 +160,31 @@ def _circuit(
     return Circuit.from_edges(graph, edges, None if scores is None else Scores(graph, **scores))
 
 
-_WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {"circuit": _circuit_content}
-_READERS: Mapping[str, Callable[..., Any]] = {"circuit": _circuit}
+def _traced_content(graph: AttributionGraph) -> dict[str, object]:
+    content = _fields_of(graph)
+    del content["src"], content["dest"]
+    return {
+        **content,
+        "nodes": [node.name for node in graph.nodes],
+        "edges": [edge.name for edge in graph.edges],
+    }
+
+
+def _traced(nodes: tuple[str, ...], edges: tuple[str, ...], **rest: Any) -> AttributionGraph:
+    parsed = tuple(parse_node(name) for name in nodes)
+    index = {node: i for i, node in enumerate(parsed)}
+    ends = [parse_edge(name) for name in edges]
+    return AttributionGraph(
+        nodes=parsed,
+        src=torch.tensor([index[edge.src] for edge in ends], dtype=torch.int64),
+        dest=torch.tensor([index[edge.dest] for edge in ends], dtype=torch.int64),
+        **rest,
+    )
+
+
+_WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {
+    "graph": _graph_content,
+    "circuit": _circuit_content,
+    "attribution_graph": _traced_content,
+}
+_READERS: Mapping[str, Callable[..., Any]] = {"circuit": _circuit, "attribution_graph": _traced}

@@ -23,13 +23,15 @@ from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 1
-SAVED = ("scores", "circuit", "curve", "report")
+SAVED = ("scores", "circuit", "attribution_graph", "curve", "report")
 
 Value = TypeVar("Value")
 
 
 def save(value: object, path: str | Path) -> Path:
-    """Write scores (`.safetensors`), or a circuit, a curve or a report (`.json`), to one file.
+    """Write scores (`.safetensors`), or any other value that is saved (`.json`), to one file.
+
+    Those are a circuit, an attribution graph, a curve and a report.
 
     Raises:
         OutputError: the suffix does not fit the value, or the place cannot be written.
@@ -165,7 +167,8 @@ def _checked(path: Path, header: dict[str, Any], values: Tensor | None = None) -
     if header.get("format") != FORMAT or header.get("kind") not in SAVED:
         raise FileFormatError(
             f"{str(path)!r} was not written by sae-circuits (a graph of EAP-IG or MIB is read by "
-            "sae_circuits.io.import_eap_ig)"
+            "sae_circuits.io.import_eap_ig, one of Neuronpedia or circuit-tracer by "
+            "sae_circuits.io.from_neuronpedia)"
         )
     schema = header.get("schema")
     if not isinstance(schema, int):

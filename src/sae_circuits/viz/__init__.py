@@ -1,4 +1,4 @@
-"""Pictures of circuits, plots of curves and scores, and pages that show them.
+"""Pictures of circuits and graphs, plots of curves and scores, and pages that show them.
 
 Plots need matplotlib, which is imported when the first of them is asked for.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits.viz.folder import save_report
-from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode, picture
+from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode
+from sae_circuits.viz.pictures import graph_picture, picture
 from sae_circuits.viz.render import circuit_html, render
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "PictureEdge",
     "PictureNode",
     "circuit_html",
+    "graph_picture",
     "picture",
     "plot_agreement",
     "plot_curve",

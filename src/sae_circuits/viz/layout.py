@@ -9,14 +9,17 @@ order and their widths allow, which is a least-squares problem that pooling solv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from sae_circuits.graph.nodes import Port
+from sae_circuits.viz.boxes import NODE_HEIGHT, Box, box_of
 from sae_circuits.viz.picture import Picture, PictureNode
 
-NODE_WIDTH, NODE_HEIGHT, ROW_HEIGHT = 58.0, 34.0, 92.0
+ROW_HEIGHT = 92.0
 GAP, LANE, MARGIN = 16.0, 9.0, 90.0
+HANDLE, BOW = 40.0, 30.0
+LOOP = 60.0  # how far a line that does not run upwards leaves its nodes
 STEEPEST = GAP / NODE_HEIGHT  # sideways for each step up, beside a node
 N_SWEEPS = 24
 
@@ -25,16 +28,41 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The middle of each node, and the points that each edge runs through, y downwards."""
+    """The middle and the box of each node, and the points of each edge, y downwards.
+
+    `rows` are the middles of rows that are not all equally high, and `columns` the edges of the
+    columns of a picture that has them.
+    """
 
     width: float
     height: float
     nodes: dict[str, Point]
     paths: dict[str, tuple[Point, ...]]
+    boxes: dict[str, Box] = field(default_factory=dict)
+    rows: dict[int, float] = field(default_factory=dict)
+    columns: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def row_y(self, row: int) -> float:
         """The middle of a row."""
-        return self.height - (row + 0.5) * ROW_HEIGHT
+        return self.rows[row] if self.rows else self.height - (row + 0.5) * ROW_HEIGHT
+
+    def outlet(self, name: str) -> Point:
+        """Where edges leave a node: the middle of its upper side."""
+        x, y = self.nodes[name]
+        return x, y - self.boxes[name].height / 2
+
+    def inlet(self, node: PictureNode, port: Port | None = None) -> Point:
+        """Where an edge enters a node: the cell of its port, or the middle of the underside."""
+        (x, y), box = self.nodes[node.name], self.boxes[node.name]
+        if port in node.ports:
+            cell = box.width / len(node.ports)
+            x += (node.ports.index(port) + 0.5) * cell - box.width / 2
+        return round(x, 1), y + box.height / 2
+
+    def control(self, edge: str, cut: float = 0.0) -> list[Point]:
+        """The control points of an edge's line, which ends a little below its destination."""
+        *points, (x, y) = self.paths[edge]
+        return (bend if self.columns else curve)([*points, (x, y + cut)])
 
 
 @dataclass(slots=True)
@@ -50,9 +78,10 @@ class _Item:
 
 def place(picture: Picture) -> Layout:
     """Place nodes in rows, the input at the bottom, and lead the edges between them."""
-    nodes = {node.name: _Item(node.row, NODE_WIDTH + GAP, [], []) for node in picture.nodes}
+    boxes = {node.name: box_of(node) for node in picture.nodes}
+    nodes = {n.name: _Item(n.row, boxes[n.name].width + GAP, [], []) for n in picture.nodes}
     lanes = {edge.name: _lane(nodes[edge.src], nodes[edge.dest]) for edge in picture.edges}
-    for low, high in picture.links:
+    for low, high in (*picture.links, *picture.within):
         _lane(nodes[low], nodes[high])
     rows: list[list[_Item]] = [[] for _ in range(picture.n_rows)]
     for item in (*nodes.values(), *(item for lane in lanes.values() for item in lane)):
@@ -61,7 +90,7 @@ def place(picture: Picture) -> Layout:
     left = min((i.x - i.width / 2 for row in rows for i in row), default=0.0) - MARGIN
     right = max((i.x + i.width / 2 for row in rows for i in row), default=0.0) + MARGIN / 2
 
-    layout = Layout(round(right - left, 1), picture.n_rows * ROW_HEIGHT, {}, {})
+    layout = Layout(round(right - left, 1), picture.n_rows * ROW_HEIGHT, {}, {}, boxes)
 
     def point(item: _Item) -> Point:
         return round(item.x - left, 1), layout.row_y(item.row)
@@ -69,29 +98,9 @@ def place(picture: Picture) -> Layout:
     layout.nodes.update({name: point(item) for name, item in nodes.items()})
     parts = {node.name: node for node in picture.nodes}
     for edge in picture.edges:
-        start, end = outlet(point(nodes[edge.src])), point(nodes[edge.dest])
-        lane = map(point, lanes[edge.name])
-        layout.paths[edge.name] = (start, *lane, inlet(end, parts[edge.dest], edge.port))
+        start, end = layout.outlet(edge.src), layout.inlet(parts[edge.dest], edge.port)
+        layout.paths[edge.name] = (start, *map(point, lanes[edge.name]), end)
     return layout
-
-
-def outlet(middle: Point) -> Point:
-    """Where edges leave a node: the middle of its upper side."""
-    return middle[0], middle[1] - NODE_HEIGHT / 2
-
-
-def underside(middle: Point) -> Point:
-    """The middle of a node's lower side."""
-    return middle[0], middle[1] + NODE_HEIGHT / 2
-
-
-def inlet(middle: Point, node: PictureNode, port: Port | None) -> Point:
-    """Where an edge enters a node: the cell of its port, or the middle of the underside."""
-    x, y = underside(middle)
-    if port in node.ports:
-        cell = NODE_WIDTH / len(node.ports)
-        x += (node.ports.index(port) + 0.5) * cell - NODE_WIDTH / 2
-    return round(x, 1), y
 
 
 def curve(points: Sequence[Point]) -> list[Point]:
@@ -100,8 +109,12 @@ def curve(points: Sequence[Point]) -> list[Point]:
     Between two points x is a cubic in y: a Bezier curve of four control points, the last of which
     is the first of the next. Slopes are harmonic means of the neighbouring ones, and 0 where the
     direction turns, so that the curve nowhere swings beyond its points (Fritsch and Butland 1984);
-    and so small that a line stays in the gap between two nodes for their whole height.
+    and so small that a line stays in the gap between two nodes for their whole height. Only
+    groups can be joined by a line that does not run upwards; it leaves and enters in a loop.
     """
+    if len(points) == 2 and points[1][1] >= points[0][1]:
+        (x0, y0), (x1, y1) = points
+        return [(x0, y0), (x0, y0 - LOOP), (x1, y1 + LOOP), (x1, y1)]
     steps = [(x1 - x0) / (y1 - y0) for (x0, y0), (x1, y1) in pairwise(points)]
     means = [2 * a * b / (a + b) if a * b > 0 else 0.0 for a, b in pairwise(steps)]
     inner = [max(-STEEPEST, min(STEEPEST, mean)) for mean in means]
@@ -111,6 +124,55 @@ def curve(points: Sequence[Point]) -> list[Point]:
         part = (y1 - y0) / (3 if a or b else 2)  # a lone bend is rounder with longer handles
         control += [(x0 + a * part, y0 + part), (x1 - b * part, y1 - part), (x1, y1)]
     return [(round(x, 1), round(y, 1)) for x, y in control]
+
+
+def bend(points: Sequence[Point]) -> list[Point]:
+    """The control points of a line among columns: nearly straight, vertical only at its ends.
+
+    A line within a column bows to the left, so that it shows beside the nodes between.
+    """
+    (x0, y0), (x1, y1) = points
+    rise = y0 - y1
+    if rise <= 0:
+        return curve(points)
+    handle = min(0.4 * rise, HANDLE)
+    beside = max(0.0, 1 - abs(x1 - x0) / HANDLE)
+    bow = -4 / 3 * beside * min(0.12 * rise, BOW)
+    control = [(x0, y0), (x0 + bow, y0 - handle), (x1 + bow, y1 + handle), (x1, y1)]
+    return [(round(x, 1), round(y, 1)) for x, y in control]
+
+
+def within_lines(picture: Picture, layout: Layout) -> list[tuple[str, str, list[Point]]]:
+    """A line for each link within a component: its ends and its control points.
+
+    Where several heads are joined to several parts, all lines meet in one point between them, so
+    that there are as many lines as ends.
+    """
+    nodes = {node.name: node for node in picture.nodes}
+    readers: dict[str, list[str]] = {}
+    for reader, part in picture.within:
+        readers.setdefault(part, []).append(reader)
+    bundles: dict[tuple[str, ...], list[str]] = {}
+    for part, its in readers.items():
+        bundles.setdefault(tuple(its), []).append(part)
+    lines = []
+    for low, high in bundles.items():
+        starts = [layout.outlet(name) for name in low]
+        ends = [layout.inlet(nodes[name]) for name in high]
+        if len(low) == 1 or len(high) == 1:
+            lines += [
+                (a, b, curve([start, end]))
+                for a, start in zip(low, starts, strict=True)
+                for b, end in zip(high, ends, strict=True)
+            ]
+            continue
+        middle = (
+            round(sum(x for x, _ in starts) / len(starts), 1),
+            (min(y for _, y in starts) + max(y for _, y in ends)) / 2,
+        )
+        lines += [(a, high[0], curve([p, middle])) for a, p in zip(low, starts, strict=True)]
+        lines += [(low[0], b, curve([middle, p])) for b, p in zip(high, ends, strict=True)]
+    return lines
 
 
 def arrow_size(width: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@ Everything that comes from data is escaped by jinja2; what is marked safe is mad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,38 +13,47 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sae_circuits.viz.layout import (
-    NODE_HEIGHT,
-    NODE_WIDTH,
-    Layout,
-    Point,
-    arrow_size,
-    curve,
-    outlet,
-    place,
-    underside,
-)
-from sae_circuits.viz.picture import MEANING, THICKEST, Picture, PictureEdge, PictureNode
+from sae_circuits.viz.boxes import PORT_HEIGHT, Box, clipped
+from sae_circuits.viz.grid import place_in_columns
+from sae_circuits.viz.layout import Layout, Point, arrow_size, place, within_lines
+from sae_circuits.viz.picture import MEANING, SAID, THICKEST, Picture, PictureEdge, PictureNode
 
-_CELL = 11.0  # the height of a port's cell
-_CORNER = {"head": 1.0, "kv": 1.0, "mlp": 10.0}
+_CORNER = {"head": 1.0, "kv": 1.0, "mlp": 10.0, "error": 1.0, "group": 4.0}
 
 
-def circuit_fragment(picture: Picture) -> Markup:
-    """A figure with a drawing and its legend, to be put into any HTML page or notebook."""
-    layout = place(picture)
+def circuit_fragment(picture: Picture, *, interactive: bool = False) -> Markup:
+    """A figure with a drawing and its legend, to be put into any HTML page or notebook.
+
+    Args:
+        interactive: nodes and edges carry their numbers, for a script to find them, and nodes take
+            the keyboard's focus.
+    """
+    layout = place_in_columns(picture) if picture.columns else place(picture)
+    parts = {node.name: node for node in picture.nodes}
+    said = {node.pos for node in picture.nodes if node.kind == "input"}
     return render_template(
         "circuit.html",
         css=Markup(source("circuit.css")),
         picture=picture,
         layout=layout,
+        interactive=interactive,
         row_names=[(name, layout.row_y(row)) for row, name in picture.row_names.items()],
-        links=[(outlet(layout.nodes[a]), underside(layout.nodes[b])) for a, b in picture.links],
-        lines=[_line(edge, layout) for edge in sorted(picture.edges, key=lambda e: e.width)],
-        boxes=[_box(node, layout.nodes[node.name]) for node in picture.nodes],
+        columns=[
+            (*layout.columns[pos], "" if pos in said else clipped(text, 12))
+            for pos, text in picture.columns
+        ],
+        links=[(layout.outlet(a), layout.inlet(parts[b])) for a, b in picture.links],
+        within=[_path(control) for _, _, control in within_lines(picture, layout)],
+        lines=[_line(edge, layout, picture) for edge in sorted(picture.edges, key=_by_width)],
+        boxes=[
+            _box(node, i, layout.nodes[node.name], layout.boxes[node.name])
+            for i, node in enumerate(picture.nodes)
+        ],
         meaning=MEANING,
+        said=SAID,
         thickest=THICKEST,
         has_ports=any(edge.port for edge in picture.edges),
+        has_strength=any(node.strength is not None for node in picture.nodes),
     )
 
 
@@ -80,43 +89,50 @@ def _environment() -> Environment:
     )
 
 
-def _line(edge: PictureEdge, layout: Layout) -> Mapping[str, object]:
-    """A smooth line from node to node, with a head of its own."""
-    *points, (x, y) = layout.paths[edge.name]
-    size, half = arrow_size(edge.width)
-    start, *rest = curve([*points, (x, y + size)])  # the line stops where its head begins
-    d = f"M{start[0]:g} {start[1]:g}C" + " ".join(f"{x:g} {y:g}" for x, y in rest)
+def _by_width(edge: PictureEdge) -> float:
+    return edge.width
+
+
+def _line(edge: PictureEdge, layout: Layout, picture: Picture) -> Mapping[str, object]:
+    """A smooth line from node to node; among rows, with a head of its own."""
+    x, y = layout.paths[edge.name][-1]
+    size, half = (0.0, 0.0) if picture.columns else arrow_size(edge.width)
+    d = _path(layout.control(edge.name, size))  # the line stops where its head begins
     head = f"{x:g},{y:g} {x - half:g},{y + size:g} {x + half:g},{y + size:g}"
-    score = "" if edge.score is None else f": {edge.score:+.4g}"
-    return {"edge": edge, "d": d, "head": head, "tip": edge.name + score}
+    return {"edge": edge, "d": d, "head": "" if picture.columns else head, "tip": edge.tip}
 
 
-def _box(node: PictureNode, middle: Point) -> Mapping[str, object]:
-    """A node's rectangle with a cell for each input along its underside."""
-    left, top = middle[0] - NODE_WIDTH / 2, middle[1] - NODE_HEIGHT / 2
-    cell = (NODE_WIDTH - 2) / max(len(node.ports), 1)
+def _path(control: Sequence[Point]) -> str:
+    start, *rest = control
+    return f"M{start[0]:g} {start[1]:g}C" + " ".join(f"{x:g} {y:g}" for x, y in rest)
+
+
+def _box(node: PictureNode, number: int, middle: Point, box: Box) -> Mapping[str, object]:
+    """A node's rectangle with its lines of text, and a cell for each input along its underside."""
+    left, top = middle[0] - box.width / 2, middle[1] - box.height / 2
+    cell = (box.width - 2) / max(len(node.ports), 1)
     cells = [
-        {"port": port, "x": left + 1 + i * cell, "y": top + NODE_HEIGHT - _CELL - 0.5,
-         "width": cell, "height": _CELL}
+        {"port": port, "x": left + 1 + i * cell, "y": top + box.height - PORT_HEIGHT - 0.5,
+         "width": cell, "height": PORT_HEIGHT}
         for i, port in enumerate(node.ports)
     ]  # fmt: skip
+    step = 9.0
+    first = middle[1] + (-1 if node.ports else 4) - step * len(box.lines) / 2
+    if box.letters != 12:
+        first -= 1
     return {
         "node": node,
+        "number": number,
         "x": left,
         "y": top,
-        "width": NODE_WIDTH,
-        "height": NODE_HEIGHT,
-        "corner": _CORNER.get(node.kind, 14.0),
+        "width": box.width,
+        "height": box.height,
+        "corner": min(_CORNER.get(node.kind, 14.0), box.height / 2),
         "cells": cells,
-        "text_y": middle[1] + (-1 if node.ports else 4),
-        "tip": f"{node.name} ({_SAID[node.kind]})",
+        "text": clipped(node.text, 22),
+        "letters": box.letters,
+        "text_y": first,
+        "lines": [(line, first + step * (i + 1) + 1) for i, line in enumerate(box.lines)],
+        "tip": node.tip,
+        "tint": None if node.strength is None else round(100 * min(node.strength, 1.0)),
     }
-
-
-_SAID = {
-    "input": "embeddings",
-    "head": "attention head",
-    "kv": "shared key/value head",
-    "mlp": "MLP",
-    "logits": "output",
-}

@@ -1,4 +1,4 @@
-"""A circuit as a picture before it is drawn: what stands where, how thick, in which colour.
+"""A graph as a picture before it is drawn: what stands where, how thick, in which colour.
 
 The DOT text and the HTML page are both drawn from this description, so that they agree, and so
 that what a picture says is tested without looking at pixels.
@@ -6,36 +6,77 @@ that what a picture says is tested without looking at pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
-from sae_circuits.graph import Circuit, Edge, Edges, Node, TensorGraph
 from sae_circuits.graph.nodes import Kind, Port
 
-Effect = Literal["helps", "hurts", "unknown"]
+Effect = Literal["helps", "hurts", "excites", "inhibits", "unknown"]
+Drawn = Kind | Literal["group"]
 
 # Blue and vermilion of Okabe and Ito: told apart under every common colour blindness, and in grey.
-COLOURS: dict[Effect, str] = {"helps": "#0072B2", "hurts": "#D55E00", "unknown": "#6B7280"}
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6B7280"
+COLOURS: dict[Effect, str] = {
+    "helps": BLUE, "hurts": VERMILION, "excites": BLUE, "inhibits": VERMILION, "unknown": GREY,
+}  # fmt: skip
 MEANING: dict[Effect, str] = {
     "helps": "negative score: corrupting the edge lowers the metric, so the edge helps",
     "hurts": "positive score: corrupting the edge raises the metric, so the edge hurts",
+    "excites": "positive weight: the source raises its destination",
+    "inhibits": "negative weight: the source lowers its destination",
     "unknown": "no score",
 }
+SAID: dict[Drawn, str] = {
+    "input": "embeddings",
+    "head": "attention head",
+    "kv": "shared key/value head",
+    "mlp": "MLP",
+    "feature": "feature",
+    "error": "error node: what the dictionary does not reconstruct",
+    "skip": "skip term: what passes the features by",
+    "group": "group of nodes",
+    "logits": "output",
+}
+KINDS_TO_EXPLAIN: tuple[Drawn, ...] = ("feature", "error", "skip", "group")
 THINNEST, THICKEST = 0.6, 5.0  # points
 
 
 @dataclass(frozen=True, slots=True)
 class PictureNode:
-    """A part of the model: its row counts upwards from the input, `ports` are its inputs."""
+    """A part of the model: its row counts upwards from the input, `ports` are its inputs.
+
+    `label` stands under the name and `note` beside it on hover; `short` replaces the name where
+    row and column say the rest. `strength` from 0 to 1 tints a feature; `members` are the nodes of
+    a group.
+    """
 
     name: str
-    kind: Kind
+    kind: Drawn
     layer: int | None
     row: int
     ports: tuple[Port, ...] = ()
+    pos: int | None = None
+    label: str = ""
+    note: str = ""
+    short: str = ""
+    strength: float | None = None
+    members: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What stands in the box."""
+        return self.short or self.name
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the name may need more room than those of heads and MLPs."""
+        return self.kind in KINDS_TO_EXPLAIN or self.pos is not None
+
+    @property
+    def tip(self) -> str:
+        """What is shown on hover: name, kind, label, note and members."""
+        lines = [f"{self.name} ({SAID[self.kind]})", self.label, self.note, ", ".join(self.members)]
+        return "\n".join(line for line in lines if line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +96,26 @@ class PictureEdge:
         """The colour of the sign of the score."""
         return COLOURS[self.effect]
 
+    @property
+    def opacity(self) -> float:
+        """How much shows of the line among hundreds: it grows with the size of the score."""
+        share = max(self.width - THINNEST, 0.0) / (THICKEST - THINNEST)
+        return round(0.12 + 0.68 * share**0.5, 2)
+
+    @property
+    def tip(self) -> str:
+        """What is shown on hover: name and score."""
+        return self.name if self.score is None else f"{self.name}: {self.score:+.4g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """All that a drawing shows.
 
-    `links` join a key/value head to the query heads that share it; they are no edges. `largest` is
-    the size of the score that is drawn thickest, in the unit of `metric`.
+    `links` join a key/value head to the query heads that share it, and `within` joins what a
+    component reads to what is written of it; they are no edges. `largest` is the size of the score
+    that is drawn thickest, in the unit of `metric`. `columns` are the positions of a picture of
+    single tokens with their strings; others have none.
     """
 
     title: str
@@ -70,6 +124,9 @@ class Picture:
     links: tuple[tuple[str, str], ...] = ()
     metric: str = ""
     largest: float | None = None
+    within: tuple[tuple[str, str], ...] = ()
+    columns: tuple[tuple[int, str], ...] = ()
+    measure: str = "score"
 
     @property
     def n_rows(self) -> int:
@@ -91,31 +148,11 @@ class Picture:
         present = {edge.effect for edge in self.edges}
         return tuple(effect for effect in COLOURS if effect in present)
 
-
-def picture(circuit: Circuit, *, title: str | None = None, max_edges: int = 500) -> Picture:
-    """Describe how to draw a circuit: layers upwards, width by size and colour by sign of score.
-
-    Args:
-        title: replaces the line that names model, task, method and number of edges.
-        max_edges: where the circuit has more, only those with the largest scores are drawn (the
-            first ones where there are no scores), and the title says so.
-    """
-    ids = _strongest(circuit, max_edges)
-    edges = Edges(circuit.graph, ids)
-    values: Sequence[float | None] = (
-        [None] * len(ids) if circuit.scores is None else circuit.scores.values.cpu()[ids].tolist()
-    )
-    sizes = [abs(value) for value in values if value is not None]
-    largest = max(sizes, default=None)
-    nodes = _nodes(circuit.graph, edges)
-    return Picture(
-        title=_title(circuit, len(ids)) if title is None else title,
-        nodes=nodes,
-        edges=tuple(_edge(e, v, largest) for e, v in zip(edges, values, strict=True)),
-        links=_links(circuit.graph, {node.name for node in nodes}),
-        metric=circuit.scores.provenance.metric if circuit.scores else "",
-        largest=largest,
-    )
+    @property
+    def explained(self) -> tuple[Drawn, ...]:
+        """The kinds of node that occur and whose look the legend explains."""
+        present = {node.kind for node in self.nodes}
+        return tuple(kind for kind in KINDS_TO_EXPLAIN if kind in present)
 
 
 def width_of(score: float | None, largest: float | None) -> float:
@@ -128,65 +165,3 @@ def width_of(score: float | None, largest: float | None) -> float:
         return 1.2
     share = abs(score) / largest if largest else 0.0
     return round(THINNEST + (THICKEST - THINNEST) * share, 2)
-
-
-def _strongest(circuit: Circuit, max_edges: int) -> torch.Tensor:
-    """The ids of the edges to draw, in ascending order."""
-    ids = circuit.mask.nonzero()[:, 0].cpu()
-    if len(ids) <= max_edges:
-        return ids
-    if circuit.scores is not None:
-        sizes = circuit.scores.values.cpu()[ids].abs()
-        ids = ids[sizes.sort(descending=True, stable=True).indices]
-    return ids[:max_edges].sort().values
-
-
-def _edge(edge: Edge, score: float | None, largest: float | None) -> PictureEdge:
-    effect: Effect = "unknown" if not score else "helps" if score < 0 else "hurts"
-    src, dest = edge.src.component.name, edge.dest.component.name
-    width = width_of(score, largest)
-    return PictureEdge(edge.name, src, dest, edge.dest.port, score, width, effect)
-
-
-def _nodes(graph: TensorGraph, edges: Edges) -> tuple[PictureNode, ...]:
-    """The parts that the edges join, in rows: one for each depth that occurs."""
-    present = {end.component for edge in edges for end in (edge.src, edge.dest)}
-    depth = _heights(graph)
-    rows = {d: row for row, d in enumerate(sorted({depth[node] for node in present}))}
-    ports: dict[Kind, tuple[Port, ...]] = {"head": ("q", "k", "v"), "kv": ("k", "v")}
-    if any(node.kind == "kv" for node in graph.dest_nodes):
-        ports["head"] = ("q",)
-    return tuple(
-        PictureNode(node.name, node.kind, node.layer, rows[depth[node]], ports.get(node.kind, ()))
-        for node in graph.components
-        if node in present
-    )
-
-
-def _heights(graph: TensorGraph) -> dict[Node, float]:
-    """How high each part stands: its depth, and key/value heads just below their query heads."""
-    return {
-        block.node(i).component: block.depth - (0.5 if block.kind == "kv" else 0.0)
-        for block in (*graph.writers, *graph.readers)
-        for i in range(len(block))
-    }
-
-
-def _links(graph: TensorGraph, present: set[str]) -> tuple[tuple[str, str], ...]:
-    """Which key/value heads feed which heads, among those present."""
-    links = {
-        (graph.dest_nodes[reader].component.name, writer.name)
-        for writer, readers in zip(graph.src_nodes, graph.readers_of, strict=True)
-        for reader in readers
-        if graph.dest_nodes[reader].kind == "kv"
-    }
-    return tuple(sorted(link for link in links if present.issuperset(link)))
-
-
-def _title(circuit: Circuit, n_drawn: int) -> str:
-    made = circuit.scores.provenance if circuit.scores else None
-    model = circuit.graph.architecture.model
-    parts = [model, *((made.task, made.method) if made else ())]
-    drawn = "" if n_drawn == len(circuit) else f", the {n_drawn:,} strongest drawn"
-    parts.append(f"{len(circuit):,} of {circuit.graph.n_edges:,} edges{drawn}")
-    return " · ".join(part for part in parts if part)

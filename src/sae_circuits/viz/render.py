@@ -1,39 +1,68 @@
-"""A circuit to a file or to a notebook: which drawing the file's suffix asks for."""
+"""A graph to a file or to a notebook: which drawing the file's suffix asks for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sae_circuits.errors import OutputError
-from sae_circuits.graph import Circuit
+from sae_circuits.graph import AttributionGraph, Circuit
+from sae_circuits.graph.annotations import Groups, Texts
 from sae_circuits.io.atomic import write_whole
-from sae_circuits.viz.picture import Picture, picture
+from sae_circuits.viz.picture import Picture
+from sae_circuits.viz.pictures import graph_picture, picture
 
 SUFFIXES = ("svg", "png", "pdf", "dot", "html")
 
 
 def render(
-    circuit: Circuit, path: str | Path, *, title: str | None = None, max_edges: int = 500
+    graph: Circuit | AttributionGraph,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    max_edges: int | None = None,
+    labels: Texts | None = None,
+    notes: Texts | None = None,
+    groups: Groups | None = None,
 ) -> Path:
-    """Draw a circuit to a file; the suffix says how.
+    """Draw a circuit or an attribution graph to a file; the suffix says how.
 
-    Layers run upwards. Heads are boxes with one cell for each of q, k and v, MLPs are rounded;
-    lines into k are dashed and into v dotted. Width grows with the size of an edge's score; blue
-    edges help (corrupting them lowers the metric), orange ones hurt.
+    Layers run upwards, and the tokens of an attribution graph to the right. Heads are boxes with
+    one cell for each of q, k and v, MLPs and features are rounded, error nodes dashed; lines into k
+    are dashed and into v dotted. Width grows with the size of an edge's score. In a circuit, blue
+    edges help (corrupting them lowers the metric) and orange ones hurt; in an attribution graph,
+    blue edges raise their destination and orange ones lower it.
 
     Args:
         path: ends in .svg, .png or .pdf (these need the `dot` program of Graphviz), .dot, or
-            .html (one page that needs neither a program nor a network).
-        title: replaces the line that names model, task, method and number of edges.
-        max_edges: where the circuit has more, only the strongest are drawn, and the title says so.
+            .html (one page that needs neither a program nor a network; of an attribution graph it
+            shows what leads to and from the node that is pointed at).
+        title: replaces the line that says what is drawn.
+        max_edges: where there are more, only the strongest are drawn, and the title says so; by
+            default 500 of a circuit and 2,000 of an attribution graph.
+        labels: a short text under a node, by the node's name, with or without a position.
+        notes: a longer text that shows on hover, such as a feature's top tokens.
+        groups: node names by the name of the one node that is drawn in their place; its edges
+            carry the sums of their scores.
 
     Raises:
         OutputError: another suffix, or a place that cannot be written.
+        GraphError: a group of what are no nodes' names, or a node in two groups.
         MissingProgram: `dot` is not installed.
     """
     path = Path(path)
     suffix = suffix_of(path)
-    drawn = picture(circuit, title=title, max_edges=max_edges)
+    options: dict[str, Any] = {"title": title, "labels": labels, "notes": notes, "groups": groups}
+    if max_edges is not None:
+        options["max_edges"] = max_edges
+    if isinstance(graph, AttributionGraph):
+        drawn = graph_picture(graph, **options)
+        if suffix == "html":
+            from sae_circuits.viz.graph_page import graph_page
+
+            return write_whole(path, graph_page(drawn, graph))
+    else:
+        drawn = picture(graph, **options)
     return write_whole(path, _draw(drawn, suffix))
 
 
@@ -52,11 +81,12 @@ def suffix_of(path: Path) -> str:
     return suffix
 
 
-def circuit_html(circuit: Circuit) -> str:
-    """A circuit as a piece of HTML, as notebooks show it."""
+def circuit_html(graph: Circuit | AttributionGraph) -> str:
+    """A circuit or an attribution graph as a piece of HTML, as notebooks show it."""
     from sae_circuits.viz.pages import circuit_fragment
 
-    return str(circuit_fragment(picture(circuit)))
+    drawn = graph_picture(graph) if isinstance(graph, AttributionGraph) else picture(graph)
+    return str(circuit_fragment(drawn))
 
 
 def _draw(drawn: Picture, suffix: str) -> bytes | str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sae_circuits.io import Record
 from sae_circuits.viz.pages import circuit_fragment, page, render_template, source
-from sae_circuits.viz.picture import picture
+from sae_circuits.viz.pictures import picture
 from sae_circuits.viz.plots import plot_curve, plot_node_scores, plot_score_groups, svg_of
 
 if TYPE_CHECKING:
