@@ -22,6 +22,12 @@ def writer_places(adapter: Adapter) -> dict[str, nn.Module]:
     return places
 
 
+def attn_places(adapter: Adapter) -> dict[str, nn.Module]:
+    """Modules whose output is what a layer's attention adds to the stream."""
+    layers = range(adapter.architecture.n_layers)
+    return {f"attn_out{layer}": edited_place(adapter, f"a{layer}")[0] for layer in layers}
+
+
 def stream_places(adapter: Adapter) -> dict[str, nn.Module]:
     """Modules whose input is the stream as a layer's heads, or its MLP, come to read it.
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.cache.places import (
+    attn_places,
     dictionary_places,
     edited_place,
     forked_places,
@@ -117,25 +118,11 @@ def run(
     kept: dict[str, Tensor] = {}
     rows = torch.arange(len(tokens), device=adapter.device)
     position = position.to(adapter.device)
-
     edits = {name: x.detach().requires_grad_(grad) for name, x in (edits or {}).items()}
 
     def enter(x: Tensor) -> Tensor:
         kept["input"] = edits.get("input", x.detach().requires_grad_(grad))
         return kept["input"]
-
-    def keeper(name: str) -> Callable[[Tensor], None]:
-        def keep(x: Tensor) -> None:
-            kept.setdefault(name, x)  # the model's own call comes first, one within it after
-
-        return keep
-
-    def forker(name: str) -> Callable[[Tensor], Tensor]:
-        def fork(x: Tensor) -> Tensor:
-            kept[name] = x.view_as(x)  # its gradient is then this reader's alone
-            return kept[name]
-
-        return fork
 
     with ExitStack() as stack, torch.set_grad_enabled(grad), adapter.frozen():
         calls = stack.enter_context(adapter.calls(range(adapter.architecture.n_layers)))
@@ -144,29 +131,38 @@ def run(
             place, is_input = edited_place(adapter, name)
             edit = hooked_input if is_input else hooked
             stack.enter_context(edit(place, lambda _, name=name: edits[name]))
-        for name, module in writer_places(adapter).items():
-            stack.enter_context(hooked(module, keeper(name)))
+        outputs, inputs = writer_places(adapter), dictionary_places(adapter, saes)
         if grad:
-            for name, module in stream_places(adapter).items():
-                stack.enter_context(hooked_input(module, keeper(name)))
-            for name, module in projection_places(adapter).items():
-                stack.enter_context(hooked(module, keeper(name)))
-            if attn_outputs:
-                for layer in range(adapter.architecture.n_layers):
-                    place = edited_place(adapter, f"a{layer}")[0]
-                    stack.enter_context(hooked(place, keeper(f"attn_out{layer}")))
+            outputs |= projection_places(adapter)
+            outputs |= attn_places(adapter) if attn_outputs else {}
+            inputs |= stream_places(adapter)
             for name, module in forked_places(adapter).items():
-                stack.enter_context(hooked_input(module, forker(name)))
-        for name, module in dictionary_places(adapter, saes).items():
-            stack.enter_context(hooked_input(module, keeper(name)))
-        for name, module in dictionary_places(adapter, saes).items():
-            stack.enter_context(hooked_input(module, keeper(name)))
+                stack.enter_context(hooked_input(module, _forker(kept, name)))
+        for name, module in outputs.items():
+            stack.enter_context(hooked(module, _keeper(kept, name)))
+        for name, module in inputs.items():
+            stack.enter_context(hooked_input(module, _keeper(kept, name)))
         if split_kv and grad and adapter.architecture.n_kv_heads < adapter.architecture.n_heads:
             stack.enter_context(_split_kv(adapter, kept, calls))
         read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
         logits = adapter.unembed(read[rows, position])
     writes = Writes(_written(adapter, kept, saes))
     return Run(logits, writes, calls, _reads(adapter, kept, saes) if grad else None)
+
+
+def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:
+    def keep(x: Tensor) -> None:
+        kept.setdefault(name, x)  # the model's own call comes first, one within it after
+
+    return keep
+
+
+def _forker(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], Tensor]:
+    def fork(x: Tensor) -> Tensor:
+        kept[name] = x.view_as(x)  # its gradient is then this reader's alone
+        return kept[name]
+
+    return fork
 
 
 @contextmanager
