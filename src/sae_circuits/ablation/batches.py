@@ -6,20 +6,18 @@ from sae_circuits.graph import Architecture
 from sae_circuits.tasks import Task
 
 RUN_BYTES = 1 << 30  # what the activations of one run with gradients may take
+_COPIES = 4  # of features' activations that are held at once
 _WIDTHS_PER_LAYER = 40  # numbers that autograd keeps a token and layer, in units of d_model
 
 
-def default_batch_size(
-    architecture: Architecture, task: Task, *, expanded: int = 0, coefficients: int = 0
-) -> int:
+def default_batch_size(architecture: Architecture, task: Task, n_features: int = 0) -> int:
     """As many examples as keep a run's activations near `RUN_BYTES` in float32, at least one.
 
     Args:
-        expanded: how many features are held at the width of the stream.
-        coefficients: how many are held as one number a token.
+        n_features: how many features are held, one number a token.
     """
     pos = task.clean.shape[1]
     per_token = _WIDTHS_PER_LAYER * architecture.d_model + 4 * architecture.n_heads * pos
     per_example = 4 * pos * architecture.n_layers * per_token + 8 * architecture.d_vocab
-    per_example += 4 * pos * (expanded * architecture.d_model + 4 * coefficients)
+    per_example += 4 * pos * _COPIES * n_features
     return max(1, min(len(task), RUN_BYTES // per_example))

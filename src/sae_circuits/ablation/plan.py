@@ -58,12 +58,3 @@ class Plan:
     def changed(self, block: slice) -> Int64[Tensor, "reader"]:
         """The ids of a block's readers that see an edge of the circuit."""
         return self.edges[:, block].any(0).nonzero()[:, 0] + block.start
-
-    def row(self, writer: Tensor) -> int:
-        """Where a computed writer stands among all that are computed."""
-        return int(self.writers[:writer].sum())
-
-    def edges_between(self, dests: Int64[Tensor, "dest"]) -> Bool[Tensor, "alive dest"]:
-        """The edges into some readers, from the computed writers up to the last that is seen."""
-        seen = self.edges[self.writers][:, dests]
-        return seen[: int(seen.any(1).nonzero()[-1]) + 1] if seen.any() else seen[:0]

@@ -104,7 +104,7 @@ def run_circuits(
     check_model(adapter, task.clean)
     saes = Placed.all_of(adapter, circuits[0].graph)
     n_features = sum(len(placed.chosen) for placed in saes)
-    size = batch_size or default_batch_size(adapter.architecture, task, expanded=n_features)
+    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.ablation.plan import Plan
+from sae_circuits.ablation.changes import Changes, Narrow
 from sae_circuits.graph import Block
 from sae_circuits.models.dictionaries.placed import Placed
 
@@ -39,32 +39,23 @@ class SplitChange:
 
     sweep: Sweep
     placed: Placed
-    plan: Plan
-    changes: Float[Tensor, "alive token d_model"]
+    changes: Changes
 
-    def write(
-        self,
-        site: Site,
-        alive: Int64[Tensor, "writer"],
-        out: Float[Tensor, "writer token d_model"],
-    ) -> None:
-        """Write the changes of some of its writers to `out`."""
-        start, done = site.rows.start, 0
+    def make(self, site: Site, alive: Int64[Tensor, "writer"]) -> None:
+        """Make the changes of some of its writers."""
+        start = site.rows.start
         for block in site.blocks:
-            own = alive[(alive >= start) & (alive < start + len(block))] - start
-            start += len(block)
-            rows = out[done : done + len(own)]
-            done += len(own)
+            own = alive[(alive >= start) & (alive < start + len(block))]
+            which, start = (own - start).to(self.sweep.start.device), start + len(block)
             if not len(own):
                 continue
             if block.kind == "feature":
-                own = own.to(rows.device)
-                a = self.features.flatten(0, 1)[:, own].to(rows.dtype)
-                W = self.placed.W_dec[own].to(rows.dtype)
-                torch.mul(a.T[:, :, None], W[:, None], out=rows)
+                dtype = self.sweep.start.dtype
+                a = self.features.flatten(0, 1)[:, which].to(dtype)
+                self.changes.narrow.append(Narrow(own, a, self.placed.W_dec[which].to(dtype)))
             else:
                 change = self.skip if block.kind == "skip" else self.rest
-                rows[0] = change.flatten(0, 1)
+                self.changes.rows(own)[0] = change.flatten(0, 1)
 
     @cached_property
     def features(self) -> Float[Tensor, "batch pos feature"]:
@@ -107,9 +98,9 @@ class SplitChange:
         """What heads (z) or the MLP now give, whose features are read off it."""
         layer = self.placed.layer
         if self.placed.part == "a":
-            return self.sweep.z(layer, self.plan, self.changes)
+            return self.sweep.z(layer, self.changes)
         (_, reader) = self.sweep.graph.dest_starts["mlp", layer, None, None]
-        return self.placed.adapter.mlp(layer, self.sweep.stream(reader, self.plan, self.changes))
+        return self.placed.adapter.mlp(layer, self.sweep.stream(reader, self.changes))
 
     def _pre(self) -> Float[Tensor, "batch pos feature"]:
         """Each chosen feature's pre-activation, from its own mix of the stream."""
@@ -117,19 +108,24 @@ class SplitChange:
         key = ("feature", placed.layer, None, placed.part)
         start, block = self.sweep.graph.dest_starts[key]  # type: ignore[index]
         pre = placed.pre(placed.read(self.sweep.base[block.depth])).clone()
-        dests = self.plan.changed(slice(start, start + len(block)))
-        if len(dests):
-            which = dests - start
-            streams = self.sweep.mixed(dests, block.depth, self.plan, self.changes)
-            found = [placed.pre_each(which, placed.read(stream)) for stream in streams]
-            pre[..., which.to(pre.device)] = torch.cat(found).unflatten(0, shape[:2])
+        dests = self.changes.plan.changed(slice(start, start + len(block)))
+        if not len(dests):
+            return pre
+        which = dests - start
+        if placed.norm is None:
+            change = self.changes.projected(dests, placed.W_read[which.to(pre.device)])
+            pre[..., which.to(pre.device)] += change.unflatten(0, shape[:2])
+            return pre
+        streams = self.changes.streams(dests, self.sweep.base[block.depth].flatten(0, 1))
+        found = [placed.pre_each(which, placed.read(stream)) for stream in streams]
+        pre[..., which.to(pre.device)] = torch.cat(found).unflatten(0, shape[:2])
         return pre
 
     def _read_by(self, kind: str) -> Float[Tensor, "batch pos d_model"]:
         """The stream that the error node or the skip term gets."""
         key = (kind, self.placed.layer, None, self.placed.part)
         reader = self.sweep.graph.dest_starts[key][1]  # type: ignore[index]
-        return self.sweep.stream(reader, self.plan, self.changes)
+        return self.sweep.stream(reader, self.changes)
 
     def _replaced(self, suffix: str) -> Tensor:
         name = f"{self.placed.name}{suffix}"

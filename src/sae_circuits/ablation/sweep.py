@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sae_circuits.ablation.changes import Changes
 from sae_circuits.ablation.plan import Plan
 from sae_circuits.ablation.split import Site, SplitChange
 from sae_circuits.cache import Writes
@@ -27,9 +28,7 @@ from sae_circuits.graph import Block, Circuit, TensorGraph, depth_of
 from sae_circuits.models.adapter import Adapter, Call
 from sae_circuits.models.dictionaries.placed import Placed
 
-MIX_BYTES = 4 << 20  # of streams mixed at a time: what stays near the processor
 LOGIT_BYTES = 64 << 20  # of the logits of several circuits at once
-Changes = Float[Tensor, "alive token d_model"]
 
 
 @dataclass(frozen=True)
@@ -68,53 +67,50 @@ class Sweep:
     def final_stream(self, circuit: Circuit) -> Float[Tensor, "batch d_model"]:
         """What the logits read at the answer positions."""
         plan = Plan.of(circuit, self.adapter, self.saes, is_run=self.is_run)
-        changes = self._space(int(plan.writers.sum()))
+        wide = (plan.writers & ~self._is_feature).nonzero()[:, 0]
+        changes = Changes(plan, wide, self._space(len(wide)))
         for site in self.sites:
             alive = plan.alive(site.rows)
             if len(alive):
-                rows = slice(plan.row(alive[0]), plan.row(alive[-1]) + 1)
-                self._change(site, alive, plan, changes, out=changes[rows])
-        return self._final(plan, changes)
+                self._change(site, alive, changes)
+        tokens = torch.arange(len(self.start), device=self.start.device) * self.start.shape[1]
+        tokens = tokens + self.position
+        logits = self.graph.readers[-1]
+        base = self.base[logits.depth].flatten(0, 1)[tokens]
+        return base + changes.at(self._readers(logits).start, tokens)
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _change(
-        self,
-        site: Site,
-        alive: Int64[Tensor, "writer"],
-        plan: Plan,
-        changes: Changes,
-        out: Float[Tensor, "writer token d_model"],
-    ) -> None:
-        """Write what some writers of a site now write, minus their replacement, to `out`."""
+    def _change(self, site: Site, alive: Int64[Tensor, "writer"], changes: Changes) -> None:
+        """Make what some writers of a site now write, minus their replacement."""
         block, shape = site.blocks[0], self.start.shape
         layer = block.layer
         if layer is None:
-            torch.sub(self.start, self.replacement["input"], out=out[0].view(shape))
+            torch.sub(self.start, self.replacement["input"], out=changes.rows(alive)[0].view(shape))
         elif block.site is not None:
-            split = SplitChange(self, self._placed[block.site, layer], plan, changes)
-            split.write(site, alive, out)
+            SplitChange(self, self._placed[block.site, layer], changes).make(site, alive)
         elif block.kind == "mlp":
-            now = self.adapter.mlp(layer, self.stream(block, plan, changes))
-            torch.sub(now, self.replacement[f"m{layer}"], out=out[0].view(shape))
+            now = self.adapter.mlp(layer, self.stream(block, changes))
+            out = changes.rows(alive)[0].view(shape)
+            torch.sub(now, self.replacement[f"m{layer}"], out=out)
         else:
-            z = self.z(layer, plan, changes)
+            z = self.z(layer, changes)
             scale = self.adapter.attn_out_scale(layer, z)
             heads = (alive - site.rows.start).to(z.device)
             change = (z / scale[..., None] - self.replacement[f"a{layer}"])[:, :, heads]
             W = self.adapter.W_write(layer)[heads]
-            torch.bmm(change.flatten(0, 1).transpose(0, 1), W, out=out)
+            torch.bmm(change.flatten(0, 1).transpose(0, 1), W, out=changes.rows(alive))
 
-    def stream(self, reader: Block, plan: Plan, changes: Changes) -> Float[Tensor, "batch pos d"]:
+    def stream(self, reader: Block, changes: Changes) -> Float[Tensor, "batch pos d_model"]:
         """The stream that the only reader of a block gets."""
         dest = torch.tensor([self._readers(reader).start])
-        streams = [x[0] for x in self.mixed(dest, reader.depth, plan, changes)]
-        return torch.cat(streams).view(self.start.shape)
+        base = self.base[reader.depth].flatten(0, 1)
+        return torch.cat([x[0].clone() for x in changes.streams(dest, base)]).view(self.start.shape)
 
-    def z(self, layer: int, plan: Plan, changes: Changes) -> Float[Tensor, "batch pos head d_head"]:
+    def z(self, layer: int, changes: Changes) -> Float[Tensor, "batch pos head d_head"]:
         """z of a layer's heads: those that see an edge of the circuit from what they then read."""
         ports = {port: self.base_port(layer, port) for port in "qkv"}
-        changed = {port: plan.changed(self._ports(layer, port)) for port in "qkv"}
+        changed = {port: changes.plan.changed(self._ports(layer, port)) for port in "qkv"}
         dests = torch.cat(list(changed.values()))
         if len(dests):
             depth = depth_of(self.adapter.architecture, "head", layer, None)
@@ -123,7 +119,7 @@ class Sweep:
                 port: self.adapter.projection(layer, port, self._columns(layer, port, some))
                 for port, some in changed.items()
             }
-            for stream in self.mixed(dests, depth, plan, changes):
+            for stream in changes.streams(dests, self.base[depth].flatten(0, 1)):
                 reads = self.adapter.read(layer, stream).split([len(c) for c in changed.values()])
                 for port, read in zip("qkv", reads, strict=True):
                     new[port].append(projections[port](read))
@@ -134,34 +130,6 @@ class Sweep:
                     projected = torch.cat(new[port], 1).unflatten(1, self.start.shape[:2])
                     ports[port][:, :, column] = projected.movedim(0, 2)
         return attend_split(self.adapter, layer, self.calls[layer], **ports)
-
-    def mixed(
-        self, dests: Int64[Tensor, "dest"], depth: int, plan: Plan, changes: Changes
-    ) -> Iterator[Float[Tensor, "dest some d_model"]]:
-        """The streams that some readers of one depth get, some tokens at a time.
-
-        Each overwrites the one before.
-        """
-        base = self.base[depth].flatten(0, 1)
-        edges = plan.edges_between(dests).T.to(base.device)  # [dest, source above the readers]
-        above, sources = changes[: edges.shape[1]], edges.any(0).nonzero()[:, 0]
-        few = 2 * len(sources) < len(above)  # then it pays to gather them
-        mix = edges[:, sources if few else slice(None)].to(base.dtype)
-        size = max(1, MIX_BYTES // (len(dests) * base.shape[1] * base.element_size()))
-        space = base.new_empty(len(dests), size * base.shape[1])
-        for some, at in zip(above.split(size, 1), base.split(size), strict=True):
-            streams = space[:, : at.numel()]
-            some = some.index_select(0, sources) if few else some
-            torch.addmm(at.reshape(1, -1), mix, some.flatten(1), out=streams)
-            yield streams.unflatten(1, at.shape)
-
-    def _final(self, plan: Plan, changes: Changes) -> Float[Tensor, "batch d_model"]:
-        reader = self._readers(self.graph.readers[-1]).start
-        rows = torch.arange(len(self.start), device=self.start.device)
-        mix = plan.edges_between(torch.tensor([reader]))[:, 0].to(self.start.device)
-        at = changes[: len(mix)].unflatten(1, self.start.shape[:2])[:, rows, self.position]
-        stream = self.base[self.graph.readers[-1].depth][rows, self.position]
-        return stream + at[mix].sum(0)
 
     # -- what all circuits share -------------------------------------------------------------
 
@@ -224,6 +192,11 @@ class Sweep:
     def sites(self) -> tuple[Site, ...]:
         """The writers whose values are made together."""
         return tuple(Site(rows, blocks) for rows, blocks in self.graph.sites())
+
+    @cached_property
+    def _is_feature(self) -> Bool[Tensor, "src"]:
+        blocks = self.graph.writers
+        return torch.cat([torch.full((len(b),), b.kind == "feature") for b in blocks])
 
     @cached_property
     def _placed(self) -> dict[tuple[str, int], Placed]:

@@ -119,7 +119,7 @@ def score_task(
     check_model(adapter, task.clean)
     saes = Placed.all_of(adapter, graph)
     n_features = sum(len(placed.chosen) for placed in saes)
-    size = batch_size or default_batch_size(adapter.architecture, task, coefficients=n_features)
+    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )
