@@ -22,8 +22,8 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture Circuit Dictionary Edge Method Node Scores Task TensorGraph __version__ ablate
-    attribute curve errors evaluate load load_model load_saes methods metrics prune save tasks viz
+    Architecture AttributionGraph Circuit Dictionary Edge Method Node Scores Task TensorGraph __version__ ablate
+    attribute curve errors evaluate load load_model load_saes methods metrics prune save tasks trace viz
 """
 
 

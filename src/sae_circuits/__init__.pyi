@@ -3,14 +3,16 @@ from ._version import __version__
 from .ablation import ablate
 from .attribution import Method, attribute, methods
 from .evaluation import curve, evaluate
-from .graph import Architecture, Circuit, Edge, Node, Scores, TensorGraph
+from .graph import Architecture, AttributionGraph, Circuit, Edge, Node, Scores, TensorGraph
 from .io import load, save
 from .models import load_model
 from .models.dictionaries import Dictionary, load_saes
 from .tasks import Task
+from .tracing import trace
 
 __all__ = [
     "Architecture",
+    "AttributionGraph",
     "Circuit",
     "Dictionary",
     "Edge",
@@ -33,5 +35,6 @@ __all__ = [
     "prune",
     "save",
     "tasks",
+    "trace",
     "viz",
 ]
