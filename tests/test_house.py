@@ -22,8 +22,9 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture AttributionGraph Circuit Dictionary Edge Method Node Scores Task TensorGraph __version__ ablate
-    attribute curve errors evaluate load load_model load_saes methods metrics prune save tasks trace viz
+    Architecture AttributionGraph Circuit Dictionary Edge Method Node Scores Task TensorGraph
+    __version__ ablate attribute curve errors evaluate load load_model load_saes methods metrics
+    prune save tasks trace viz
 """
 
 

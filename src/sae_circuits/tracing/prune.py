@@ -96,7 +96,7 @@ def _sorted(edges: Edges) -> Int64[Tensor, "edge"]:
 
 def without_dead_ends(
     nodes: Nodes, kept: Int64[Tensor, "some"], edges: Edges
-) -> tuple[Int64[Tensor, "some"], Edges]:
+) -> tuple[Int64[Tensor, "left"], Edges]:
     """Drop features and errors that lead nowhere, and features to which nothing leads.
 
     Repeated until none is left, since each may have been the only neighbour of another.

@@ -84,7 +84,8 @@ def trace(
         >>> import sae_circuits as sc
         >>> model = sc.load_model("demo")
         >>> transcoders = sc.load_saes("demo", kind="transcoder")
-        >>> graph = sc.trace(model, "Afterwards, Michael and Rebecca went to the beach, and Michael gave a map to", transcoders=transcoders)
+        >>> prompt = "Afterwards, Michael and Rebecca went to the beach, and Michael gave a map to"
+        >>> graph = sc.trace(model, prompt, transcoders=transcoders)
         >>> graph.nodes[0].name, graph.nodes[-1].pos == len(graph.tokens) - 1
         ('input@0', True)
 
