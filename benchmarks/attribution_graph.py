@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import machine, peak_bytes, seconds, table, write_json
+from measure import highest_bytes, machine, peak_bytes, seconds, table, write_json
 from safetensors.torch import load_file, save_file
 
 import sae_circuits as sc
@@ -75,7 +77,7 @@ def traced(
 def make(n_pos: int, sizes: dict[str, int], **options: Any) -> Callable[[], Any]:
     """One case, ready to run."""
     held = problem(n_pos, **sizes)
-    traced(*held, n_logits=1, max_nodes=0)  # imports and first calls
+    traced(held[0], held[1][:4], held[2])  # imports and first calls
     return partial(traced, *held, **options)
 
 
@@ -102,24 +104,29 @@ def speed(d: int) -> float:
     return 2 * 2048 * d * d / min(seconds({"product": lambda: a @ b}, 7)["product"])
 
 
-def growth(points: tuple[int, ...], memory: str, repeats: int) -> list[dict[str, Any]]:
+def grown(n_pos: int, memory: str, threads: int) -> dict[str, Any]:
+    """One prompt's figures, from one call."""
+    torch.set_num_threads(threads)
+    run = make(n_pos, SMALL, memory=memory)
+    start = time.perf_counter()
+    peak, graph = highest_bytes(run)
+    return {
+        "tokens": n_pos,
+        "nodes": graph.n_active,
+        "kept": len(graph.nodes),
+        "edges": len(graph.weight),
+        "dense_bytes": graph.n_active**2 * 4,
+        "seconds": time.perf_counter() - start,
+        "bytes": peak,
+    }
+
+
+def growth(points: tuple[int, ...], memory: str, threads: int) -> list[dict[str, Any]]:
     """Time and peak memory as the prompt grows, with the memory for rows held."""
     rows = []
     for n_pos in points:
-        held = problem(n_pos, **SMALL)
-        times = seconds({"trace": partial(traced, *held, memory=memory)}, repeats)["trace"]
-        graph = traced(*held, memory=memory)
-        rows.append(
-            {
-                "tokens": n_pos,
-                "nodes": graph.n_active,
-                "kept": len(graph.nodes),
-                "edges": len(graph.weight),
-                "dense_bytes": graph.n_active**2 * 4,
-                "seconds": min(times),
-                "bytes": peak_bytes(partial(make, n_pos, SMALL, memory=memory)),
-            }
-        )
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows.append(pool.apply(grown, (n_pos, memory, threads)))
     return rows
 
 
@@ -228,7 +235,7 @@ def main() -> None:
     ] for r in rows]))  # fmt: skip
 
     points = (32, 64) if args.quick else (64, 128, 256, 512)
-    rows = results["growth"] = growth(points, args.memory, 1)
+    rows = results["growth"] = growth(points, args.memory, args.threads)
     print(f"\nGrowth at 4 layers, 4 heads, d_model 256, {args.memory} for rows\n")
     head = ["tokens", "nodes", "kept", "edges", "dense matrix, MB", "s", "peak MB"]
     print(table(head, [[

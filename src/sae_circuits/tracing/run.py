@@ -16,10 +16,10 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.tracing.freeze import make_local
 from sae_circuits.tracing.influence import graph_scores, most_influential, node_influence
-from sae_circuits.tracing.nodes import number_nodes
+from sae_circuits.tracing.nodes import Nodes, number_nodes
 from sae_circuits.tracing.options import in_bytes, require_count, require_share
 from sae_circuits.tracing.prompt import read_prompt, strings
-from sae_circuits.tracing.prune import strongest_edges, without_dead_ends
+from sae_circuits.tracing.prune import Edges, strongest_edges, without_dead_ends
 from sae_circuits.tracing.store import Rows
 from sae_circuits.tracing.transcoders import by_layer
 
@@ -92,9 +92,8 @@ def trace(
     Reference: Ameisen et al. 2025, transformer-circuits.pub/2025/attribution-graphs/methods.html.
     """
     budget = in_bytes(memory)
-    for name, share in (
-        ("logit_share", logit_share), ("node_share", node_share), ("edge_share", edge_share)
-    ):  # fmt: skip
+    shares = {"logit_share": logit_share, "node_share": node_share, "edge_share": edge_share}
+    for name, share in shares.items():
         require_share(name, share)
     require_count("n_logits", n_logits)
     require_count("max_nodes", max_nodes, least=0)
@@ -111,15 +110,45 @@ def trace(
     rows = Rows(local, nodes, None, budget)
     influence = node_influence(nodes, rows())
     kept = most_influential(nodes, influence, node_share, max_nodes)
-    edges = strongest_edges(nodes, rows.among(kept), edge_share)
+    rows = rows.among(kept)
+    edges = strongest_edges(nodes, rows, edge_share)
     if node_share < 1 or edge_share < 1:
         kept, edges = without_dead_ends(nodes, kept, edges)
-    replacement, completeness = graph_scores(nodes, influence)
+    provenance = Provenance(
+        method="attribution graph",
+        model=arch.model,
+        metric="logits",
+        intervention="none",
+        n_examples=1,
+        version=__version__,
+        model_id=adapter.fingerprint,
+        options={
+            "transcoders": [d.name for d in by.values()],
+            "n_logits": n_logits,
+            **shares,
+            "max_nodes": max_nodes,
+            "first_position": first_position,
+        },
+    )
+    return _graph(nodes, influence, kept, edges, tokens, strings(model, tokens), provenance)
+
+
+def _graph(
+    nodes: Nodes,
+    influence: Float[Tensor, "node"],
+    kept: Int64[Tensor, "some"],
+    edges: Edges,
+    tokens: Int64[Tensor, "pos"],
+    text: tuple[str, ...],
+    provenance: Provenance,
+) -> AttributionGraph:
+    """What is kept, as a value."""
     place = torch.zeros_like(nodes.kind)
     place[kept] = torch.arange(len(kept), device=kept.device)
+    replacement, completeness = graph_scores(nodes, influence)
     return AttributionGraph(
         tokens=tuple(tokens.tolist()),
-        text=strings(model, tokens),
+        text=text,
         nodes=nodes.named(kept),
         activation=nodes.activation[kept].cpu(),
         influence=influence[kept].cpu(),
@@ -129,24 +158,7 @@ def trace(
         n_active=len(nodes),
         replacement=replacement,
         completeness=completeness,
-        provenance=Provenance(
-            method="attribution graph",
-            model=arch.model,
-            metric="logits",
-            intervention="none",
-            n_examples=1,
-            version=__version__,
-            model_id=adapter.fingerprint,
-            options={
-                "transcoders": [d.name for d in by.values()],
-                "n_logits": n_logits,
-                "logit_share": logit_share,
-                "node_share": node_share,
-                "edge_share": edge_share,
-                "max_nodes": max_nodes,
-                "first_position": first_position,
-            },
-        ),
+        provenance=provenance,
     )
 
 

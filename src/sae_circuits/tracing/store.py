@@ -49,13 +49,13 @@ class Rows:
         sources = gather_sources(self.local, self.nodes, self.keep)
         cost = Cost.of(self.local, len(sources))
         plan = plan_blocks(self.local, self.nodes, self.keep, cost, self.memory // 2)
-        made: list[Block] = []
+        made, fits = list[Block](), self.fits
         for dest in track(plan, total=len(plan), description="trace"):
             block = compute_block(self.local, self.nodes, sources, dest)
-            if self.fits:
+            if fits:
                 made.append(block)
             yield block
-        self.held.extend(made)  # only once they are all there
+        self.held.extend(made)  # only once all are there
 
     def among(self, kept: Int64[Tensor, "some"]) -> Rows:
         """The rows between some nodes only."""
