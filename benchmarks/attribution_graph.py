@@ -185,6 +185,7 @@ def beside_peer(
                     "peer_with_pruning": min(found["with_pruning"]),
                     "seconds": took,
                     "peer_bytes": found["bytes"],
+                    "bytes": peak_bytes(partial(make, n_pos, sizes)),
                     "difference": difference(own, load_file(folder / "peer.safetensors")),
                     "scores": [own.replacement, own.completeness],
                     "peer_scores": found["scores"],
@@ -215,44 +216,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short prompts and a small model only")
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--peer", help="python of an environment with circuit-tracer")
+    parser.add_argument("--peer", help="only beside circuit-tracer, run by this python")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", default="64MiB", help="for rows, in the table of growth")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     sizes = SMALL if args.quick else GPT2_SMALL
-    results: dict[str, Any] = {}
     print(f"Random weights and transcoders, {FEATURES} features a layer; {machine()}\n")
-
+    if args.peer:
+        batches = (512, 64) if args.quick else (512, 128, 64, 32, 16)
+        write_json(args.json, {"peer": show_peer(args, batches, sizes)})
+        return
     points = (16,) if args.quick else (16, 64)
-    rows = results["floor"] = [beside_floor(n, sizes, args.repeats) for n in points]
+    floors = show_floor([beside_floor(n, sizes, args.repeats) for n in points])
+    points = (32, 64) if args.quick else (64, 128, 256, 512)
+    rows = show_growth(growth(points, args.memory, args.threads), args.memory)
+    write_json(args.json, {"floor": floors, "growth": rows})
+
+
+def show_floor(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     head = ["tokens", "features", "nodes", "Gop", "Gop/s", "floor, s", "s", "over floor", "peak MB"]
     print(table(head, [[
         str(r["tokens"]), f"{r['features']:,}", f"{r['nodes']:,}", f"{r['operations'] / 1e9:.0f}",
         f"{r['speed'] / 1e9:.0f}", f"{r['floor']:.2f}", f"{r['seconds']:.2f}",
         f"{r['over_floor']:.2f}", f"{r['bytes'] / 1e6:.0f}",
     ] for r in rows]))  # fmt: skip
+    return rows
 
-    points = (32, 64) if args.quick else (64, 128, 256, 512)
-    rows = results["growth"] = growth(points, args.memory, args.threads)
-    print(f"\nGrowth at 4 layers, 4 heads, d_model 256, {args.memory} for rows\n")
+
+def show_growth(rows: list[dict[str, Any]], memory: str) -> list[dict[str, Any]]:
+    print(f"\nGrowth at 4 layers, 4 heads, d_model 256, {memory} for rows\n")
     head = ["tokens", "nodes", "kept", "edges", "dense matrix, MB", "s", "peak MB"]
     print(table(head, [[
         str(r["tokens"]), f"{r['nodes']:,}", f"{r['kept']:,}", f"{r['edges']:,}",
         f"{r['dense_bytes'] / 1e6:.0f}", f"{r['seconds']:.2f}", f"{r['bytes'] / 1e6:.0f}",
     ] for r in rows]))  # fmt: skip
+    return rows
 
-    if args.peer:
-        batches = (512, 64) if args.quick else (512, 256, 128, 64, 32)
-        rows = results["peer"] = beside_peer(args.peer, 16, sizes, batches, args)
-        print("\nBeside circuit-tracer, 16 tokens\n")
-        head = ["batch", "peer, s", "with pruning, s", "peer, MB", "s (pruned)", "difference"]
-        print(table(head, [[
-            str(r["batch"]), f"{r['peer_seconds']:.2f}", f"{r['peer_with_pruning']:.2f}",
-            f"{r['peer_bytes'] / 1e6:.0f}", f"{r['seconds']:.2f}", f"{r['difference']:.1e}",
-        ] for r in rows]))  # fmt: skip
-    write_json(args.json, results)
+
+def show_peer(
+    args: argparse.Namespace, batches: tuple[int, ...], sizes: dict[str, int]
+) -> list[dict[str, Any]]:
+    rows = beside_peer(args.peer, 16, sizes, batches, args)
+    head = ["batch", "peer, s", "peer with pruning, s", "peer, MB", "trace, s", "trace, MB"]
+    print("Beside circuit-tracer, 16 tokens\n")
+    print(table([*head, "matrices differ by"], [[
+        str(r["batch"]), f"{r['peer_seconds']:.2f}", f"{r['peer_with_pruning']:.2f}",
+        f"{r['peer_bytes'] / 1e6:.0f}", f"{r['seconds']:.2f}", f"{r['bytes'] / 1e6:.0f}",
+        f"{r['difference']:.1e}",
+    ] for r in rows]))  # fmt: skip
+    return rows
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ from sae_circuits.errors import (
 from sae_circuits.models.dictionaries import Dictionary, Site, gates
 from sae_circuits.models.dictionaries.scalings import SCALINGS
 from sae_circuits.tracing import plan, sources
+from sae_circuits.tracing.influence import most_influential
+from sae_circuits.tracing.nodes import FEATURE, LOGIT, TOKEN, Nodes
+from sae_circuits.tracing.prune import strongest_edges
+from sae_circuits.tracing.rows import Block
 from shapes import BRIDGED, HOOKED, HOOKED_CONFIGS, TWINS
 
 SHAPES = [shape for shape in HOOKED_CONFIGS if shape != "attention-only"]
@@ -358,3 +362,27 @@ def test_the_demo_model_on_a_real_prompt(kind, model_kind):
     short = sc.trace(model, prompt, transcoders=[], prepend_bos=False)
     assert len(short.tokens) == len(graph.tokens) - 1
     assert {node.kind for node in short.nodes} == {"input", "error", "logits"}
+
+
+def by_hand(activation: list[float]) -> Nodes:
+    """Two tokens, features of one layer, and one logit."""
+    n = len(activation)
+    kind = torch.tensor([TOKEN, TOKEN, *[FEATURE] * n, LOGIT])
+    zero = torch.zeros_like(kind)
+    ones = torch.ones(2, dtype=torch.float64)
+    a = torch.cat([ones, torch.tensor(activation, dtype=torch.float64), ones[:1]])
+    return Nodes(kind, zero, zero, zero, zero, a)
+
+
+def test_ties_go_to_the_earlier_node_and_the_earlier_edge():
+    nodes = by_hand([1.0, 1.0, 1.0, 1.0])
+    influence = torch.tensor([0.0, 0.0, 0.25, 0.25, 0.25, 0.25, 1.0], dtype=torch.float64)
+    assert most_influential(nodes, influence, 0.5, None).tolist() == [0, 1, 2, 3, 6]
+    assert most_influential(nodes, influence, 0.51, None).tolist() == [0, 1, 2, 3, 4, 6]
+    assert most_influential(nodes, influence, 1.0, 3).tolist() == [0, 1, 2, 3, 4, 6]
+    weight = torch.tensor([[0.0], [0.0], [-2.0], [2.0], [2.0], [2.0]], dtype=torch.float64)
+    block = Block(torch.tensor([6]), torch.arange(6), (slice(0, 1),), weight)
+    for share, kept in ((0.5, [2, 3]), (0.25, [2]), (0.6, [2, 3, 4]), (1.0, [2, 3, 4, 5])):
+        edges = strongest_edges(nodes, lambda: [block], share)
+        assert edges.src.tolist() == kept
+        assert edges.weight.tolist() == weight[kept, 0].tolist()
