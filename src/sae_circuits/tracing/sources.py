@@ -87,24 +87,21 @@ def gather_sources(local: Local, nodes: Nodes, keep: Bool[Tensor, "node"] | None
     node = torch.arange(nodes.n_sources, device=nodes.kind.device)
     node = node if keep is None else node[keep[: len(node)]]
 
-    def groups(kind: int, layer: int, vectors: Tensor, rows: str) -> tuple[Group, ...]:
+    def tiles(kind: int, layer: int, vectors: Tensor, rows: str) -> tuple[Tile, ...]:
         col = ((nodes.kind[node] == kind) & (nodes.layer[node] == layer)).nonzero()[:, 0]
         of = node[col]
-        if not len(of):
-            return ()
-        return (
-            Group(vectors, tuple(_tiles(nodes.pos[of], getattr(nodes, rows)[of], col, vectors))),
-        )
+        return tuple(_tiles(nodes.pos[of], getattr(nodes, rows)[of], col, vectors))
 
     mlp: list[tuple[Group, ...]] = [()] * len(local.layers)
     for number, layer in enumerate(local.layers):
         if layer.error is not None:
-            mlp[number] += groups(ERROR, number, layer.error, "pos")
+            mlp[number] += (Group(layer.error, tiles(ERROR, number, layer.error, "pos")),)
         if number in local.active:
             d = local.active[number].dictionary
+            every = tiles(FEATURE, number, d.W_dec, "index")
             for site, W in zip(d.writes, d.decoders, strict=True):
-                mlp[site.layer] += groups(FEATURE, number, W, "index")
-    tokens = groups(TOKEN, -1, local.input, "pos")
+                mlp[site.layer] += (Group(W, every),)
+    tokens = (Group(local.input, tiles(TOKEN, -1, local.input, "pos")),)
     return Sources(node, nodes.activation[node], tuple(mlp), tokens)
 
 
