@@ -175,6 +175,7 @@ def test_pruning_is_the_published_one(number, shares):
     if shares[1] == 1:  # the reference's edges of 1 may leave out some that are 1e-17
         edges = {e for e in edges if e in {(x.src.name, x.dest.name) for x in small.edges}}
     assert {(e.src.name, e.dest.name) for e in small.edges} == edges
+    assert len(small.weight) == len(edges)  # each once
     for edge in small.edges[::7]:
         assert small[edge] == pytest.approx(graph[edge], rel=1e-9)
     assert small.n_active == len(graph.nodes)
