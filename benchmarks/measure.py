@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import multiprocessing
 import resource
@@ -47,21 +50,28 @@ def peak_bytes(make: Callable[[], Callable[[], Any]]) -> int:
 
 
 def _peak(make: Callable[[], Callable[[], Any]]) -> int:
-    function = make()
+    return highest_bytes(make())[0]
+
+
+def highest_bytes(function: Callable[[], Any]) -> tuple[int, Any]:
+    """How far a call's peak memory stands above what was held before it, and what it returns."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
+        result = function()
+        return torch.cuda.max_memory_allocated() - before, result
     if not CLEAR_REFS.exists():  # the peak then counts from the process's start
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        function()
+        result = function()
         unit = 1 if sys.platform == "darwin" else 1024
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit, result
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before hides what is taken now
     CLEAR_REFS.write_text("5")  # the peak so far is forgotten
     before = _status("VmRSS")
-    function()
-    return _status("VmHWM") - before
+    result = function()
+    return _status("VmHWM") - before, result
 
 
 def _status(field: str) -> int:

@@ -22,9 +22,9 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture Circuit Dictionary Edge Method Node NodeScores Scores Task TensorGraph __version__
-    ablate active_features attribute attribute_nodes curve errors evaluate load load_model load_saes
-    methods metrics prune save tasks viz
+    Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores Scores Task
+    TensorGraph __version__ ablate active_features attribute attribute_nodes curve errors evaluate
+    load load_model load_saes methods metrics prune save tasks trace viz
 """
 
 

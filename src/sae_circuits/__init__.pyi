@@ -3,14 +3,25 @@ from ._version import __version__
 from .ablation import ablate
 from .attribution import Method, active_features, attribute, attribute_nodes, methods
 from .evaluation import curve, evaluate
-from .graph import Architecture, Circuit, Edge, Node, NodeScores, Scores, TensorGraph
+from .graph import (
+    Architecture,
+    AttributionGraph,
+    Circuit,
+    Edge,
+    Node,
+    NodeScores,
+    Scores,
+    TensorGraph,
+)
 from .io import load, save
 from .models import load_model
 from .models.dictionaries import Dictionary, load_saes
 from .tasks import Task
+from .tracing import trace
 
 __all__ = [
     "Architecture",
+    "AttributionGraph",
     "Circuit",
     "Dictionary",
     "Edge",
@@ -36,5 +47,6 @@ __all__ = [
     "prune",
     "save",
     "tasks",
+    "trace",
     "viz",
 ]
