@@ -41,7 +41,7 @@ class Plan:
         present = graph.dense(circuit.mask.cpu(), fill=False)
         layers = range(graph.architecture.n_layers)
         coupled = any(map(adapter.attn_post_norm, layers)) or any(
-            placed.split.reads_stream and placed.competes for placed in saes
+            placed.split.reads_stream and placed.dictionary.competes for placed in saes
         )
         if is_run and not coupled:
             edges = graph.dense(path_mask(graph, circuit.mask.cpu()), fill=False)

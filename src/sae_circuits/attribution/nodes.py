@@ -131,15 +131,15 @@ class NodeProblem(Problem):
         for block in graph.writers:
             g = gradients.at[_place(block)]
             dtype = torch.promote_types(g.dtype, torch.float32)
-            g = take(g, tokens, dtype)[None]
+            g = take(g, tokens, dtype)
             if block.kind == "feature":
                 placed = saes[_place(block)]
                 a = take(self.change[f"{placed.name}.f"], tokens, dtype)
-                found.append(narrow_by_wide(a, placed.W_dec.to(dtype), g)[:, 0])
+                found.append(narrow_by_wide(a, placed.W_dec.to(dtype), g))
             else:
-                d = g.new_empty(len(block), *g.shape[1:])
+                d = g.new_empty(len(block), *g.shape)
                 expand_writes(self.adapter, (block,), saes, self.change, tokens, d)
-                found.append(torch.einsum("utd,utd->u", d, g.expand_as(d)))
+                found.append(torch.einsum("utd,td->u", d, g))
         return torch.cat(found).double()[:, None]
 
 

@@ -1,14 +1,16 @@
 """Products of ends of edges, summed over tokens.
 
-An end is a vector a token (a head, an MLP, an error node), or a scalar a token times a direction (a
-feature). With d and g of the first kind, a and b the scalars, W the directions:
+An end is a vector a token (an MLP, an error node), or scalars a token times directions: one for a
+feature, d_head of them for a head. With d and g of the first kind, a and b the scalars, W the
+directions:
 
-                     vector destination                   feature destination
+                     vector destination                   scalar destination
     vector source    sum_t d_u[t] . g_v[t]                sum_t (d_u[t] . W_v) b_v[t]
-    feature source   sum_t a_u[t] (W_u . g_v[t])          (sum_t a_u[t] b_v[t]) (W_u . W_v)
+    scalar source    sum_t a_u[t] (W_u . g_v[t])          (sum_t a_u[t] b_v[t]) (W_u . W_v)
 
 The second and the third are one function, since both sum scalars times vectors over tokens before
-a direction is applied.
+a direction is applied. In the last, what depends on tokens and what does not come apart: it costs
+`n_u n_v (tokens + d_model)`, where vectors would cost `n_u n_v tokens d_model`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 SPARSE = 0.1  # below this share of non-zeros a sparse product is the faster one
-SPACE_BYTES = 64 << 20  # of the sums of vectors over tokens held at a time
 
 
 def wide_by_wide(
@@ -33,26 +34,30 @@ def wide_by_wide(
 def narrow_by_wide(
     a: Float[Tensor, "token feature"],
     W: Float[Tensor, "feature d_model"],
-    wide: Float[Tensor, "end token d_model"],
-) -> Float[Tensor, "feature end"]:
-    """`sum_t a_f[t] (W_f . wide_v[t])`: first the sum over tokens, then the direction."""
-    ends, n_tokens, width = wide.shape
-    rows = wide.transpose(0, 1).reshape(n_tokens, ends * width)
-    scalars = sparse_if_sparse(a.T)
-    out = W.new_empty(len(W), ends)
-    size = max(1, SPACE_BYTES // (len(W) * width * W.element_size()))
-    for start in range(0, ends, size):
-        some = slice(start * width, (start + size) * width)
-        summed = (scalars @ rows[:, some]).unflatten(1, (-1, width))
-        out[:, start : start + size] = torch.einsum("fed,fd->fe", summed, W)
-    return out
+    g: Float[Tensor, "token d_model"],
+) -> Float[Tensor, "feature"]:
+    """`sum_t a_f[t] (W_f . g[t])`: first the sum over tokens, then the direction."""
+    return torch.linalg.vecdot(sparse_if_sparse(a.T) @ g, W)
 
 
 def narrow_by_narrow(
-    a: Float[Tensor, "token src"], b: Float[Tensor, "token dest"]
+    a: Float[Tensor, "token src"],
+    W: Float[Tensor, "src d_model"],
+    b: Float[Tensor, "token dest"],
+    V: Float[Tensor, "dest d_model"],
 ) -> Float[Tensor, "src dest"]:
-    """`sum_t a_u[t] b_v[t]`, to be multiplied by `W_u . W_v`."""
-    return sparse_if_sparse(a.T) @ b
+    """`(sum_t a_u[t] b_v[t]) (W_u . V_v)`."""
+    return (sparse_if_sparse(a.T) @ b) * (W @ V.T)
+
+
+def along_scale(
+    a: Float[Tensor, "token src"],
+    W: Float[Tensor, "src d_model"],
+    x: Float[Tensor, "token d_model"],
+    c: Float[Tensor, "token dest"],
+) -> Float[Tensor, "src dest"]:
+    """`sum_t a_u[t] (W_u . x[t]) c_v[t]`: what goes through a norm's scale (see `gradients.py`)."""
+    return (a * (x @ W.T)).T @ c
 
 
 def sparse_if_sparse(a: Float[Tensor, "row column"]) -> Tensor:

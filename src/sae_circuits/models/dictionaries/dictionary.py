@@ -9,6 +9,7 @@ With the input normalised where a dictionary asks for it (see `scalings.py`),
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Architecture
-from sae_circuits.models.dictionaries.gates import Gate
+from sae_circuits.models.dictionaries.gates import Gate, gate_of_some, is_elementwise
 from sae_circuits.models.dictionaries.scalings import Scale, Scaling
 from sae_circuits.models.dictionaries.sites import Site
 from sae_circuits.models.load import same_model
@@ -147,6 +148,33 @@ class Dictionary:
         """How a token's input is normalised, if it is."""
         return None if self.scaling is None else self.scaling(x)
 
+    # -- parts -------------------------------------------------------------------------------
+
+    @property
+    def competes(self) -> bool:
+        """Whether a feature's activation hangs on other features' pre-activations too."""
+        return not is_elementwise(self.gate)
+
+    def only(self, features: Sequence[int]) -> Dictionary:
+        """The same with some of its features, whose activations are what they were.
+
+        Raises:
+            DictionaryError: its features compete for being among the largest of a token.
+        """
+        if self.competes:
+            raise DictionaryError(
+                f"{self!r} has features that compete ({self.gate!r}): without the others their "
+                "activations would be different"
+            )
+        index = torch.tensor(list(features), dtype=torch.int64, device=self.W_enc.device)
+        return replace(
+            self,
+            W_enc=self.W_enc[:, index],
+            b_enc=self.b_enc[index],
+            decoders=tuple(W[index] for W in self.decoders),
+            gate=gate_of_some(self.gate, index),
+        )
+
     # -- fitting -----------------------------------------------------------------------------
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Dictionary:
@@ -212,5 +240,5 @@ def _require_sound(d: Dictionary) -> None:
             )
         if not bool(x.isfinite().all()):
             raise DictionaryError(f"{d.name!r}: {name} holds NaN or infinity; its file is damaged")
-    if not any(bool(W.any()) for W in d.decoders):
+    if d.n_features and not any(bool(W.any()) for W in d.decoders):
         raise DictionaryError(f"{d.name!r} is dead: every decoder row is 0")

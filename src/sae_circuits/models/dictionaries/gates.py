@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Gate = Callable[[Float[Tensor, "*token feature"]], Bool[Tensor, "*token feature"]]
@@ -73,6 +73,20 @@ class Gated:
     def __call__(self, pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
         """Which features are active."""
         return ((pre - self.b_mag) * torch.exp(-self.r_mag) + self.b_gate > 0) & (pre > 0)
+
+
+def is_elementwise(gate: Gate) -> bool:
+    """Whether a feature is active or not whatever the others are; gates of one's own may not be."""
+    return gate is relu or isinstance(gate, Threshold | Gated)
+
+
+def gate_of_some(gate: Gate, index: Int64[Tensor, "some"]) -> Gate:
+    """An elementwise gate for some of its features."""
+    if isinstance(gate, Threshold):
+        return Threshold(gate.threshold[index])
+    if isinstance(gate, Gated):
+        return Gated(gate.b_mag[index], gate.r_mag[index], gate.b_gate[index])
+    return gate
 
 
 def _among_largest(x: Float[Tensor, "*token feature"], k: int) -> Bool[Tensor, "*token feature"]:

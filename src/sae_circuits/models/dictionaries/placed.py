@@ -19,7 +19,6 @@ from torch import Tensor
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Part, Split, TensorGraph, depth_of
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.dictionaries import gates
 from sae_circuits.models.dictionaries.dictionary import Dictionary
 from sae_circuits.models.norms import Norm
 
@@ -29,6 +28,7 @@ class Placed:
     """A dictionary at a split of a graph, with the features that are nodes there.
 
     Args:
+        dictionary: with all features, or with the chosen ones where they do not compete.
         chosen: their ids, ascending; all others belong to the error node.
     """
 
@@ -62,7 +62,11 @@ class Placed:
                 )
             dtype = torch.promote_types(dictionary.W_enc.dtype, adapter.dtype)
             chosen = graph.chosen(split)
-            placed.append(cls(adapter, split, dictionary.to(here, dtype), chosen))
+            if len(chosen) < dictionary.n_features and not dictionary.competes:
+                dictionary = dictionary.only(chosen)
+            if dictionary.W_enc.dtype != dtype:
+                dictionary = dictionary.to(here, dtype)
+            placed.append(cls(adapter, split, dictionary, chosen))
         arch = graph.architecture
         return tuple(sorted(placed, key=lambda p: depth_of(arch, "feature", p.layer, p.part)))
 
@@ -90,8 +94,8 @@ class Placed:
 
     @cached_property
     def columns(self) -> slice | Tensor:
-        """An index of the chosen features among all, which copies nothing where it is all."""
-        if self.chosen == range(self.dictionary.n_features):
+        """An index of the chosen features in the dictionary, which copies nothing for all."""
+        if len(self.chosen) == self.dictionary.n_features:
             return slice(None)
         return torch.tensor(list(self.chosen), dtype=torch.int64, device=self.adapter.device)
 
@@ -153,12 +157,6 @@ class Placed:
         scale = self.adapter.attn_out_scale(self.layer, z) if normed else None
         return self.coefficients(z.flatten(-2), scale)
 
-    @property
-    def competes(self) -> bool:
-        """Whether a feature's activation hangs on other features' pre-activations too."""
-        gate = self.dictionary.gate
-        return not (gate is gates.relu or isinstance(gate, gates.Threshold | gates.Gated))
-
     def pre(self, read: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:
         """The chosen features' pre-activations, from what the encoder gets."""
         return self.dictionary.pre_activation(read)[..., self.columns]
@@ -190,11 +188,7 @@ class Placed:
         """
         if isinstance(self.columns, slice):
             return pre * self.dictionary.gate(pre)
-        if self.competes:
-            every = self.dictionary.pre_activation(others())
-        else:
-            every = pre.new_zeros(*pre.shape[:-1], self.dictionary.n_features)
-        every = every.index_copy(-1, self.columns, pre)
+        every = self.dictionary.pre_activation(others()).index_copy(-1, self.columns, pre)
         return pre * self.dictionary.gate(every)[..., self.columns]
 
     def rest(

@@ -1,0 +1,163 @@
+"""Edges between features beside the floor: the model's own passes with nothing kept or multiplied.
+
+    python benchmarks/features_edges.py [--quick] [--json FILE] [--device cuda]
+
+A model of GPT-2 small's shape with random SAEs of 24,576 features on the stream after every layer,
+about 60 of them active a token; batch 8 of 64 tokens. Floor: two forwards and one backward, as in
+`attribution.py`. Timed are the choice of the strongest features (`attribute_nodes` over all
+294,912), the edges among the 2,000 strongest nodes (`attribute`, with the runs, the encoding and
+the kernel), and the kernel alone. Memory is the peak above what is held before, each in a process
+of its own. `--quick` takes 2 layers and 16 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from attribution import floor
+from measure import machine, peak_bytes, ratios, seconds, table, write_json
+
+import sae_circuits as sc
+from sae_circuits.ablation.interventions import Intervention
+from sae_circuits.attribution.problem import Problem
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries import Site
+from sae_circuits.models.dictionaries.gates import Threshold
+from sae_circuits.models.dictionaries.placed import Placed
+from shapes import gpt2_shaped, random_task
+
+N_FEATURES, ACTIVE, NODES = 24_576, 60, 2_000
+
+
+def random_saes(model: Any, task: sc.Task, n_layers: int) -> list[sc.Dictionary]:
+    """SAEs of random directions on the stream after each layer, with thresholds to match."""
+    names = [f"blocks.{layer}.hook_resid_post" for layer in range(n_layers)]
+    _, kept = model.run_with_cache(task.clean, names_filter=names)
+    saes = []
+    for layer, name in enumerate(names):
+        x = kept[name].flatten(0, 1)
+        generator = torch.Generator().manual_seed(layer)
+        W = torch.randn(N_FEATURES, x.shape[1], generator=generator).to(x)
+        W = W / W.norm(dim=1, keepdim=True)
+        pre = (x[:64] @ W.T).flatten()
+        threshold = pre.kthvalue(int(len(pre) * (1 - ACTIVE / N_FEATURES))).values
+        saes.append(
+            sc.Dictionary(
+                name=f"random.{layer}",
+                reads=Site("resid_post", layer),
+                writes=(Site("resid_post", layer),),
+                W_enc=W.T.contiguous(),
+                b_enc=W.new_zeros(N_FEATURES),
+                decoders=(W,),
+                b_dec=W.new_zeros(x.shape[1]),
+                gate=Threshold(threshold.expand(N_FEATURES)),
+            )
+        )
+    return saes
+
+
+@cache
+def problem(quick: bool, device: str) -> tuple[Any, sc.Task, sc.TensorGraph, sc.TensorGraph]:
+    """A model, a task, the graph of all features and that of the strongest."""
+    sizes = {"n_layers": 2} if quick else {}
+    model = gpt2_shaped(device=device, **sizes)
+    task = random_task(model, 8, 16 if quick else 64).to(device)
+    saes = random_saes(model, task, model.cfg.n_layers)
+    graph = sc.TensorGraph.from_model(model, saes=saes)
+    nodes = sc.attribute_nodes(model, graph, task, method="eap", batch_size=len(task))
+    few = graph.restrict(nodes.features(NODES - sum(b.kind != "feature" for b in graph.writers)))
+    return model, task, graph, few
+
+
+def chosen(model: Any, task: sc.Task, graph: sc.TensorGraph, few: sc.TensorGraph) -> None:
+    """Scores of all features as nodes."""
+    sc.attribute_nodes(model, graph, task, method="eap", batch_size=len(task))
+
+
+def edges(model: Any, task: sc.Task, graph: sc.TensorGraph, few: sc.TensorGraph) -> None:
+    """Scores of all edges among the strongest nodes."""
+    sc.attribute(model, few, task, method="eap", batch_size=len(task))
+
+
+def passes(model: Any, task: sc.Task, graph: sc.TensorGraph, few: sc.TensorGraph) -> None:
+    """The model's own passes."""
+    floor(model, task)
+
+
+CASES: dict[str, Callable[..., None]] = {
+    "floor": passes,
+    "choose among all features": chosen,
+    "edges among 2,000 nodes": edges,
+}
+
+
+def kernel(quick: bool, device: str, repeats: int) -> float:
+    """Seconds of the products alone, the runs and gradients being there."""
+    model, task, _, few = problem(quick, device)
+    adapter = Adapter.of(model)
+    saes = Placed.all_of(adapter, few)
+    prepared = Intervention.prepare(adapter, task, "corrupt", batch_size=len(task), saes=saes)
+    held = Problem(adapter, few, task, sc.metrics.logit_diff, prepared, saes=saes)
+    gradients = held.gradients(held.clean)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        held.score(gradients)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def make(case: str, quick: bool, device: str) -> Callable[[], None]:
+    """One case, ready to run."""
+    return partial(CASES[case], *problem(quick, device))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="2 layers and 16 tokens")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    made = problem(args.quick, args.device)
+    times = seconds({case: partial(f, *made) for case, f in CASES.items()}, args.repeats)
+    alone = kernel(args.quick, args.device, args.repeats)
+    rows = [
+        {
+            "case": case,
+            "seconds": min(times[case]),
+            "time_over_floor": ratios(times, case, "floor"),
+            "bytes": peak_bytes(partial(make, case, args.quick, args.device)),
+        }
+        for case in CASES
+    ]
+    base = min(times["floor"])
+    rows.append({"case": "the kernel of these", "seconds": alone, "time_over_floor": alone / base})
+    print(f"{made[2]!r}\n{made[3]!r}\n{machine()}\n")
+    print(
+        table(
+            ["case", "seconds", "time / floor", "peak MB"],
+            [
+                [
+                    str(r["case"]),
+                    f"{r['seconds']:.2f}",
+                    f"{r['time_over_floor']:.2f}",
+                    f"{r['bytes'] / 1e6:.0f}" if "bytes" in r else "",
+                ]
+                for r in rows
+            ],
+        )
+    )
+    write_json(args.json, {"features_edges": rows})
+
+
+if __name__ == "__main__":
+    main()
