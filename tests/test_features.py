@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 import torch
 
+from graph_strategies import architecture
 from reference_ablation import reference_logits
 from reference_attribution import reference_scores
+from sae_circuits import prune
 from sae_circuits.ablation import ablate, clean_logits
 from sae_circuits.ablation.interventions import partners
 from sae_circuits.attribution import active_features, attribute, attribute_nodes
-from sae_circuits.errors import DictionaryError
+from sae_circuits.errors import DictionaryError, GraphError
+from sae_circuits.evaluation import evaluate
 from sae_circuits.graph import Circuit, TensorGraph
 from sae_circuits.metrics import logit_diff
+from sae_circuits.models.dictionaries import Site
 from shapes import HOOKED, HOOKED_CONFIGS, TWINS, random_task
 from small_dictionaries import dictionary
 
@@ -121,16 +127,17 @@ def test_full_and_empty_circuits_are_runs_of_the_model(shape, which, restricted)
         torch.testing.assert_close(empty, corrupt, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("share", "direction"), [(0.2, "noising"), (0.5, "denoising"), (0.8, "noising")]
+)
 @pytest.mark.parametrize("which", SETS)
 @pytest.mark.parametrize("shape", HOOKED)
-def test_random_circuits_equal_the_reference(shape, which, share):
+def test_random_circuits_equal_the_reference(shape, which, share, direction):
     model, graph, task = problem(shape, which, restricted=share == 0.5, lengths=[6, 4, 5])
     circuit = random_circuit(graph, share)
-    for direction in ("noising", "denoising"):
-        ours = ablate(model, circuit, task, direction=direction)
-        slow = reference_logits(model, circuit, task, direction=direction)
-        torch.testing.assert_close(ours, slow, rtol=1e-8, atol=1e-9)
+    ours = ablate(model, circuit, task, direction=direction)
+    slow = reference_logits(model, circuit, task, direction=direction)
+    torch.testing.assert_close(ours, slow, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("intervention", ["zero", "mean", "mean-positional", "resample"])
@@ -247,6 +254,82 @@ def test_restriction_keeps_the_best_or_the_active_features():
     assert 0 < len(counted) < len(active)
     with pytest.raises(DictionaryError, match="none is active on 1,000 or more"):
         active_features(model, graph, task, at_least=1000)
+
+
+@pytest.mark.parametrize("which", SETS)
+def test_pruned_circuits_hang_together(which):
+    model, graph, task = problem("gpt2", which, restricted=True)
+    scores = attribute(model, graph, task, method="eap")
+    grown = prune.best_first(scores, 30)
+    assert prune.drop_dead_nodes(grown | Circuit.empty(graph)) <= grown
+    written = {graph.src_id(edge.src) for edge in grown.edges}
+    opened = {graph.dest_nodes[i] for src in written for i in graph.readers_of[src]}
+    for edge in grown.edges:  # every edge leads to the logits, or to what is read by a writer in it
+        assert edge.dest.kind == "logits" or edge.dest in opened
+
+
+def test_the_circuit_of_some_nodes_is_all_edges_between_them():
+    _, graph, _ = problem("gpt2", "mixed")
+    circuit = Circuit.from_nodes(graph, ["post0.f3", "post0.error", "m1.f2", "a1.f4"])
+    for edge in graph.edges:
+        kept = edge.src.name in ("input", "post0.f3", "post0.error", "m1.f2", "a1.f4")
+        reads = edge.dest.name in ("logits", "post0.f3", "post0.error", "m1.f2")
+        reads = reads or (edge.dest.kind == "head" and edge.dest.layer == 1)
+        assert (edge in circuit) == (kept and reads)
+    alone = circuit.without_errors()
+    assert alone < circuit < circuit.with_errors()
+    assert not any("error" in edge.name for edge in alone.edges)
+
+
+def test_reports_count_what_passes_through_error_nodes():
+    model, graph, task = problem("gpt2", "mixed", n=6)
+    circuit = random_circuit(graph, 0.6)
+    report = evaluate(model, circuit, task)
+    assert set(report.measures) > {"errors_kept", "faithfulness_errors_removed"}
+    for name, of in (
+        ("errors_kept", circuit.with_errors()),
+        ("errors_removed", circuit.without_errors()),
+    ):
+        alone = evaluate(model, of, task)
+        assert getattr(report, f"faithfulness_{name}") == pytest.approx(
+            alone.faithfulness, rel=1e-6
+        )
+    lost = 1 - (float(report.examples["errors_removed"].mean()) - report.corrupt) / (
+        report.circuit - report.corrupt
+    )
+    assert report.error_share == pytest.approx(lost, rel=1e-6)
+    whole = evaluate(model, Circuit.full(TensorGraph.from_model(model)), task)
+    assert "errors_kept" not in whole.measures
+    with pytest.raises(GraphError, match="has no error nodes"):
+        _ = whole.error_share
+
+
+def test_twelve_large_dictionaries_are_described_at_once():
+    arch = architecture(12, 12)
+
+    class Large:
+        """What the graph asks of a dictionary, without its weights."""
+
+        n_features, is_sae, has_skip, name = 24_576, True, False, "large"
+
+        def __init__(self, layer):
+            self.reads = Site("resid_post", layer)
+            self.writes = (self.reads,)
+
+        def require_fits(self, arch):
+            """Whatever fits."""
+
+    tracemalloc.start()
+    graph = TensorGraph.from_model(arch, saes=[Large(layer) for layer in range(12)])
+    n = 24_576 + 1
+    above = [1] + 11 * [n]  # what each layer sees of the layers before it
+    assert graph.n_edges == sum(36 * p + (p + 12) + n * (p + 13) for p in above) + n
+    assert graph.edge_id("post3.f24575->post4.f7") < graph.n_edges
+    few = graph.restrict([f"post{layer}.f{i}" for layer in range(12) for i in range(0, 24_576, 97)])
+    assert few.n_src == 1 + 12 * (12 + 1) + 12 * (254 + 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # bytes of Python objects
 
 
 def test_no_change_no_score():

@@ -52,7 +52,7 @@ def _growth(graph: TensorGraph, key: Float[Tensor, "edge"]) -> Iterator[int]:
     A heap holds the best edge left of each open reader, as `(-key, edge id, reader, rank)`: ties go
     to the lower edge id. A reader's edges are sorted when it opens.
     """
-    offsets = graph.offsets.tolist()
+    offsets, first_seen = graph.offsets.tolist(), graph.seen[:, 0].tolist()
     opened: dict[int, tuple[list[float], list[int]]] = {}
     heap: list[tuple[float, int, int, int]] = []
     to_open: Sequence[int] = [i for i, node in enumerate(graph.dest_nodes) if node.kind == "logits"]
@@ -72,4 +72,4 @@ def _growth(graph: TensorGraph, key: Float[Tensor, "edge"]) -> Iterator[int]:
             heapq.heapreplace(heap, (keys[rank + 1], edges[rank + 1], dest, rank + 1))
         else:
             heapq.heappop(heap)
-        to_open = graph.readers_of[edge - offsets[dest]]
+        to_open = graph.readers_of[edge - offsets[dest] + first_seen[dest]]
