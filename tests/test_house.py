@@ -23,7 +23,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
     Architecture Circuit Dictionary Edge Method Node NodeScores Scores Task TensorGraph __version__
-    ablate active_features attribute attribute_nodes curve errors evaluate load load_model load_saes
+    ablate active_features attribute attribute_nodes curve errors evaluate intervene load load_model
+    load_saes
     methods metrics prune save tasks viz
 """
 

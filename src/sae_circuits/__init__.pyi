@@ -1,6 +1,6 @@
 from . import errors, metrics, prune, tasks, viz
 from ._version import __version__
-from .ablation import ablate
+from .ablation import ablate, intervene
 from .attribution import Method, active_features, attribute, attribute_nodes, methods
 from .evaluation import curve, evaluate
 from .graph import Architecture, Circuit, Edge, Node, NodeScores, Scores, TensorGraph
@@ -28,6 +28,7 @@ __all__ = [
     "curve",
     "errors",
     "evaluate",
+    "intervene",
     "load",
     "load_model",
     "load_saes",
