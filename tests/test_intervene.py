@@ -95,9 +95,7 @@ def by_hand(model, graph, tokens, changes, *, frozen=False):
             flat = x.flatten(2)
             read = flat if d.is_sae else stash[layer]
             if d.reads.kind == "mlp_in":
-                read = (
-                    model.blocks[layer].ln2(read) if hasattr(model.blocks[layer], "ln2") else read
-                )
+                read = getattr(model.blocks[layer], "ln2", lambda x: x)(read)
             f = d.encode(read)
             new = f.clone()
             for name, (kind, amount) in own.items():
@@ -105,11 +103,8 @@ def by_hand(model, graph, tokens, changes, *, frozen=False):
                 at = slice(int(pos), int(pos) + 1) if pos else slice(None)
                 i = int(name.split(".f")[1])
                 old = new[0, at, i]
-                new[0, at, i] = {
-                    "set": 0 * old + amount,
-                    "scale": old * amount,
-                    "add": old + amount,
-                }[kind]
+                new[0, at, i] = {"set": 0 * old, "scale": old * amount, "add": old}[kind]
+                new[0, at, i] += 0 if kind == "scale" else amount
             out = flat + d.decode(new, read) - d.decode(f, read)
             return out.view_as(x)
 
@@ -117,20 +112,20 @@ def by_hand(model, graph, tokens, changes, *, frozen=False):
     return model.run_with_hooks(tokens[None], fwd_hooks=hooks)[0]
 
 
-@pytest.mark.parametrize("attention", ["recomputed", "frozen"])
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("shape", HOOKED)
-def test_changes_equal_hand_written_hooks_on_each_prompt_alone(shape, site, attention):
+def test_changes_equal_hand_written_hooks_on_each_prompt_alone(shape, site):
     model, graph, part = problem(shape, site)
     task = random_task(model, lengths=LENGTHS)
     changes = changes_at(part)
-    done = intervene(model, graph, task, changes, attention=attention)
-    for i, length in enumerate(LENGTHS):
-        tokens = task.clean[i, :length]
-        slow = by_hand(model, graph, tokens, changes, frozen=attention == "frozen")
-        torch.testing.assert_close(done.logits[i], slow[-1], rtol=1e-9, atol=1e-10)
-        torch.testing.assert_close(done.clean_logits[i], model(tokens[None])[0, -1])
-    assert (done.logits - done.clean_logits).abs().amax(1).min() > 1e-3
+    for attention in ("recomputed", "frozen"):
+        done = intervene(model, graph, task, changes, attention=attention)
+        for i, length in enumerate(LENGTHS):
+            tokens = task.clean[i, :length]
+            slow = by_hand(model, graph, tokens, changes, frozen=attention == "frozen")
+            torch.testing.assert_close(done.logits[i], slow[-1], rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(done.clean_logits[i], model(tokens[None])[0, -1])
+        assert (done.logits - done.clean_logits).abs().amax(1).min() > 1e-3
 
 
 def test_frozen_attention_differs_from_recomputed_attention():
@@ -147,9 +142,9 @@ def test_frozen_attention_differs_from_recomputed_attention():
 
 
 @pytest.mark.parametrize("site", SITES)
-@pytest.mark.parametrize("shape", ["gpt2", "pythia", "gemma2", "attention-only"])
+@pytest.mark.parametrize("shape", ["pythia", "gemma2"])
 def test_no_change_is_the_clean_run(shape, site):
-    model, graph, part = problem(shape, site)
+    model, graph, _ = problem(shape, site)
     task = random_task(model, lengths=LENGTHS)
     features = [n.name for n in graph.src_nodes if n.kind == "feature"]
     clean = intervene(model, graph, task, {}, watch=features)
@@ -188,7 +183,7 @@ def test_watched_activations_are_those_of_the_dictionaries_and_follow_the_change
 
 
 @pytest.mark.parametrize("site", SITES)
-@pytest.mark.parametrize("shape", ["gpt2", "gemma2"])
+@pytest.mark.parametrize("shape", ["gemma2"])
 def test_a_change_at_one_position_leaves_earlier_ones_as_they_were(shape, site):
     model, graph, part = problem(shape, site)
     task = random_task(model)
@@ -200,7 +195,7 @@ def test_a_change_at_one_position_leaves_earlier_ones_as_they_were(shape, site):
 
 
 @pytest.mark.parametrize("site", SITES)
-@pytest.mark.parametrize("shape", ["gpt2", "pythia", "gemma2", "qwen3"])
+@pytest.mark.parametrize("shape", ["pythia", "gemma2"])
 def test_a_small_addition_has_the_gradient_along_the_decoder_row(shape, site):
     model, graph, part = problem(shape, site)
     task = random_task(model, n=2)
@@ -228,7 +223,7 @@ def test_a_small_addition_has_the_gradient_along_the_decoder_row(shape, site):
 
 
 @pytest.mark.parametrize("site", SITES)
-@pytest.mark.parametrize("shape", ["gpt2", "pythia", "gemma2"])
+@pytest.mark.parametrize("shape", ["pythia", "gemma2"])
 def test_taking_all_parts_of_a_split_away_takes_the_whole_away(shape, site):
     model, graph, part = problem(shape, site)
     task = random_task(model)
@@ -236,15 +231,7 @@ def test_taking_all_parts_of_a_split_away_takes_the_whole_away(shape, site):
     done = intervene(model, graph, task, dict.fromkeys(parts, ("scale", 0.0)))
     d = graph.splits[part, 0].dictionary
     kind = "attn.hook_z" if d.reads.kind == "z" else f"hook_{d.writes[0].kind}"
-    left = torch.zeros(1, dtype=torch.float64)
-    if d.reads.kind == "attn_out":  # its bias is no node's
-        block = model.blocks[0]
-        left = (
-            block.ln1_post.b
-            if hasattr(block, "ln1_post") and hasattr(block.ln1_post, "b")
-            else left
-        )
-        left = block.attn.b_O if shape != "gemma2" else left
+    left = model.blocks[0].attn.b_O.data if d.reads.kind == "attn_out" else 0  # no node's
     hook = f"blocks.0.{kind}", lambda x, hook: torch.zeros_like(x) + left
     slow = model.run_with_hooks(task.clean, fwd_hooks=[hook])[:, -1]
     torch.testing.assert_close(done.logits, slow, rtol=1e-9, atol=1e-10)
@@ -308,32 +295,29 @@ def test_changes_of_a_feature_follow_one_another():
     assert other.tolist() == [[2] * 6] * 3
 
 
-@pytest.mark.parametrize("attention", ["recomputed", "frozen"])
-@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("shape", TWINS)
-def test_both_kinds_of_model_agree(shape, site, attention):
-    hooked, bridge = TWINS[shape](dtype=torch.float64)
-    found = []
-    for model in (hooked, bridge):
-        _, graph, part = problem(shape, site, model=model)
-        task = random_task(hooked, lengths=LENGTHS)
-        changes = {f"{part}0.error": ("scale", 0.5), **changes_at(part)}
-        watch = [f"{part}1.f3"]
-        done = intervene(model, graph, task, changes, attention=attention, watch=watch)
-        found.append((done.logits, done.clean_logits, *done.activations.values()))
-    for ours, other in zip(*found, strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-6)
+def test_both_kinds_of_model_agree(shape):
+    twins = TWINS[shape](dtype=torch.float64)
+    task = random_task(twins[0], lengths=LENGTHS)
 
+    def agree(graph, changes, watch=()):
+        for attention in ("recomputed", "frozen"):
+            one, other = (
+                intervene(model, graph, task, changes, attention=attention, watch=watch)
+                for model in twins
+            )
+            torch.testing.assert_close(one.logits, other.logits, rtol=1e-5, atol=1e-6)
+            for name in watch:
+                a, b = one.activations[name], other.activations[name]
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
-@pytest.mark.parametrize("shape", TWINS)
-def test_heads_and_mlps_of_both_kinds_of_model_agree(shape):
-    task = None
-    found = []
-    for model in TWINS[shape](dtype=torch.float64):
-        task = task or random_task(model, lengths=LENGTHS)
-        changes = {"input": ("scale", 1.5), "a0.h1": ("scale", 0.0), "m1": ("scale", 2.0)}
-        found.append(intervene(model, TensorGraph.from_model(model), task, changes).logits)
-    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+    changes = {"input": ("scale", 1.5), "a0.h1": ("scale", 0.0), "m1": ("scale", 2.0)}
+    agree(TensorGraph.from_model(twins[0]), changes)
+    for site, (reads, options) in SITES.items():
+        if can_stand(shape, reads, options):
+            _, graph, part = problem(shape, site, model=twins[0])
+            changes = {f"{part}0.error": ("scale", 0.5), **changes_at(part)}
+            agree(graph, changes, [f"{part}1.f3"])
 
 
 # -- how prompts come ----------------------------------------------------------------------------
@@ -399,11 +383,13 @@ def test_text_tokens_and_tasks_are_the_same_prompts():
 
 def state(model):
     """Hooks, flags and gradients."""
-    hooks = [
-        (name, len(m._forward_hooks), len(m._forward_pre_hooks))
-        for name, m in model.named_modules()
-    ]
-    return hooks, model.training, [(p.requires_grad, p.grad) for p in model.parameters()]
+    modules = model.named_modules()
+    return (
+        {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in modules},
+        [(p.requires_grad, p.grad) for p in model.parameters()],
+        model.training,
+        torch.is_grad_enabled(),
+    )
 
 
 @pytest.mark.parametrize("site", ["z", "resid_mid", "transcoder"])
@@ -414,21 +400,19 @@ def test_the_model_is_left_as_found(site, kind, monkeypatch):
     task = random_task(model)
     changes = {f"{part}0.f1": ("set", 1.0), f"{part}1.f1": ("add", 1.0)}
     next(iter(model.parameters())).requires_grad_(False)
+    model(task.clean)  # a bridge completes itself in its first run
     before = state(model)
     for attention in ("recomputed", "frozen"):
         intervene(model, graph, task, changes, attention=attention)
         assert state(model) == before
-    assert torch.is_grad_enabled()
 
     def fail(*_):
         raise RuntimeError("broken on the way")
 
-    gate = type(graph.splits[part, 1].dictionary)
-    monkeypatch.setattr(gate, "encode", fail)
+    monkeypatch.setattr(type(graph.splits[part, 1].dictionary), "encode", fail)
     with pytest.raises(RuntimeError, match="broken on the way"):
         intervene(model, graph, task, changes, attention="frozen")
     assert state(model) == before
-    assert torch.is_grad_enabled()
 
 
 NAN = float("nan")
@@ -470,12 +454,12 @@ def test_bad_options_graphs_and_prompts_are_refused():
     task, changes = random_task(model, lengths=LENGTHS), {"m0.f1": ("set", 0.0)}
     with pytest.raises(OptionError, match="attention is 'fixed': 'recomputed' or 'frozen'"):
         intervene(model, graph, task, changes, attention="fixed")
-    with pytest.raises(GraphError, match="'m0.f1@2' cannot be watched.*'m0.f1'"):
+    with pytest.raises(GraphError, match=r"'m0.f1@2' cannot be watched.*'m0.f1'"):
         intervene(model, graph, task, changes, watch=["m0.f1@2"])
-    with pytest.raises(GraphError, match="'m0.error' cannot be watched"):
+    with pytest.raises(GraphError, match=r"'m0.error' cannot be watched"):
         intervene(model, graph, task, changes, watch=["m0.error"])
     plain = TensorGraph.from_model(model)
-    with pytest.raises(GraphError, match="has none: make the graph with .*saes=load_saes"):
+    with pytest.raises(GraphError, match=r"has none: make the graph with .*saes=load_saes"):
         intervene(model, plain, task, changes)
     from_file = TensorGraph(graph.architecture, graph.writers, graph.readers)
     with pytest.raises(GraphError, match=r"graph\.with_saes\(load_saes"):

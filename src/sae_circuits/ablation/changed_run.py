@@ -126,48 +126,64 @@ class Place:
             activations: takes up those of the watched features.
         """
         f = None if self.placed is None else self.placed.dictionary.encode(encoded)
-        added = []
-        for node in dict.fromkeys([*(step.node for step in self.steps), *self.watched]):
-            own = [step for step in self.steps if step.node == node]
-            if node.kind == "feature":
-                assert f is not None  # a feature is a node only where there is a dictionary
-                now = then = f[..., node.index]
+        steps: dict[Node, list[Step]] = {node: [] for node in self.watched}
+        for step in self.steps:
+            steps.setdefault(step.node, []).append(step)
+        moved: dict[int, Tensor] = {}
+        added = torch.zeros_like(x)
+        for node, own in steps.items():
+            if node.kind == "feature" and node.index is not None and f is not None:
+                now = f[..., node.index]
+                then = _after(own, now, real)
+                moved |= {node.index: then - now} if own else {}
+                if node in self.watched:
+                    activations[node] = then.masked_fill(~real, 0)
             else:
-                now = then = x.new_ones(x.shape[:2])
-            for step in own:
-                then = step(then, real)
-            if node in self.watched:
-                activations[node] = then.masked_fill(~real, 0)
-            if own:
-                change = (then - now)[..., None]
-                added.append((change * self._part(node, x, encoded, f)).to(x.dtype))
-        return torch.stack(added).sum(0) if added else None
+                factor = _after(own, x.new_ones(x.shape[:2]), real)[..., None]
+                added += (factor - 1) * self._part(node, x, encoded, f)
+        if moved:
+            added += self._decoded(torch.stack(list(moved.values()), -1), list(moved), encoded)
+        return added if self.steps else None
 
     def _part(self, node: Node, x: Tensor, encoded: Tensor, f: Tensor | None) -> Tensor:
-        """What a node writes here, a feature's per unit of its activation."""
-        if node.kind in ("input", "mlp"):
-            return x
+        """What a node that is no feature writes here."""
         if node.kind == "head":
             d_head = self.adapter.architecture.d_head
-            is_own = torch.arange(x.shape[-1], device=x.device) // d_head == node.index
-            return x * is_own
-        assert self.placed is not None  # parts of a split are nodes only where there is one
-        assert f is not None
-        dictionary = self.placed.dictionary
-        scale = dictionary.scale(encoded.to(f.dtype)) if dictionary.is_sae else None
-        multiply = 1 if scale is None else scale.multiply
-        if node.kind == "feature":
-            return multiply * dictionary.W_dec[node.index]
+            return x * (torch.arange(x.shape[-1], device=x.device) // d_head == node.index)
+        if self.placed is None or f is None:
+            return x  # the input or an MLP
         if node.kind == "skip":
             return self.placed.skip(encoded)
         columns = self.placed.columns
-        rest = x - multiply * (f[..., columns] @ dictionary.W_dec[columns])
-        if dictionary.has_skip:
+        rest = x - self._decoded(f[..., columns], columns, encoded)
+        if self.placed.dictionary.has_skip:
             rest = rest - self.placed.skip(encoded)
-        if dictionary.reads.kind == "attn_out":
+        if self.placed.dictionary.reads.kind == "attn_out":
             constant = self.adapter.constant(self.layer)
             rest = rest if constant is None else rest - constant
         return rest
+
+    def _decoded(
+        self,
+        a: Float[Tensor, "batch pos some"],
+        which: list[int] | slice | Tensor,
+        encoded: Float[Tensor, "batch pos d_in"],
+    ) -> Float[Tensor, "batch pos width"]:
+        """What some features write here with these activations."""
+        assert self.placed is not None  # only a dictionary has features
+        dictionary = self.placed.dictionary
+        out = a @ dictionary.W_dec[which]
+        scale = dictionary.scale(encoded.to(out.dtype)) if dictionary.is_sae else None
+        return out if scale is None else out * scale.multiply
+
+
+def _after(
+    steps: Sequence[Step], a: Float[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos"]:
+    """An activation after changes that follow one another."""
+    for step in steps:
+        a = step(a, real)
+    return a
 
 
 def changed_run(
