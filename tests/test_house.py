@@ -24,8 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = """
     Architecture Circuit Dictionary Edge Method Node NodeScores Scores Task TensorGraph __version__
     ablate active_features attribute attribute_nodes curve errors evaluate intervene load load_model
-    load_saes
-    methods metrics prune save tasks viz
+    load_saes methods metrics prune save tasks viz
 """
 
 
