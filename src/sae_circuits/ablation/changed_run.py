@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sae_circuits.ablation.changes import Step
+from sae_circuits.ablation.steering import Step
 from sae_circuits.cache.places import edited_place, stream_place
 from sae_circuits.graph import Node
 from sae_circuits.models.adapter import Adapter

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.changed_run import Outcome, Place, changed_run
-from sae_circuits.ablation.changes import Change, read_changes, read_watch
+from sae_circuits.ablation.steering import Change, read_changes, read_watch
 from sae_circuits.cache import check_model
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Node, TensorGraph
