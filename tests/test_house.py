@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = """
     Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores Scores Task
     TensorGraph __version__ ablate active_features attribute attribute_nodes curve errors evaluate
-    load load_model load_saes methods metrics prune save tasks trace viz
+    intervene load load_model load_saes methods metrics prune save tasks trace viz
 """
 
 

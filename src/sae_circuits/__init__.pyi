@@ -1,6 +1,6 @@
 from . import errors, metrics, prune, tasks, viz
 from ._version import __version__
-from .ablation import ablate
+from .ablation import ablate, intervene
 from .attribution import Method, active_features, attribute, attribute_nodes, methods
 from .evaluation import curve, evaluate
 from .graph import (
@@ -39,6 +39,7 @@ __all__ = [
     "curve",
     "errors",
     "evaluate",
+    "intervene",
     "load",
     "load_model",
     "load_saes",

@@ -50,9 +50,9 @@ def from_strings(
     if not clean:
         raise TaskError(f"task {name!r} is empty: it needs at least one pair of prompts")
     vocabulary = Vocabulary.of(model)
-    start = [vocabulary.bos] if prepend_bos and vocabulary.bos is not None else []
     rows, others = (
-        [start + _known(vocabulary, text) for text in prompts] for prompts in (clean, corrupt)
+        [vocabulary.prompt(text, prepend_bos=prepend_bos) for text in prompts]
+        for prompts in (clean, corrupt)
     )
     lengths, other_lengths = (torch.tensor([len(row) for row in side]) for side in (rows, others))
     check_pairs(lengths, other_lengths, clean, corrupt)
@@ -66,17 +66,6 @@ def from_strings(
     )
     task.check_fits(context=getattr(getattr(model, "cfg", None), "n_ctx", None))
     return replace(task, clean_text=tuple(clean), corrupt_text=tuple(corrupt))
-
-
-def _known(vocabulary: Vocabulary, text: str) -> list[int]:
-    """Encode a prompt, and refuse one that is empty or has words the tokenizer does not know."""
-    ids = vocabulary.encode(text)
-    if not ids:
-        raise TaskError(f"the prompt {text!r} has no token")
-    if not vocabulary.knows(text):
-        words = [word for word in text.split() if not vocabulary.knows(word)]
-        raise TaskError(f"the prompt {text!r} has words that the tokenizer does not know: {words}")
-    return ids
 
 
 def _answers(

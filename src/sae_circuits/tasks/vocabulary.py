@@ -53,6 +53,22 @@ class Vocabulary:
         """Return the ids of a text, with no special tokens added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
+    def prompt(self, text: str, *, prepend_bos: bool = True) -> list[int]:
+        """Return the ids of a prompt, after the beginning-of-sequence token if there is one.
+
+        Raises:
+            TaskError: the prompt is empty, or has words that the tokenizer does not know.
+        """
+        ids = self.encode(text)
+        if not ids:
+            raise TaskError(f"the prompt {text!r} has no token")
+        if not self.knows(text):
+            words = [word for word in text.split() if not self.knows(word)]
+            raise TaskError(
+                f"the prompt {text!r} has words that the tokenizer does not know: {words}"
+            )
+        return [self.bos, *ids] if prepend_bos and self.bos is not None else ids
+
     def knows(self, text: str) -> bool:
         """Tell whether no token of a text is the unknown one."""
         return self.unknown not in self.encode(text)
