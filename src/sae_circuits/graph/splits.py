@@ -56,6 +56,11 @@ class FeatureSource(Protocol):
         """Whether a part of its output is linear in its input, past the features."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights, by which files tell it from others."""
+        ...
+
     def require_fits(self, arch: Architecture) -> None:
         """Refuse a model for which it was not made."""
 
