@@ -29,7 +29,10 @@ _PARTS: dict[str, Part] = {
 class FeatureSource(Protocol):
     """What the graph asks of a dictionary: see `sae_circuits.Dictionary`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
 
     @property
     def reads(self) -> Any:
