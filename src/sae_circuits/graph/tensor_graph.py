@@ -301,7 +301,7 @@ class TensorGraph:
         src, dest = find_node(edge.src, self.src_starts), find_node(edge.dest, self.dest_starts)
         if src is None:
             reads = find_node(edge.src, self.dest_starts) is not None
-            hint = ", it only reads" if reads else split_hint(edge.src, self.src_starts)
+            hint = split_hint(edge.src, self.src_starts) or (", it only reads" if reads else "")
             raise GraphError(f"{edge.name!r}: {edge.src.name!r} does not write in {self!r}{hint}")
         if dest is None:
             hint = ": name its port, as in 'a0.h1<q>'" if edge.dest.kind == "head" else ""

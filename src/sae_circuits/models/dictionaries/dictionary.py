@@ -230,6 +230,8 @@ def _require_sound(d: Dictionary) -> None:
     tensors |= {f"decoders[{i}]": W for i, W in enumerate(d.decoders)}
     if len(d.writes) != len(d.decoders):
         raise DictionaryError(f"{d.name!r}: {len(d.decoders)} decoders for {len(d.writes)} sites")
+    if d.W_enc.is_meta:
+        raise DictionaryError(f"{d.name!r} holds no values, since it is on the device 'meta'")
     for name, x in {"W_enc": d.W_enc, **tensors}.items():
         if x is None:
             continue
