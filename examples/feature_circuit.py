@@ -3,7 +3,7 @@
 On the bundled model and its dictionaries, for indirect object identification:
 
     python examples/feature_circuit.py
-    python examples/feature_circuit.py --saes mlp_out.0 mlp_out.1 --task subject_verb --out agreement
+    python examples/feature_circuit.py --saes mlp_out.0 mlp_out.1 --task subject_verb --out verbs
 
 Each split has an error node, which stands for all that is not among its features. A circuit in
 which it carries the work is one that the features do not explain, however faithful it is: so each
