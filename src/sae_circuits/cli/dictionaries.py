@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sae_circuits.cli.folder import stamp
 from sae_circuits.errors import OptionError, unknown
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ class Dictionaries:
 
     def said(self) -> dict[str, Any]:
         """What the record says of them: nothing where there are none."""
+        from sae_circuits.cli.folder import stamp
+
         if self.source is None:
             return {}
         content = {"sae": self.source, "sae_id": list(self.ids), "sae_kind": self.kind}
