@@ -96,3 +96,24 @@ def test_an_unknown_plot_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="plot_nothing"):
         _ = sae_circuits.viz.plot_nothing
     assert by_hand()  # the module still works
+
+
+def test_features_of_one_place_share_a_column_and_a_group():
+    from sae_circuits.graph import TensorGraph
+    from sae_circuits.viz.plots import plot_node_scores, plot_score_groups
+    from shapes import HOOKED
+    from small_dictionaries import dictionary
+
+    model = HOOKED["gpt2"]()
+    graph = TensorGraph.from_model(model, saes=[dictionary(model, "mlp_in", 1, writes="mlp_out")])
+    scores = Scores(graph, torch.randn(graph.n_edges))
+    axes = plot_node_scores(scores).axes[0]
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    assert columns[-3:] == ["mlp", "m error", "m features"]
+    grid = torch.as_tensor(axes.images[0].get_array().filled(float("nan")))
+    of = scores.by_source()
+    features = sum(value for node, value in of.items() if node.kind == "feature")
+    assert float(grid[1, -1]) == pytest.approx(features, rel=1e-5, abs=1e-6)
+    assert grid[0, -1].isnan()
+    groups = [t.get_text() for t in plot_score_groups(scores).axes[0].get_xticklabels()]
+    assert groups[-3:] == ["m1 features", "m1.error", "logits"]

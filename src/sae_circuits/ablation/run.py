@@ -139,10 +139,11 @@ def require_whole(circuits: Sequence[Circuit], adapter: Adapter) -> None:
                 "scores of this model, on TensorGraph.from_model(model)"
             )
         if graph.is_part:
+            whole = f"TensorGraph.from_model(model{', saes=...' if graph.saes else ''})"
             raise GraphError(
                 f"{circuit!r} is of a part of the model's graph; the rest has to be in or out as "
-                "well: take circuit.on(TensorGraph.from_model(model)); where there are too many "
-                "features, graph.restrict(...) merges some into their error nodes"
+                f"well: take circuit.on({whole}); where there are too many features, "
+                "graph.restrict(...) merges some into their error nodes"
             )
 
 

@@ -37,7 +37,7 @@ def active_features(
         batch_size: examples at a time.
 
     Raises:
-        DictionaryError: no feature is active that often.
+        DictionaryError: no feature is active that often, or the graph has none.
 
     Example:
         >>> import sae_circuits as sc
@@ -47,6 +47,11 @@ def active_features(
         >>> graph.restrict(sc.active_features(model, graph, task)).n_src < graph.n_src
         True
     """
+    if not any(block.kind == "feature" for block in graph.writers):
+        raise DictionaryError(
+            f"{graph!r} has no features: give dictionaries, by TensorGraph.from_model(model, "
+            "saes=[...])"
+        )
     adapter = Adapter.of(model)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)

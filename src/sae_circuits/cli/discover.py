@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sae_circuits.cli import options
+from sae_circuits.cli import dictionaries, options
 
 
 def discover(
@@ -29,6 +29,12 @@ def discover(
     by: Annotated[
         str, typer.Option(help="Which edges come first: abs (largest), help or hurt.")
     ] = "abs",
+    sae: dictionaries.Sae = None,
+    sae_id: dictionaries.SaeId = None,
+    sae_kind: dictionaries.SaeKind = None,
+    features: Annotated[
+        int, typer.Option(min=0, help="With --sae: keep the N strongest features; 0 for all.")
+    ] = 200,
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
@@ -40,6 +46,10 @@ def discover(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Find a circuit, test it, draw it, and write all to a folder.
+
+    With --sae, heads, MLPs or the stream are split into features, as by --sae demo --sae-id
+    mlp_out.0 --features 200 --edges 500: the strongest stay nodes of their own, the others become
+    a part of error nodes, and the report says how faithful the circuit is without those.
 
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
@@ -56,6 +66,8 @@ def discover(
         edges=edges,
         pruner=pruner,
         by=by,
+        saes=dictionaries.Dictionaries.of(sae, sae_id, sae_kind),
+        features=features,
         n=n,
         seed=seed,
         device=device,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sae_circuits.cli import options
+from sae_circuits.cli import dictionaries, options
 
 if TYPE_CHECKING:
     from sae_circuits.evaluation import Report
@@ -23,6 +23,9 @@ def evaluate(
     direction: Annotated[
         str, typer.Option(help="noising: corrupt what is outside; denoising: restore what is in.")
     ] = "noising",
+    sae: dictionaries.Sae = None,
+    sae_id: dictionaries.SaeId = None,
+    sae_kind: dictionaries.SaeKind = None,
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
@@ -32,7 +35,10 @@ def evaluate(
         Path | None, typer.Option(help="A new folder for the report and its pictures.")
     ] = None,
 ) -> None:
-    """Measure how good a saved circuit is."""
+    """Measure how good a saved circuit is.
+
+    A circuit with features needs the dictionaries that it was found with, by --sae.
+    """
     from sae_circuits import metrics
     from sae_circuits.evaluation import evaluate as measure
     from sae_circuits.graph import Circuit
@@ -47,10 +53,14 @@ def evaluate(
         direction=direction,
         dtype=dtype,
     )
+    saes = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
+    saes.check()
     found = load(circuit, Circuit)
+    dictionaries.require_given(found, saes)
     if out is not None:
         empty_folder(out)
     loaded = options.open_model(model, device, dtype)
+    found = dictionaries.with_dictionaries(found, saes, options.place_of(loaded))
     prompts = options.open_task(loaded, task, task_file, n, seed)
     report = measure(
         loaded,
@@ -70,8 +80,9 @@ def evaluate(
 
 def table(report: Report) -> str:
     """The measures with their intervals, one a line."""
-    lines = [f"{'measure':<18}{'mean':>10}  95% interval"]
+    wide = max(map(len, report.measures)) + 3
+    lines = [f"{'measure':<{wide}}{'mean':>10}  95% interval"]
     for name in report.measures:
         low, high = report.interval(name)
-        lines.append(f"{name:<18}{getattr(report, name):>10.4f}  [{low:.4f}, {high:.4f}]")
+        lines.append(f"{name:<{wide}}{getattr(report, name):>10.4f}  [{low:.4f}, {high:.4f}]")
     return "\n".join(lines)

@@ -107,6 +107,13 @@ def open_model(name: str, device: str | None, dtype: str) -> Any:
     return load_model(name, device=place, dtype=getattr(torch, dtype))
 
 
+def place_of(model: Any) -> Any:
+    """The device of a model."""
+    from sae_circuits.models.adapter import Adapter
+
+    return Adapter.of(model).device
+
+
 def open_task(model: Any, task: str, task_file: Path | None, n: int, seed: int) -> Task:
     """Make the bundled task, or read the file."""
     from sae_circuits.tasks import Task, make

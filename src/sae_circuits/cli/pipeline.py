@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_circuits.cli.dictionaries import Dictionaries
 from sae_circuits.cli.folder import RunFolder, command_line, stamp
-from sae_circuits.cli.options import check_names, open_model, open_task
-from sae_circuits.errors import GraphError, unknown
+from sae_circuits.cli.options import check_names, open_model, open_task, place_of
+from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.io import Record
 
@@ -36,6 +37,8 @@ class Settings:
     edges: int = 200
     pruner: str = "top-n"
     by: str = "abs"
+    saes: Dictionaries = field(default_factory=Dictionaries)
+    features: int = 200
     n: int = 64
     seed: int = 0
     device: str | None = None
@@ -48,7 +51,8 @@ class Settings:
         Raises:
             UnknownName: with the nearest names.
             FileFormatError: there is no such task file.
-            OptionError: the method is not defined for the intervention.
+            OptionError: the method is not defined for the intervention, or cannot choose
+                features; or dictionaries that cannot be loaded.
         """
         from sae_circuits.attribution.methods import METHODS
 
@@ -67,16 +71,42 @@ class Settings:
             if value not in known:
                 raise unknown(kind, value, known)
         METHODS[self.method].require(self.intervention, self.options())
+        self.saes.check()
+        if self.chooses and self.method in ("exact", "random"):
+            raise OptionError(
+                f"--method {self.method} scores edges only and cannot choose features: give "
+                "--features 0 to keep all, or another method"
+            )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some of many features are chosen first."""
+        return self.saes.source is not None and self.features > 0
 
     def said(self) -> dict[str, Any]:
         """The settings for the record, with the content of the files that they name."""
         content = asdict(self)
+        del content["saes"], content["features"]
+        if self.saes.source is not None:
+            content |= {**self.saes.said(), "features": self.features}
         if self.task_file is not None:
             digest = hashlib.sha256(self.task_file.read_bytes()).hexdigest()
             content |= {"task": None, "task_file": self.task_file.name, "task_file_sha256": digest}
         if (folder := Path(self.model)).is_dir():
             content["model_files"] = stamp(folder)
         return content
+
+    def require_edges(self, graph: TensorGraph) -> None:
+        """Refuse to keep more edges than there are.
+
+        Raises:
+            GraphError: with how many there are.
+        """
+        if self.edges > graph.n_edges:
+            raise GraphError(
+                f"{self.edges:,} edges are asked for, and {self.model!r} has {graph.n_edges:,}"
+                + (f" with {self.features:,} features" if self.chooses else "")
+            )
 
     def options(self) -> dict[str, Any]:
         """The options of the method, of those that it has."""
@@ -106,16 +136,16 @@ def run(
     folder = RunFolder(out, record, overwrite)
     folder.check()
     model = open_model(settings.model, settings.device, settings.dtype)
-    graph = TensorGraph.from_model(model)
-    if settings.edges > graph.n_edges:
-        raise GraphError(
-            f"{settings.edges:,} edges are asked for, and {settings.model!r} has {graph.n_edges:,}"
-        )
+    saes = settings.saes.load(place_of(model))
+    graph = TensorGraph.from_model(model, saes=saes)
+    settings.require_edges(graph)
     task = open_task(model, settings.task, settings.task_file, settings.n, settings.seed)
     folder.begin()
     job = Job(settings, model, graph, task, batch_size)
     scores = folder.stage("scores.safetensors", Scores, job.scores)
+    scores = scores.with_saes(saes) if saes else scores
     circuit = folder.stage("circuit.json", Circuit, lambda: job.circuit(scores))
+    circuit = circuit.with_saes(saes) if saes else circuit
     report = folder.stage("report.json", Report, lambda: job.report(folder, scores, circuit))
     write_pictures(report, folder.path, record=folder.record, task=task)
     folder.finish()
@@ -127,6 +157,14 @@ def summary(report: Report, out: Path) -> str:
     from sae_circuits.viz.report_page import verdict
 
     lines = [verdict(report)]
+    if report.of.graph.has_errors:
+        n_features = sum(len(b) for b in report.of.graph.writers if b.kind == "feature")
+        lines.append(
+            f"Features: {sum(node.kind == 'feature' for node in report.of.nodes):,} of "
+            f"{n_features:,} are in; faithfulness {report.faithfulness:.3f}, "
+            f"{report.faithfulness_errors_removed:.3f} without error nodes, "
+            f"{report.faithfulness_errors_kept:.3f} with all of their edges."
+        )
     if (curve := report.curve) is not None:
         lines.append(
             f"Over circuit sizes: CPR {curve.cpr:.3f} (random {curve.random_cpr:.3f}), "
@@ -147,21 +185,16 @@ class Job:
     batch_size: int | None
 
     def scores(self) -> Scores:
-        """Score every edge."""
-        from sae_circuits import metrics
-        from sae_circuits.attribution import attribute
+        """Score every edge, of a graph with dictionaries those between its strongest features."""
+        from sae_circuits.attribution import attribute, attribute_nodes
 
-        return attribute(
-            self.model,
-            self.graph,
-            self.task,
-            metric=metrics.get(self.settings.metric),
-            method=self.settings.method,
-            intervention=self.settings.intervention,
-            batch_size=self.batch_size,
-            seed=self.settings.seed,
-            **self.settings.options(),
-        )
+        settings, graph = self.settings, self.graph
+        how = {**self._how(), "method": settings.method, **settings.options()}
+        if settings.chooses:
+            nodes = attribute_nodes(self.model, graph, self.task, **how)
+            graph = graph.restrict(nodes.features(settings.features))
+            settings.require_edges(graph)
+        return attribute(self.model, graph, self.task, **how)
 
     def circuit(self, scores: Scores) -> Circuit:
         """Keep the edges asked for."""

@@ -157,6 +157,16 @@ class Report:
         return self._of_errors("errors_removed")
 
     @property
+    def errors_kept(self) -> float:
+        """The metric when every edge into and out of an error node is in as well."""
+        return self._errors("errors_kept")
+
+    @property
+    def errors_removed(self) -> float:
+        """The metric when no edge into or out of an error node is in."""
+        return self._errors("errors_removed")
+
+    @property
     def error_share(self) -> float:
         """The share of what the circuit recovers that is lost without its error nodes.
 

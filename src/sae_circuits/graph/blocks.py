@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from sae_circuits.graph.architecture import Architecture
 from sae_circuits.graph.nodes import Kind, Node, Part, Port
@@ -86,3 +91,30 @@ def depth_of(arch: Architecture, kind: Kind, layer: int | None, site: Part | Non
     if part == "m" and arch.parallel:
         part = "a"
     return 4 * layer + {"pre": 1, "a": 2, "mid": 3, "m": 4, "post": 5}[part]
+
+
+def starts_of(blocks: tuple[Block, ...]) -> dict[Key, tuple[int, Block]]:
+    """Each block with the index of its first node, by its key."""
+    starts = accumulate((len(block) for block in blocks), initial=0)
+    return {block.key: (start, block) for start, block in zip(starts, blocks, strict=False)}
+
+
+def find_node(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> int | None:
+    """The index of a node among the nodes of all blocks."""
+    found = starts.get((node.kind, node.layer, node.port, node.site))
+    i = found[1].index_of(node) if found else None
+    return None if found is None or i is None else found[0] + i
+
+
+def split_hint(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> str:
+    """What a node that is not in the graph may have been split into."""
+    part = "m" if node.kind == "mlp" else "a" if node.kind == "head" else node.site
+    found = starts.get(("feature", node.layer, None, part))
+    return f", it is split into features, such as {found[1].node(0).name!r}" if found else ""
+
+
+def depths_of(blocks: tuple[Block, ...]) -> Int64[Tensor, "node"]:
+    """The depth of each node."""
+    counts = torch.tensor([len(block) for block in blocks], dtype=torch.int64)
+    depths = torch.tensor([block.depth for block in blocks], dtype=torch.int64)
+    return depths.repeat_interleave(counts)

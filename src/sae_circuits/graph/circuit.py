@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sae_circuits.errors import GraphError
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node
 from sae_circuits.graph.scores import Scores
+from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
@@ -166,6 +167,16 @@ class Circuit:
             GraphError: an edge that the other graph does not have.
         """
         return Circuit.from_edges(graph, self.edges)
+
+    def with_saes(self, saes: Sequence[FeatureSource]) -> Circuit:
+        """The same circuit in a graph with its dictionaries, which files do not hold.
+
+        Raises:
+            GraphError: other dictionaries than the graph was made with.
+        """
+        scores = None if self.scores is None else self.scores.with_saes(saes)
+        graph = self.graph.with_saes(saes) if scores is None else scores.graph
+        return replace(self, graph=graph, scores=scores)
 
     def _mask_of(self, other: Circuit) -> Bool[Tensor, "edge"]:
         self.graph.require_same(other.graph, "the other circuit")

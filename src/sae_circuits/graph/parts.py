@@ -9,6 +9,7 @@ from typing import cast
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.blocks import Block
 from sae_circuits.graph.nodes import Node, parse_node
+from sae_circuits.graph.records import require_recorded
 from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
@@ -51,6 +52,8 @@ def with_saes(graph: TensorGraph, saes: Sequence[FeatureSource]) -> TensorGraph:
     whole = TensorGraph.from_model(graph.architecture, saes=saes, split_kv=graph.splits_kv)
     there = {b.key: b for b in whole.writers if b.is_split}
     own = {b.key: b for b in graph.writers if b.is_split}
+    if graph.made_with:
+        require_recorded(graph.made_with, saes)
     places = {key[1:] for key in there} == {key[1:] for key in own}
     if not places or any(b.members[-1] not in there[key].members for key, b in own.items()):
         raise GraphError(f"these dictionaries do not make {graph!r}, but {whole!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node
+from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
@@ -142,6 +143,14 @@ class Scores:
         """
         ids = torch.tensor([self.graph.edge_id(edge) for edge in graph.edges], dtype=torch.int64)
         return replace(self, graph=graph, values=self.values[ids.to(self.values.device)])
+
+    def with_saes(self, saes: Sequence[FeatureSource]) -> Scores:
+        """The same scores of a graph with its dictionaries, which files do not hold.
+
+        Raises:
+            GraphError: other dictionaries than the graph was made with.
+        """
+        return replace(self, graph=self.graph.with_saes(saes))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with columns `src`, `dest`, `score`, one row per edge, in the order of ids."""

@@ -29,7 +29,10 @@ _PARTS: dict[str, Part] = {
 class FeatureSource(Protocol):
     """What the graph asks of a dictionary: see `sae_circuits.Dictionary`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
 
     @property
     def reads(self) -> Any:
@@ -54,6 +57,11 @@ class FeatureSource(Protocol):
     @property
     def has_skip(self) -> bool:
         """Whether a part of its output is linear in its input, past the features."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights, by which files tell it from others."""
         ...
 
     def require_fits(self, arch: Architecture) -> None:

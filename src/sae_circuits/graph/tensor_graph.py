@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, chain, groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,10 +20,11 @@ from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.architecture import Architecture
-from sae_circuits.graph.blocks import Block, Key
+from sae_circuits.graph.blocks import Block, Key, depths_of, find_node, split_hint, starts_of
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
+from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.splits import FeatureSource, Split, splits_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class TensorGraph:
     writers: tuple[Block, ...]
     readers: tuple[Block, ...]
     saes: tuple[FeatureSource, ...] = field(default=(), compare=False, repr=False)
+    made_with: tuple[SourceRecord, ...] = field(default=(), compare=False, repr=False)
 
     # -- making ------------------------------------------------------------------------------
 
@@ -105,7 +107,8 @@ class TensorGraph:
         """The same graph with its dictionaries, which files do not hold.
 
         Raises:
-            GraphError: dictionaries at other places, or with fewer features than the graph has.
+            GraphError: dictionaries at other places, with fewer features than the graph has, or
+                other ones than those that it was made with, where the file says which.
         """
         from sae_circuits.graph.parts import with_saes
 
@@ -116,12 +119,12 @@ class TensorGraph:
     @cached_property
     def src_depth(self) -> Int64[Tensor, "src"]:
         """The depth of each writer, in ascending order."""
-        return _depths(self.writers)
+        return depths_of(self.writers)
 
     @cached_property
     def dest_depth(self) -> Int64[Tensor, "dest"]:
         """The depth of each reader, in ascending order."""
-        return _depths(self.readers)
+        return depths_of(self.readers)
 
     @cached_property
     def cuts(self) -> tuple[int, ...]:
@@ -165,8 +168,13 @@ class TensorGraph:
 
     @property
     def is_part(self) -> bool:
-        """Whether nodes are missing, so that what it describes is not the whole model."""
-        whole = describe(self.architecture, self.saes, split_kv=self.splits_kv)
+        """Whether nodes are missing, so that what it describes is not the whole model.
+
+        Raises:
+            GraphError: it has features and no dictionaries (see `splits`).
+        """
+        saes = [split.dictionary for split in self.splits.values()]
+        whole = describe(self.architecture, saes, split_kv=self.splits_kv)
         own = self.writers, self.readers
         return any(
             [b for b in found if b.kind != "feature"] != [b for b in every if b.kind != "feature"]
@@ -194,12 +202,12 @@ class TensorGraph:
     @cached_property
     def src_starts(self) -> Mapping[Key, tuple[int, Block]]:
         """Each block of writers with the index of its first, by its key."""
-        return _starts(self.writers)
+        return starts_of(self.writers)
 
     @cached_property
     def dest_starts(self) -> Mapping[Key, tuple[int, Block]]:
         """Each block of readers with the index of its first, by its key."""
-        return _starts(self.readers)
+        return starts_of(self.readers)
 
     @cached_property
     def components(self) -> tuple[Node, ...]:
@@ -269,9 +277,9 @@ class TensorGraph:
             GraphError: the graph has no such writer.
         """
         node = parse_node(node) if isinstance(node, str) else node
-        found = _find(node, self.src_starts)
+        found = find_node(node, self.src_starts)
         if found is None:
-            hint = _split_hint(node, self.src_starts)
+            hint = split_hint(node, self.src_starts)
             raise GraphError(f"{node.name!r} does not write in {self!r}{hint}")
         return found
 
@@ -290,14 +298,14 @@ class TensorGraph:
                 that the destination does not see the source.
         """
         edge = parse_edge(edge) if isinstance(edge, str) else edge
-        src, dest = _find(edge.src, self.src_starts), _find(edge.dest, self.dest_starts)
+        src, dest = find_node(edge.src, self.src_starts), find_node(edge.dest, self.dest_starts)
         if src is None:
-            reads = _find(edge.src, self.dest_starts) is not None
-            hint = ", it only reads" if reads else _split_hint(edge.src, self.src_starts)
+            reads = find_node(edge.src, self.dest_starts) is not None
+            hint = split_hint(edge.src, self.src_starts) or (", it only reads" if reads else "")
             raise GraphError(f"{edge.name!r}: {edge.src.name!r} does not write in {self!r}{hint}")
         if dest is None:
             hint = ": name its port, as in 'a0.h1<q>'" if edge.dest.kind == "head" else ""
-            hint = hint or _split_hint(edge.dest, self.dest_starts)
+            hint = hint or split_hint(edge.dest, self.dest_starts)
             raise GraphError(f"{edge.name!r}: {edge.dest.name!r} does not read in {self!r}{hint}")
         start, stop = self.seen[dest].tolist()
         if src >= stop:
@@ -329,6 +337,11 @@ class TensorGraph:
     def edges(self) -> Edges:
         """All edges in the order of their ids, made when asked for."""
         return Edges(self)
+
+    @property
+    def records(self) -> tuple[SourceRecord, ...]:
+        """Which dictionaries it was made with, also where it was read from a file."""
+        return tuple(map(SourceRecord.of, self.saes)) or self.made_with
 
     @property
     def has_errors(self) -> bool:
@@ -372,29 +385,3 @@ class TensorGraph:
             f"TensorGraph({self.architecture.model!r}: {self.n_src:,} writers, "
             f"{self.n_dest:,} readers, {self.n_edges:,} edges)"
         )
-
-
-def _starts(blocks: tuple[Block, ...]) -> dict[Key, tuple[int, Block]]:
-    """Each block with the index of its first node, by its key."""
-    starts = accumulate((len(block) for block in blocks), initial=0)
-    return {block.key: (start, block) for start, block in zip(starts, blocks, strict=False)}
-
-
-def _find(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> int | None:
-    """The index of a node among the nodes of all blocks."""
-    found = starts.get((node.kind, node.layer, node.port, node.site))
-    i = found[1].index_of(node) if found else None
-    return None if found is None or i is None else found[0] + i
-
-
-def _split_hint(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> str:
-    """What a node that is not in the graph may have been split into."""
-    part = "m" if node.kind == "mlp" else "a" if node.kind == "head" else node.site
-    found = starts.get(("feature", node.layer, None, part))
-    return f", it is split into features, such as {found[1].node(0).name!r}" if found else ""
-
-
-def _depths(blocks: tuple[Block, ...]) -> Int64[Tensor, "node"]:
-    counts = torch.tensor([len(block) for block in blocks], dtype=torch.int64)
-    depths = torch.tensor([block.depth for block in blocks], dtype=torch.int64)
-    return depths.repeat_interleave(counts)

@@ -7,7 +7,9 @@ kinds listed here are ever made, and nothing is unpickled.
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -24,12 +26,14 @@ from sae_circuits.graph import (
     Circuit,
     Provenance,
     Scores,
+    SourceRecord,
     TensorGraph,
     parse_edge,
     parse_node,
 )
 
 Plain = Any  # what JSON can say
+MANY = 10_000  # values, above which a tensor is written as bytes
 
 
 @cache
@@ -40,6 +44,7 @@ def kinds() -> Mapping[str, type]:
     return {
         "architecture": Architecture,
         "block": Block,
+        "dictionary": SourceRecord,
         "graph": TensorGraph,
         "provenance": Provenance,
         "scores": Scores,
@@ -114,26 +119,34 @@ def _fields_of(value: Any) -> dict[str, object]:
 
 
 def _plain_tensor(tensor: Tensor) -> Plain:
-    """The numbers in row-major order; Python's floats hold every dtype's exactly."""
-    values = tensor.detach().cpu().flatten().tolist()
-    return {
-        "$tensor": str(tensor.dtype).removeprefix("torch."),
-        "shape": list(tensor.shape),
-        "values": [to_plain(value) for value in values],
-    }
+    """The numbers in row-major order, of large tensors as compressed bytes.
+
+    Python's floats hold every dtype's exactly.
+    """
+    said = {"$tensor": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+    values = tensor.detach().cpu().flatten()
+    if len(values) > MANY:
+        raw = zlib.compress(values.view(torch.uint8).numpy().tobytes(), 6)
+        return {**said, "zlib": base64.b64encode(raw).decode("ascii")}
+    return {**said, "values": [to_plain(value) for value in values.tolist()]}
 
 
 def _tensor(plain: dict[str, Any]) -> Tensor:
     dtype = getattr(torch, str(plain["$tensor"]), None)
     if not isinstance(dtype, torch.dtype):
         raise FileFormatError(f"unknown dtype {plain['$tensor']!r}")
+    if "zlib" in plain:
+        raw = zlib.decompress(base64.b64decode(plain["zlib"], validate=True))
+        return torch.frombuffer(bytearray(raw), dtype=dtype).reshape(plain["shape"])
     values = [from_plain(value) for value in plain["values"]]
     return torch.tensor(values, dtype=dtype).reshape(plain["shape"])
 
 
 def _graph_content(graph: TensorGraph) -> dict[str, object]:
-    """The nodes and edges alone: dictionaries are given again where they are needed."""
-    return {name: value for name, value in _fields_of(graph).items() if name != "saes"}
+    """The nodes, and a record of each dictionary: they are given again where they are needed."""
+    content = _fields_of(graph)
+    del content["saes"], content["made_with"]
+    return {**content, "made_with": graph.records} if graph.records else content
 
 
 # -- circuits and graphs: edges by name, so that other programs can read them --------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -195,5 +196,5 @@ def _made(path: Path, content: Any, **more: Any) -> Any:
             kind = kinds()[content.pop("$kind")]
             return kind(**{name: from_plain(item) for name, item in content.items()}, **more)
         return from_plain(content)
-    except (CircuitsError, TypeError, KeyError, ValueError, AttributeError) as error:
+    except (CircuitsError, TypeError, KeyError, ValueError, AttributeError, zlib.error) as error:
         raise FileFormatError(f"{str(path)!r} does not hold what it says: {error}") from error

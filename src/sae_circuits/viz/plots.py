@@ -57,16 +57,20 @@ def plot_curve(curve: Curve) -> Figure:
 def plot_node_scores(scores: Scores) -> Figure:
     """A heat map of node attribution: one row per layer, one column per head and one for the MLP.
 
-    A node's attribution is the sum of its edges' scores.
+    A node's attribution is the sum of its edges' scores. Where a dictionary splits heads, an MLP or
+    the stream, its features have one column together, and so have error nodes and skip terms.
     """
     architecture = scores.graph.architecture
-    n_layers, n_heads = architecture.n_layers, architecture.n_heads
-    grid = torch.full((n_layers, n_heads + architecture.has_mlps), float("nan"))
-    for node, value in scores.by_source().items():
-        if node.layer is not None:
-            grid[node.layer, n_heads if node.index is None else node.index] = value
-    columns = [*(f"h{i}" for i in range(n_heads)), *(["mlp"] if architecture.has_mlps else [])]
-    rows = [str(layer) for layer in range(n_layers)]
+    columns = [*(f"h{i}" for i in range(architecture.n_heads))]
+    columns += ["mlp"] if architecture.has_mlps else []
+    nodes = [node for node in scores.graph.src_nodes if node.layer is not None]
+    columns += sorted({_column(node) for node in nodes if node.is_split})
+    grid = torch.full((architecture.n_layers, len(columns)), float("nan"))
+    values = scores.by_source()
+    for node in nodes:
+        at = node.layer, columns.index(_column(node))
+        grid[at] = grid[at].nan_to_num() + values[node]
+    rows = [str(layer) for layer in range(architecture.n_layers)]
     figure = _heat_map(grid, rows, columns, f"node attribution{_unit(scores)}")
     figure.axes[0].set_ylabel("layer")
     return figure
@@ -75,8 +79,9 @@ def plot_node_scores(scores: Scores) -> Figure:
 def plot_score_groups(scores: Scores) -> Figure:
     """A heat map of the summed scores from each group of writers to each group of readers.
 
-    The groups are the input, each layer's heads (as readers: their q, k and v apart), each MLP and
-    the logits, along the forward pass from bottom to top and from left to right.
+    The groups are the input, each layer's heads (as readers: their q, k and v apart), each MLP, the
+    features of each dictionary and the logits, along the forward pass from bottom to top and from
+    left to right.
     """
     graph = scores.graph
     src, dest = _groups(graph.src_nodes), _groups(graph.dest_nodes)
@@ -158,14 +163,22 @@ def _heat_map(
     return figure
 
 
+def _column(node: Node) -> str:
+    """The column of a writer: features of one place have one together."""
+    if node.is_split:
+        return f"{node.site} {'features' if node.kind == 'feature' else node.kind}"
+    return "mlp" if node.kind == "mlp" else f"h{node.index}"
+
+
 def _groups(nodes: tuple[Node, ...]) -> list[str]:
-    """The name of each node's group: its name without the head's number."""
-    return [
-        f"a{node.layer}{f'<{node.port}>' if node.port else ''}"
-        if node.kind in ("head", "kv")
-        else node.name
-        for node in nodes
-    ]
+    """The name of each node's group: its name without the head's or the feature's number."""
+
+    def group(node: Node) -> str:
+        if node.kind in ("head", "kv"):
+            return f"a{node.layer}{f'<{node.port}>' if node.port else ''}"
+        return f"{node.site}{node.layer} features" if node.kind == "feature" else node.name
+
+    return [group(node) for node in nodes]
 
 
 def _indicator(groups: list[str]) -> Float[Tensor, "node group"]:

@@ -9,8 +9,9 @@ With the input normalised where a dictionary asks for it (see `scalings.py`),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -92,6 +93,22 @@ class Dictionary:
     def has_skip(self) -> bool:
         """Whether a part of its output is linear in its input, past the features."""
         return self.W_skip is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights and its gate: of shapes, and of about 1,024 values of each.
+
+        Values are rounded to bfloat16 first, so that the same weights have the same hash in
+        float64, float32 and bfloat16.
+        """
+        named = [getattr(f, "__name__", type(f).__name__) for f in (self.gate, self.scaling)]
+        said = [self.reads, self.writes, *named, getattr(self.gate, "k", None)]
+        digest = hashlib.sha256(repr(said).encode())
+        for x in _tensors([getattr(d, f.name) for d in (self, self.gate) for f in _fields(d)]):
+            values = x.detach().flatten()
+            some = values[:: max(1, len(values) // 1024)].bfloat16().float().cpu().numpy()
+            digest.update(f"{tuple(x.shape)}".encode() + some.tobytes())
+        return digest.hexdigest()[:16]
 
     # -- running -----------------------------------------------------------------------------
 
@@ -188,10 +205,10 @@ class Dictionary:
             return value
 
         gate: Any = self.gate
-        if hasattr(gate, "__dataclass_fields__"):
-            gate = type(gate)(*(moved(getattr(gate, f.name)) for f in fields(gate)))
-        own = {f.name: moved(getattr(self, f.name)) for f in fields(self)}
-        return replace(self, **{**own, "gate": gate})
+        if own := _fields(gate):
+            gate = type(gate)(*(moved(getattr(gate, f.name)) for f in own))
+        every = {f.name: moved(getattr(self, f.name)) for f in fields(self)}
+        return replace(self, **{**every, "gate": gate})
 
     def require_fits(self, arch: Architecture) -> None:
         """Refuse a model whose layers, widths or name are others.
@@ -214,6 +231,20 @@ class Dictionary:
                 )
 
 
+def _fields(value: Any) -> tuple[Field[Any], ...]:
+    """The fields of a dataclass, and none of a function."""
+    return fields(value) if is_dataclass(value) else ()
+
+
+def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
+    """The tensors among values and tuples of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _tensors(value)
+
+
 def _require_sound(d: Dictionary) -> None:
     """Refuse weights that do not fit each other, or that cannot be used."""
     d_in, n = d.W_enc.shape
@@ -226,6 +257,8 @@ def _require_sound(d: Dictionary) -> None:
     tensors |= {f"decoders[{i}]": W for i, W in enumerate(d.decoders)}
     if len(d.writes) != len(d.decoders):
         raise DictionaryError(f"{d.name!r}: {len(d.decoders)} decoders for {len(d.writes)} sites")
+    if d.W_enc.is_meta:
+        raise DictionaryError(f"{d.name!r} holds no values, since it is on the device 'meta'")
     for name, x in {"W_enc": d.W_enc, **tensors}.items():
         if x is None:
             continue

@@ -35,13 +35,14 @@ def load_saes(
             sae-lens knows, with `ids`; or an SAE already held, or several.
         ids: of a release; or names of the folders to take, such as `["z.0", "mlp_out.0"]`.
         kind: keep only "sae", "transcoder" or "skip-transcoder"; by default SAEs of the bundled
-            set, and all elsewhere.
+            set, where no ids are given, and all elsewhere.
         device: where to put them.
         dtype: what to convert them to; by default float32 for the bundled ones and for releases,
             and as saved elsewhere.
 
     Raises:
-        DictionaryError: no dictionary there; a class without a closed form; damaged weights.
+        DictionaryError: no dictionary there, or none of that kind; a class without a closed form;
+            damaged weights.
         UnknownName: an id that a folder does not have.
         FileFormatError: a cross-layer transcoder with a file missing or damaged.
 
@@ -57,7 +58,7 @@ def load_saes(
     if source == "demo":
         return _of_kind(
             _from_folder(demo_path() / "saes", ids, str(device), dtype or torch.float32),
-            kind or "sae",
+            kind or ("sae" if ids is None else None),
         )
     folder = Path(source)
     if is_cross_layer(folder):
@@ -95,4 +96,8 @@ def _of_kind(found: list[Dictionary], kind: str | None) -> list[Dictionary]:
     def kind_of(d: Dictionary) -> str:
         return "sae" if d.is_sae else "transcoder" if d.W_skip is None else "skip-transcoder"
 
-    return [d for d in found if kind_of(d) == kind]
+    chosen = [d for d in found if kind_of(d) == kind]
+    if found and not chosen:
+        kinds = ", ".join(sorted({repr(kind_of(d)) for d in found}))
+        raise DictionaryError(f"none of {len(found)} dictionaries is of kind {kind!r}, but {kinds}")
+    return chosen
