@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -330,6 +331,24 @@ def test_twelve_large_dictionaries_are_described_at_once():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40e6  # bytes of Python objects
+
+
+@pytest.mark.parametrize("method", ["eap", "eap-ig-activations", "exact"])
+@pytest.mark.parametrize("which", SETS)
+def test_dictionaries_of_another_dtype_than_the_model(which, method):
+    exact, graph, task = problem("gpt2", which, restricted=True)
+    model = HOOKED["gpt2"](dtype=torch.bfloat16)
+    saes = [sae.to("cpu", torch.float32) for sae in graph.saes]
+    narrow = replace(graph, saes=tuple(saes))
+    ours = attribute(model, narrow, task, method=method).values
+    want = attribute(exact, graph, task, method=method).values
+    assert (
+        float(torch.corrcoef(torch.stack([ours.double(), want]))[0, 1]) > 0.93
+    )  # 0.98 without features
+    for circuit in (Circuit.full(narrow), random_circuit(narrow, 0.5)):
+        logits = ablate(model, circuit, task).double()
+        slow = ablate(exact, Circuit(graph, circuit.mask), task)
+        assert float((logits - slow).abs().max()) < 0.15 * float(slow.abs().max())
 
 
 def test_no_change_no_score():

@@ -132,8 +132,8 @@ class Placed:
 
     def read(self, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
         """What the encoder gets when its features read this stream."""
-        stream = stream.to(self.dictionary.W_enc.dtype)
-        return stream if self.norm is None else self.norm(stream)
+        read = stream if self.norm is None else self.norm(stream)  # in the model's dtype
+        return read.to(self.dictionary.W_enc.dtype)
 
     def coefficients(
         self, x: Float[Tensor, "*token d_in"], scale: Float[Tensor, "*token 1"] | None = None
