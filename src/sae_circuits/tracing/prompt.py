@@ -23,7 +23,9 @@ def read_prompt(
             numbers in one row, or that the model does not have.
         ContextError: more tokens than the model reads.
     """
-    tokens = _encoded(model, prompt, prepend_bos) if isinstance(prompt, str) else prompt
+    tokens = prompt
+    if isinstance(prompt, str):
+        tokens = torch.tensor(Vocabulary.of(model).prompt(prompt, prepend_bos=prepend_bos))
     if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.ndim != 1:
         got = type(tokens).__name__
         if isinstance(tokens, Tensor):
@@ -43,20 +45,6 @@ def read_prompt(
             f"{arch.d_vocab} ids are 0 to {arch.d_vocab - 1}"
         )
     return tokens
-
-
-def _encoded(model: Any, prompt: str, prepend_bos: bool) -> Int64[Tensor, "pos"]:
-    vocabulary = Vocabulary.of(model)
-    ids = vocabulary.encode(prompt)
-    if not ids:
-        raise TaskError(f"the prompt {prompt!r} has no token")
-    if not vocabulary.knows(prompt):
-        words = [word for word in prompt.split() if not vocabulary.knows(word)]
-        raise TaskError(
-            f"the prompt {prompt!r} has words that the tokenizer does not know: {words}"
-        )
-    start = [vocabulary.bos] if prepend_bos and vocabulary.bos is not None else []
-    return torch.tensor(start + ids)
 
 
 def strings(model: Any, tokens: Int64[Tensor, "pos"]) -> tuple[str, ...]:
