@@ -147,13 +147,12 @@ def test_random_circuits_equal_the_reference(shape, which, share, direction):
 def test_circuits_under_other_interventions_equal_the_reference(shape, which, intervention):
     model, graph, task = problem(shape, which, n=4, lengths=[6, 5, 6, 5])
     permutation = partners(task) if intervention == "resample" else None
-    for share in (0.2, 0.7):
-        circuit = random_circuit(graph, share)
-        ours = ablate(model, circuit, task, intervention=intervention)
-        slow = reference_logits(
-            model, circuit, task, intervention=intervention, permutation=permutation
-        )
-        torch.testing.assert_close(ours, slow, rtol=1e-8, atol=1e-9)
+    circuit = random_circuit(graph, 0.4)
+    ours = ablate(model, circuit, task, intervention=intervention)
+    slow = reference_logits(
+        model, circuit, task, intervention=intervention, permutation=permutation
+    )
+    torch.testing.assert_close(ours, slow, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("which", SETS)
@@ -229,11 +228,11 @@ def test_both_kinds_of_model_agree(shape, which):
 
 @pytest.mark.parametrize("intervention", ["corrupt", "zero", "mean"])
 @pytest.mark.parametrize("which", SETS)
-@pytest.mark.parametrize("shape", ["gpt2", "llama", "gemma2", "pythia", "attention-only"])
+@pytest.mark.parametrize("shape", ["gpt2", "gemma2", "pythia"])
 def test_a_node_scores_the_sum_of_the_edges_that_leave_it(shape, which, intervention):
     model, graph, task = problem(shape, which, lengths=[6, 4, 5])
-    methods = ("eap", "eap-ig-activations") if intervention != "corrupt" else METHODS
-    for method in set(methods) - {"exact"}:
+    methods = ("eap",) if intervention != "corrupt" else sorted({*METHODS} - {"exact"})
+    for method in methods:
         options = {"method": method, "intervention": intervention, **METHODS[method]}
         edges = attribute(model, graph, task, **options).by_source()
         nodes = attribute_nodes(model, graph, task, **options)
