@@ -310,7 +310,7 @@ def test_twelve_large_dictionaries_are_described_at_once():
     class Large:
         """What the graph asks of a dictionary, without its weights."""
 
-        n_features, is_sae, has_skip, name = 24_576, True, False, "large"
+        n_features, is_sae, has_skip, name, fingerprint = 24_576, True, False, "large", ""
 
         def __init__(self, layer):
             self.reads = Site("resid_post", layer)
