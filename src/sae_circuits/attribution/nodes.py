@@ -65,8 +65,8 @@ def attribute_nodes(
         >>> task = sc.tasks.ioi(model, n=8, seed=0)
         >>> graph = sc.TensorGraph.from_model(model, saes=sc.load_saes("demo"))
         >>> nodes = sc.attribute_nodes(model, graph, task, method="eap")
-        >>> graph.restrict(nodes.features(50))
-        TensorGraph('demo': 63 writers, 103 readers, 969 edges)
+        >>> graph.restrict(nodes.features(50)).n_src  # the input, 50 features, 12 error nodes
+        63
     """
     chosen = find_method(method)
     if chosen.name in ("exact", "random"):
