@@ -47,6 +47,22 @@ SETS = {
         ("resid_mid", 1, {"writes": "mlp_out", "skip": True, "gate": "threshold"}),
     ],
 }
+# The same, of which features of what heads or an MLP write read the stream through them.
+THROUGH = {
+    "through": [
+        ("z", 0, {"gate": "topk"}),
+        ("mlp_out", 0, {"scaled": True}),
+        ("attn_out", 1, {"gate": "threshold"}),
+        ("mlp_out", 1, {}),
+    ],
+    "through-more": [
+        ("attn_out", 0, {"scaled": True}),
+        ("resid_post", 0, {"scaled": True}),
+        ("z", 1, {"scaled": True}),
+        ("mlp_in", 1, {"writes": "mlp_out", "skip": True, "scaled": True}),
+    ],
+}
+SETS |= THROUGH
 METHODS = {
     "eap": {},
     "clean-corrupted": {},
@@ -72,7 +88,7 @@ def problem(shape, which, *, restricted=False, dtype=torch.float64, **task):
     ]
     if not saes:
         pytest.skip(f"no dictionary of {which!r} can stand in {shape!r}")
-    graph = TensorGraph.from_model(model, saes=saes)
+    graph = TensorGraph.from_model(model, saes=saes, through=which in THROUGH)
     if restricted:
         kept = [n for n in graph.src_nodes if n.kind == "feature" and n.index in (1, 2, 5)]
         graph = graph.restrict(kept)

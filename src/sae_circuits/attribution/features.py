@@ -34,6 +34,10 @@ class Ends:
     gradients: Gradients
     tokens: Int64[Tensor, "token"]
 
+    def through(self, reader: Block) -> bool:
+        """Whether a block of readers sees the stream through a component (see `vjp.py`)."""
+        return f"{reader.site}{reader.layer}" in self.gradients.points
+
     def scalars(self, x: Float[Tensor, "batch pos feature"]) -> Float[Tensor, "token feature"]:
         """The real tokens of one number a token and feature."""
         return take(x, self.tokens, self.gradients.dtype)
@@ -46,7 +50,7 @@ def add_features(total: Float[Tensor, "src dest"], ends: Ends) -> None:
         is_feature = block.kind == "feature"
         for dest, reader in graph.dest_starts.values():
             seen = graph.sees(reader.depth)
-            if not (is_feature or reader.kind == "feature"):
+            if ends.through(reader) or not (is_feature or reader.kind == "feature"):
                 continue
             if src < seen[1] and seen[0] < src + len(block):
                 columns = slice(dest, dest + len(reader))

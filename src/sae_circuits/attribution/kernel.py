@@ -24,6 +24,7 @@ from sae_circuits.attribution.features import Ends, add_features
 from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.products import wide_by_wide
 from sae_circuits.attribution.readers import Reader
+from sae_circuits.attribution.vjp import add_vjps
 from sae_circuits.cache import Writes
 from sae_circuits.cache.expand import expand_writes
 from sae_circuits.graph import Block, TensorGraph
@@ -63,6 +64,7 @@ def score_edges(
     ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens)
     _add_wide(total, ends)
     add_features(total, ends)
+    add_vjps(total, ends)
     return total.masked_fill_(~graph.has_edge.to(inputs.device), 0)
 
 
@@ -71,7 +73,7 @@ def _add_wide(total: Float[Tensor, "src dest"], ends: Ends) -> None:
     graph, adapter, tokens = ends.graph, ends.adapter, ends.tokens
     width, dtype, device = adapter.architecture.d_model, ends.gradients.dtype, total.device
     writers = tuple(block for block in graph.writers if block.kind != "feature")
-    src, runs = _ids(graph.src_starts.values()).to(device), _runs(graph)
+    src, runs = _ids(graph.src_starts.values()).to(device), _runs(ends)
     if not len(src) or not runs:
         return
     widest = max(sum(map(len, blocks)) for _, blocks in runs)
@@ -106,13 +108,14 @@ def _tokens(budget: dict[str, int], device: torch.device, row: int) -> int:
     return max(1, budget.get(device.type, budget["other"]) // row)
 
 
-def _runs(graph: TensorGraph) -> list[tuple[slice, tuple[Block, ...]]]:
+def _runs(ends: Ends) -> list[tuple[slice, tuple[Block, ...]]]:
     """Runs of blocks of vector readers, and the writers that they see between them.
 
     Readers that see fewer join those above them until there are enough for a fast product.
     """
     runs: list[tuple[slice, tuple[Block, ...]]] = []
-    wide = [block for block in graph.readers if block.kind != "feature"]
+    graph = ends.graph
+    wide = [b for b in graph.readers if b.kind != "feature" and not ends.through(b)]
     for depth, equal in groupby(wide, key=lambda block: block.depth):
         (start, stop), blocks = graph.sees(depth), tuple(equal)
         if runs and sum(map(len, runs[-1][1])) < TOGETHER:

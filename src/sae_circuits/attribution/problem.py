@@ -147,7 +147,7 @@ class Problem:
             else:
                 placed = saes[f"{block.site}{block.layer}"] = self.placed[block.site, block.layer]
                 leaves[f"{block.site}.out", block.layer] = of.reads.outputs[placed.name]
-                if placed.is_transcoder:
+                if placed.is_transcoder and placed.is_linear:
                     leaves["mlp", block.layer] = of.reads.mlp[block.layer]
         return leaves, tuple(saes.values())
 
