@@ -2,7 +2,9 @@
 
 A feature that reads the stream gets its own mix of it, and so its own pre-activation; the gate then
 sees all of them together. The error node reads its own mix too, and gives what the whole makes of
-it beyond what the features would. Features that read through heads or an MLP share what that makes.
+it beyond what the features would. So does a feature that reads through heads or an MLP (see
+`TensorGraph.from_model(..., through=True)`), by a copy of them; else such features share what their
+heads or their MLP make of what those read.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from sae_circuits.ablation.changes import Changes, Narrow
 from sae_circuits.graph import Block
-from sae_circuits.models.adapter import Call
+from sae_circuits.models.adapter import Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ class SplitChange:
         placed, shape = self.placed, self.sweep.start.shape[:2]
         pres, factors = [], list[Tensor | None]()
         for stream in self.changes.streams(dests, base):
-            read = placed.read(stream)
+            read = placed.read(stream.contiguous())  # some models view what they read
             pres.append(placed.pre_each(which, read))
             factors.append(placed.factor_each(read))
         pre, factor = torch.cat(pres).unflatten(0, shape), _joined(factors, 0)
@@ -153,11 +155,12 @@ class SplitChange:
         """The same of features that read through heads, each of which gets its own prompts."""
         placed, shape = self.placed, self.sweep.start.shape
         pres, factors = [], list[Tensor | None]()
+        call = one_row(self.sweep.calls[placed.layer], shape[0])
         at_once = max(1, COPY_BYTES // (base.numel() * base.element_size()))
         for some, own in zip(dests.split(at_once), which.split(at_once), strict=True):
             mixed = [stream.clone() for stream in self.changes.streams(some, base)]
             copies = torch.cat(mixed, 1).unflatten(1, shape[:2]).flatten(0, 1)
-            read = placed.read(copies, self._call).unflatten(0, (len(some), -1))
+            read = placed.read(copies, call).unflatten(0, (len(some), -1))
             pres.append(placed.pre_each(own, read))
             factors.append(placed.factor_each(read))
         return torch.cat(pres, -1), _joined(factors, -1)

@@ -42,25 +42,23 @@ def score_edges(
     saes: Sequence[Placed],
     change: Writes,
     gradients: Gradients,
-    lengths: Int64[Tensor, "batch"],
+    tokens: Int64[Tensor, "token"],
 ) -> Float[Tensor, "src dest"]:
-    """Score all edges of a graph, summed over examples and over their real tokens.
+    """Score all edges of a graph, summed over some tokens.
 
     Args:
         saes: the graph's dictionaries.
         change: what each writer would write instead, minus what it writes.
         gradients: of the metric, summed over examples and over the points of a path.
-        lengths: real tokens per example; the padding after them is left out.
+        tokens: which of the batch's, all examples in a row; padding is none of them.
 
     Returns:
         Sums in float64; 0 where there is no edge.
     """
     inputs = change["input"]
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=inputs.device)
-    if not graph.n_edges:
+    if not graph.n_edges or not len(tokens):
         return total
-    pos = torch.arange(inputs.shape[1], device=lengths.device)
-    tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(inputs.device)
     ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens)
     _add_wide(total, ends)
     add_features(total, ends)

@@ -35,14 +35,7 @@ def discover(
     features: Annotated[
         int, typer.Option(min=0, help="With --sae: keep the N strongest features; 0 for all.")
     ] = 200,
-    through: Annotated[
-        bool,
-        typer.Option(
-            "--through",
-            help="With --sae: features of what heads or an MLP write read the stream too, each "
-            "through its own copy of them.",
-        ),
-    ] = False,
+    through: dictionaries.Through = False,
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,

@@ -133,6 +133,13 @@ def splits_of(
     return found
 
 
+def read_through(readers: Sequence[Block], saes: Sequence[FeatureSource]) -> bool:
+    """Whether features of what heads or an MLP write are among some readers."""
+    transcoded = {sae.writes[0].layer for sae in saes if not sae.is_sae}
+    sites = {(block.site, block.layer) for block in readers}
+    return any(site == "a" or (site == "m" and layer not in transcoded) for site, layer in sites)
+
+
 def _place(arch: Architecture, split: Split) -> int:
     """One number for each place: after one layer is before the next, heads and MLP are apart."""
     depth = depth_of(arch, "feature", split.layer, split.part)

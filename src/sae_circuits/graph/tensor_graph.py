@@ -25,7 +25,7 @@ from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.records import SourceRecord
-from sae_circuits.graph.splits import FeatureSource, Split, splits_of
+from sae_circuits.graph.splits import FeatureSource, Split, read_through, splits_of
 
 if TYPE_CHECKING:
     import networkx
@@ -198,11 +198,7 @@ class TensorGraph:
     @property
     def through(self) -> bool:
         """Whether features of what heads or an MLP write read the stream through them."""
-        transcoded = {sae.writes[0].layer for sae in self.saes if not sae.is_sae}
-        sites = {(b.site, b.layer) for b in self.readers}
-        return any(
-            site == "a" or (site == "m" and layer not in transcoded) for site, layer in sites
-        )
+        return read_through(self.readers, self.saes)
 
     # -- names and ids -----------------------------------------------------------------------
 
