@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits._version import __version__
 from sae_circuits.cache import check_model
 from sae_circuits.graph import AttributionGraph, Provenance
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.provenance import provenance_of
 from sae_circuits.tracing.freeze import make_local
 from sae_circuits.tracing.influence import graph_scores, most_influential, node_influence
 from sae_circuits.tracing.nodes import Nodes, number_nodes
@@ -114,14 +114,12 @@ def trace(
     edges = strongest_edges(nodes, rows, edge_share)
     if node_share < 1 or edge_share < 1:
         kept, edges = without_dead_ends(nodes, kept, edges)
-    provenance = Provenance(
+    provenance = provenance_of(
+        adapter,
+        None,
         method="attribution graph",
-        model=arch.model,
         metric="logits",
         intervention="none",
-        n_examples=1,
-        version=__version__,
-        model_id=adapter.fingerprint,
         options={
             "transcoders": [d.name for d in by.values()],
             "n_logits": n_logits,
