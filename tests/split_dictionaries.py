@@ -35,7 +35,8 @@ class Spliced:
         """Find its nodes' indices and its weights."""
         self.model, self.graph, self.run = split.model, split.graph, run
         self.part, self.layer, self.d = chosen.part, chosen.layer, chosen.dictionary
-        self.blocks, self.number = blocks, number
+        self.nodes = [block.node(i) for block in blocks for i in range(len(block))]
+        self.number = number
         self.edit_reader, self.edit_site = edit_reader, edit_site
         self.src = {node: i for i, node in enumerate(self.graph.src_nodes)}
         self.dest = {node: i for i, node in enumerate(self.graph.dest_nodes)}
@@ -54,9 +55,6 @@ class Spliced:
         if self.model.cfg.use_normalization_before_and_after:
             hooks.insert(1, (f"{at}.ln1_post.hook_scale", self.keep_scale))
         return hooks
-
-    def nodes(self) -> list[Any]:
-        return [block.node(i) for block in self.blocks for i in range(len(block))]
 
     # -- what each hook does -----------------------------------------------------------------
 
@@ -90,12 +88,12 @@ class Spliced:
             if self.part == "m" or self.model.blocks[self.layer].attn.b_O is None
             else (whole - self.model.blocks[self.layer].attn.b_O)
         )
-        for node in self.nodes():
+        for node in self.nodes:
             if node.kind == "feature":
                 share = f[..., node.index, None] * rows[node.index]
                 self.run.written[self.src[node]] = share
                 left = left - share
-        (error,) = [node for node in self.nodes() if node.kind == "error"]
+        (error,) = [node for node in self.nodes if node.kind == "error"]
         self.run.written[self.src[error]] = left
         return self.edit_site(self.number, whole)
 
@@ -119,7 +117,7 @@ class Spliced:
         return f, rows
 
     def read_by_each(self, x: Tensor) -> dict[Any, Tensor]:
-        return {n: self.edit_reader(self.dest[n], x, self.run.written) for n in self.nodes()}
+        return {n: self.edit_reader(self.dest[n], x, self.run.written) for n in self.nodes}
 
     def encoded(self, own: Tensor) -> Tensor:
         """What the encoder gets of a stream."""
@@ -133,10 +131,12 @@ class Spliced:
         """Let every node write what it makes of its own input."""
         d = self.d
         (error,) = [node for node in each if node.kind == "error"]
-        every = d.pre_activation(self.encoded(each[error]))
+        distinct = {id(own): own for own in each.values()}  # most share one input
+        pres = {i: d.pre_activation(self.encoded(own)) for i, own in distinct.items()}
+        every = pres[id(each[error])]
         for node, own in each.items():
             if node.kind == "feature":
-                pre = d.pre_activation(self.encoded(own))[..., node.index]
+                pre = pres[id(own)][..., node.index]
                 every = every.index_copy(-1, torch.tensor([node.index]), pre[..., None])
         f = every * d.gate(every)
         read = self.encoded(each[error])
@@ -152,4 +152,4 @@ class Spliced:
         self.run.written[self.src[error]] = left
 
     def total(self) -> Tensor:
-        return sum(self.run.written[self.src[node]] for node in self.nodes())
+        return sum(self.run.written[self.src[node]] for node in self.nodes)
