@@ -23,8 +23,8 @@ help:  ## show this list
 demo: $(VENV)/.installed-run  ## find, test and draw a circuit in the bundled model
 	$(bin)/sae-circuits demo
 
-test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
-	$(bin)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-test  ## run the tests on all cores, but for the slow ones
+	$(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## run the slow tests only
 	$(bin)/python -m pytest -m slow $(ARGS) || [ $$? = 5 ]  # 5: there are none

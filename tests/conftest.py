@@ -1,6 +1,6 @@
 """What every test shares: no network, one seed, one thread, and skips for what a machine lacks.
 
-Shapes in annotations are checked at every call: see `--jaxtyping-packages` in pyproject.toml.
+Shapes in annotations are checked at every call: see `type_checks.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import shutil
 # Before anything imports a hub client: what is not on disk must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+# The models are tiny: a second thread costs more than it brings, in this process and in those that
+# it starts, and more still where several run tests side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 
-# The models are tiny: a second thread costs more than it brings.
 torch.set_num_threads(1)
 
 CHROMIUM = next(

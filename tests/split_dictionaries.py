@@ -37,7 +37,8 @@ class Spliced:
         self.model, self.graph, self.run = split.model, split.graph, run
         self.part, self.layer, self.d = chosen.part, chosen.layer, chosen.dictionary
         self.through = self.d.is_sae and self.part in _OUT and bool(self.readers())
-        self.blocks, self.number = blocks, number
+        self.nodes = [block.node(i) for block in blocks for i in range(len(block))]
+        self.number = number
         self.edit_reader, self.edit_site = edit_reader, edit_site
         self.src = {node: i for i, node in enumerate(self.graph.src_nodes)}
         self.dest = {node: i for i, node in enumerate(self.graph.dest_nodes)}
@@ -59,9 +60,6 @@ class Spliced:
         if self.model.cfg.use_normalization_before_and_after:
             hooks.insert(1, (f"{at}.ln1_post.hook_scale", self.keep_scale))
         return hooks
-
-    def nodes(self) -> list[Any]:
-        return [block.node(i) for block in self.blocks for i in range(len(block))]
 
     # -- what each hook does -----------------------------------------------------------------
 
@@ -101,12 +99,12 @@ class Spliced:
             return self.edit_site(self.number, self.total())
         f, rows = self.shared(whole)
         left = whole - self.constant()
-        for node in self.nodes():
+        for node in self.nodes:
             if node.kind == "feature":
                 share = f[..., node.index, None] * rows[node.index]
                 self.run.written[self.src[node]] = share
                 left = left - share
-        (error,) = [node for node in self.nodes() if node.kind == "error"]
+        (error,) = [node for node in self.nodes if node.kind == "error"]
         self.run.written[self.src[error]] = left
         return self.edit_site(self.number, whole)
 
@@ -130,7 +128,7 @@ class Spliced:
         return [b for b in self.graph.readers if (b.site, b.layer) == (self.part, self.layer)]
 
     def read_by_each(self, x: Tensor) -> dict[Any, Tensor]:
-        return {n: self.edit_reader(self.dest[n], x, self.run.written) for n in self.nodes()}
+        return {n: self.edit_reader(self.dest[n], x, self.run.written) for n in self.nodes}
 
     def made(self, own: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor, Any]:
         """Of a stream: what the encoder gets, what is split, what activations are multiplied by."""
@@ -192,13 +190,16 @@ class Spliced:
     def give(self, each: dict[Any, Tensor], whole: Tensor | None = None) -> None:
         """Let every node write what it makes of its own input."""
         d, rows = self.d, self.rows()
-        made = {node: self.made(own, whole) for node, own in each.items()}
+        streams = {id(own): own for own in each.values()}  # most share one input
+        distinct = {i: self.made(own, whole) for i, own in streams.items()}
+        made = {node: distinct[id(own)] for node, own in each.items()}
         (error,) = [node for node in each if node.kind == "error"]
         read, left, factor = made[error]
-        every = d.pre_activation(read)
+        pres = {id(own): d.pre_activation(own) for own, _, _ in distinct.values()}
+        every = pres[id(read)]
         for node, (own, _, _) in made.items():
             if node.kind == "feature":
-                pre = d.pre_activation(own)[..., node.index]
+                pre = pres[id(own)][..., node.index]
                 every = every.index_copy(-1, torch.tensor([node.index]), pre[..., None])
         f, alone = every * d.gate(every), d.encode(read) * factor
         for node, (own, _, own_factor) in made.items():
@@ -212,4 +213,4 @@ class Spliced:
         self.run.written[self.src[error]] = left
 
     def total(self) -> Tensor:
-        return sum(self.run.written[self.src[node]] for node in self.nodes())
+        return sum(self.run.written[self.src[node]] for node in self.nodes)

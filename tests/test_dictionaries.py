@@ -14,6 +14,7 @@ import sae_circuits as sc
 from sae_circuits.errors import DictionaryError, FileFormatError, OptionError, UnknownName
 from sae_circuits.models.dictionaries import Dictionary, Site, load_saes
 from sae_circuits.models.dictionaries.gates import relu
+from small_saes import random_sae
 
 D_IN, FEATURES, D_OUT = 12, 30, 10
 HOOK, HOOK_OUT = "blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_out"
@@ -39,25 +40,12 @@ CASES = {
 }
 
 
-def make(case: str, seed: int = 0):
-    """A random SAE of sae-lens whose every parameter matters."""
-    from sae_lens.registry import get_sae_class
-
-    kind, options = case.partition(",")[0], dict(CASES[case])
-    where = options.pop("hook", HOOK)
-    cls, cfg = get_sae_class(kind)
-    torch.manual_seed(seed)
-    config = cfg(d_in=D_IN, d_sae=FEATURES, dtype="float64", **options)
-    config.metadata.hook_name = where
+def make(case: str):
+    """A random SAE of sae-lens."""
+    kind, options = case.partition(",")[0], {"hook": HOOK, **CASES[case]}
     if "transcoder" in kind:
-        config.metadata.hook_name_out = HOOK_OUT
-    sae = cls(config)
-    with torch.no_grad():
-        for name, parameter in sae.named_parameters():
-            parameter.copy_(torch.randn_like(parameter))
-            if name == "threshold":
-                parameter.abs_()
-    return sae
+        options["hook_out"] = HOOK_OUT
+    return random_sae(kind, d_in=D_IN, n_features=FEATURES, dtype="float64", **options)
 
 
 def inputs(sae, case: str) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -80,8 +81,17 @@ def can_stand(shape, reads, options):
     return not (cfg.get("parallel_attn_mlp") and reads == "resid_mid")
 
 
-def problem(shape, which, *, restricted=False, dtype=torch.float64, **task):
-    model = HOOKED[shape](dtype=dtype)
+@cache
+def model_of(shape, dtype=torch.float64):
+    return HOOKED[shape](dtype=dtype)
+
+
+@cache
+def twins_of(shape):
+    return TWINS[shape]()
+
+
+def dictionaries(model, shape, which):
     saes = [
         dictionary(model, reads, layer, **options)
         for reads, layer, options in SETS[which]
@@ -89,11 +99,36 @@ def problem(shape, which, *, restricted=False, dtype=torch.float64, **task):
     ]
     if not saes:
         pytest.skip(f"no dictionary of {which!r} can stand in {shape!r}")
-    graph = TensorGraph.from_model(model, saes=saes, through=which in THROUGH)
+    return saes
+
+
+@cache
+def graph_of(shape, which):
+    model = model_of(shape)
+    saes = dictionaries(model, shape, which)
+    return TensorGraph.from_model(model, saes=saes, through=which in THROUGH)
+
+
+def problem(shape, which, *, restricted=False, **task):
+    model, graph = model_of(shape), graph_of(shape, which)
     if restricted:
         kept = [n for n in graph.src_nodes if n.kind == "feature" and n.index in (1, 2, 5)]
         graph = graph.restrict(kept)
     return model, graph, random_task(model, **task)
+
+
+def in_turn(names, shapes, levels):
+    """Parametrize by every pair of shape and set, with one of the levels for each pair.
+
+    The levels take turns, so that every shape and every set meets every level.
+    """
+    cases = [
+        pytest.param(shape, which, *level, id="-".join(map(str, (shape, which, *level))))
+        for i, shape in enumerate(shapes)
+        for j, which in enumerate(SETS)
+        for level in [levels[(i + j) % len(levels)]]
+    ]
+    return pytest.mark.parametrize(("shape", "which", *names), cases)
 
 
 def random_circuit(graph, share, seed=0):
@@ -101,9 +136,7 @@ def random_circuit(graph, share, seed=0):
     return Circuit(graph, torch.rand(graph.n_edges, generator=generator) < share)
 
 
-@pytest.mark.parametrize("restricted", [False, True], ids=["all", "some"])
-@pytest.mark.parametrize("which", SETS)
-@pytest.mark.parametrize("shape", HOOKED)
+@in_turn(["restricted"], HOOKED, [(False,), (True,)])
 def test_scores_equal_the_reference(shape, which, restricted):
     model, graph, task = problem(shape, which, restricted=restricted, lengths=[6, 4, 5])
     for method in ("eap", "eap-ig"):
@@ -112,9 +145,11 @@ def test_scores_equal_the_reference(shape, which, restricted):
         torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["clean-corrupted", "eap-ig-activations", "exact"])
-@pytest.mark.parametrize("which", SETS)
-@pytest.mark.parametrize("shape", ["gpt2", "pythia", "gemma2"])
+@in_turn(
+    ["method"],
+    ["gpt2", "pythia", "gemma2"],
+    [("clean-corrupted",), ("eap-ig-activations",), ("exact",)],
+)
 def test_other_methods_equal_the_reference(shape, which, method):
     model, graph, task = problem(shape, which, restricted=True)
     ours = attribute(model, graph, task, method=method, **METHODS[method])
@@ -126,15 +161,20 @@ def test_other_methods_equal_the_reference(shape, which, method):
 @pytest.mark.parametrize("which", SETS)
 def test_other_interventions_equal_the_reference(which, intervention):
     model, graph, task = problem("gpt2", which, lengths=[6, 4, 5])
-    for method in ("eap", "exact"):
-        ours = attribute(model, graph, task, method=method, intervention=intervention)
-        slow = reference_scores(model, graph, task, logit_diff, method, intervention=intervention)
-        torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
+    ours = attribute(model, graph, task, method="eap", intervention=intervention)
+    slow = reference_scores(model, graph, task, logit_diff, "eap", intervention=intervention)
+    torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("restricted", [False, True], ids=["all", "some"])
-@pytest.mark.parametrize("which", SETS)
-@pytest.mark.parametrize("shape", HOOKED)
+@in_turn(["intervention"], ["gpt2"], [("zero",), ("mean",), ("mean-positional",)])
+def test_patches_of_other_interventions_equal_the_reference(shape, which, intervention):
+    model, graph, task = problem(shape, which, restricted=True, lengths=[6, 4, 5])
+    ours = attribute(model, graph, task, method="exact", intervention=intervention)
+    slow = reference_scores(model, graph, task, logit_diff, "exact", intervention=intervention)
+    torch.testing.assert_close(ours.values, slow, rtol=1e-7, atol=1e-9)
+
+
+@in_turn(["restricted"], HOOKED, [(False,), (True,)])
 def test_full_and_empty_circuits_are_runs_of_the_model(shape, which, restricted):
     model, graph, task = problem(shape, which, restricted=restricted, lengths=[6, 4, 5])
     clean, corrupt = clean_logits(model, task), clean_logits(model, task.swapped())
@@ -145,11 +185,7 @@ def test_full_and_empty_circuits_are_runs_of_the_model(shape, which, restricted)
         torch.testing.assert_close(empty, corrupt, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("share", "direction"), [(0.2, "noising"), (0.5, "denoising"), (0.8, "noising")]
-)
-@pytest.mark.parametrize("which", SETS)
-@pytest.mark.parametrize("shape", HOOKED)
+@in_turn(["share", "direction"], HOOKED, [(0.2, "noising"), (0.5, "denoising"), (0.8, "noising")])
 def test_random_circuits_equal_the_reference(shape, which, share, direction):
     model, graph, task = problem(shape, which, restricted=share == 0.5, lengths=[6, 4, 5])
     circuit = random_circuit(graph, share)
@@ -224,15 +260,8 @@ def test_scores_do_not_depend_on_batches_padding_or_other_features(which):
 @pytest.mark.parametrize("which", SETS)
 @pytest.mark.parametrize("shape", TWINS)
 def test_both_kinds_of_model_agree(shape, which):
-    hooked, bridge = TWINS[shape]()
-    cfg = HOOKED_CONFIGS.get(shape, {})
-    saes = [
-        dictionary(hooked, reads, layer, **options)
-        for reads, layer, options in SETS[which]
-        if can_stand(shape, reads, options) and cfg is not None
-    ]
-    if not saes:
-        pytest.skip(f"no dictionary of {which!r} can stand in {shape!r}")
+    hooked, bridge = twins_of(shape)
+    saes = dictionaries(hooked, shape, which)
     task = random_task(hooked)
     found = []
     for model in (hooked, bridge):
@@ -243,9 +272,7 @@ def test_both_kinds_of_model_agree(shape, which):
         torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("intervention", ["corrupt", "zero", "mean"])
-@pytest.mark.parametrize("which", SETS)
-@pytest.mark.parametrize("shape", ["gpt2", "gemma2", "pythia"])
+@in_turn(["intervention"], ["gpt2", "gemma2", "pythia"], [("corrupt",), ("zero",), ("mean",)])
 def test_a_node_scores_the_sum_of_the_edges_that_leave_it(shape, which, intervention):
     model, graph, task = problem(shape, which, lengths=[6, 4, 5])
     methods = ("eap",) if intervention != "corrupt" else sorted({*METHODS} - {"exact"})
@@ -353,11 +380,11 @@ def test_twelve_large_dictionaries_are_described_at_once():
 @pytest.mark.parametrize("which", SETS)
 def test_dictionaries_of_another_dtype_than_the_model(which, method):
     exact, graph, task = problem("gpt2", which, restricted=True)
-    model = HOOKED["gpt2"](dtype=torch.bfloat16)
+    model = model_of("gpt2", torch.bfloat16)
     saes = [sae.to("cpu", torch.float32) for sae in graph.saes]
     narrow = replace(graph, saes=tuple(saes))
-    ours = attribute(model, narrow, task, method=method).values
-    want = attribute(exact, graph, task, method=method).values
+    ours = attribute(model, narrow, task, method=method, **METHODS[method]).values
+    want = attribute(exact, graph, task, method=method, **METHODS[method]).values
     assert (
         float(torch.corrcoef(torch.stack([ours.double(), want]))[0, 1]) > 0.9
     )  # 0.98 without features

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import sae_circuits as sc
+from type_checks import check
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "sae_circuits"
@@ -42,6 +43,20 @@ def test_a_wrong_shape_is_refused_while_tests_run():
     assert sc.metrics.logit_diff(torch.zeros(2, 5), targets).tolist() == [0.0, 0.0]
     with pytest.raises(jaxtyping.TypeCheckError, match="logits"):
         sc.metrics.logit_diff(torch.zeros(2, 3, 5), targets)
+
+
+def test_functions_made_anew_are_checked_each_time():
+    def made():
+        @jaxtyping.jaxtyped(typechecker=check)
+        def inner(x: jaxtyping.Float[torch.Tensor, "batch pos"]) -> torch.Tensor:
+            return x
+
+        return inner
+
+    for _ in range(2):
+        assert made()(torch.zeros(2, 3)).shape == (2, 3)
+        with pytest.raises(jaxtyping.TypeCheckError, match="'x'"):
+            made()(torch.zeros(2))
 
 
 def test_importing_the_package_and_asking_for_help_load_nothing_heavy():

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 from sae_circuits.cli.app import app
 from sae_circuits.evaluation import Report
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, load
+from small_saes import random_sae
 
 
 def call(*arguments: object) -> Result:
@@ -28,20 +28,10 @@ def refused(result: Result, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random SAEs of 12 features on both MLPs, and a transcoder, in folders of their own."""
-    from sae_lens import SAE
-    from sae_lens.saes import StandardSAEConfig
-    from sae_lens.saes.sae import SAEMetadata
-
+    """Random SAEs of 12 features on both MLPs, in folders of their own."""
     folder = tmp_path_factory.mktemp("saes")
     for layer in range(2):
-        torch.manual_seed(layer)
-        metadata = SAEMetadata(hook_name=f"blocks.{layer}.hook_mlp_out", model_name=None)
-        sae = SAE.from_dict(
-            StandardSAEConfig(d_in=16, d_sae=12, device="cpu", metadata=metadata).to_dict()
-        )
-        for parameter in sae.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
+        sae = random_sae("standard", f"blocks.{layer}.hook_mlp_out", 16, 12, seed=layer, size=0.3)
         sae.save_model(folder / f"mlp_out.{layer}")
     return folder
 

@@ -104,15 +104,7 @@ def intervene(
         True
     """
     adapter = Adapter.of(model)
-    if attention not in ATTENTION:
-        raise OptionError(
-            f"attention is {attention!r}: {' or '.join(map(repr, ATTENTION))} are the two ways"
-        )
-    if not graph.architecture.same_shape(adapter.architecture):
-        raise GraphError(
-            f"{graph!r} is not of this model ({adapter.architecture.model!r}): make one with "
-            "TensorGraph.from_model(model, saes=...)"
-        )
+    _require(adapter, graph, attention)
     task = as_task(model, prompts, mask=mask, position=position, prepend_bos=prepend_bos)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     n, width = task.clean.shape
@@ -122,13 +114,26 @@ def intervene(
     places = Place.all_of(adapter, Placed.all_of(adapter, graph), steps, watched)
     size = batch_size or _batch_size(task, places, adapter)
     found = list(_batches(adapter, task, places, size, freeze=attention == "frozen"))
-    clean, changed = ([pair[i] for pair in found] for i in (0, 1))
+    clean, changed = zip(*found, strict=True)
     return Intervened(
         torch.cat([outcome.logits for outcome in changed]).cpu(),
         torch.cat([outcome.logits for outcome in clean]).cpu(),
         {node.name: _joined(changed, node, width) for node in watched},
         {node.name: _joined(clean, node, width) for node in watched},
     )
+
+
+def _require(adapter: Adapter, graph: TensorGraph, attention: str) -> None:
+    """Refuse a graph of another model, and an unknown kind of attention."""
+    if attention not in ATTENTION:
+        raise OptionError(
+            f"attention is {attention!r}: {' or '.join(map(repr, ATTENTION))} are the two ways"
+        )
+    if not graph.architecture.same_shape(adapter.architecture):
+        raise GraphError(
+            f"{graph!r} is not of this model ({adapter.architecture.model!r}): make one with "
+            "TensorGraph.from_model(model, saes=...)"
+        )
 
 
 def _batches(

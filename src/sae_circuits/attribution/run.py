@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits._version import __version__
 from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.attribution.flat import require_slope
@@ -23,6 +22,7 @@ from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
+from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
 
 
@@ -132,17 +132,13 @@ def score_task(
         first += len(batch)
     require_slope(flat, metric_name(metric), method.name)
     dtype = torch.promote_types(adapter.dtype, torch.float32)
-    made = Provenance(
+    made = provenance_of(
+        adapter,
+        task,
         method=method.name,
-        model=adapter.architecture.model,
-        task=task.name,
         metric=metric_name(metric),
         intervention=intervention,
-        n_examples=len(task),
         seed=seed,
-        version=__version__,
-        task_id=task.fingerprint,
-        model_id=adapter.fingerprint,
         options=settings,
     )
     return (totals[0] / len(task)).to(dtype).cpu(), made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits import prune
-from sae_circuits._version import __version__
 from sae_circuits.ablation import run_circuits
 from sae_circuits.errors import MetricError, NumericalError, OptionError
 from sae_circuits.evaluation.measures import FRACTIONS, bootstrap, recovered, recovered_each
@@ -20,6 +18,7 @@ from sae_circuits.evaluation.report import Curve, Report
 from sae_circuits.graph import Circuit, Provenance, Scores
 from sae_circuits.metrics import Metric, Targets, accuracy, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
 
 Pruner = Callable[..., Circuit]
@@ -98,12 +97,13 @@ def evaluate(
     _require_gap(examples["clean"], examples["corrupt"], metric)
     for ratio, of in _ratios(examples).items():
         examples[ratio] = recovered_each(examples[of], examples["clean"], examples["corrupt"])
-    made = _provenance(model, circuit.scores, task, metric, intervention, seed)
     return Report(
         of=circuit,
         examples=examples,
         intervals=_intervals(examples, n_bootstrap, seed),
-        provenance=replace(made, options={**made.options, "direction": direction}),
+        provenance=_provenance(
+            model, circuit.scores, task, metric, intervention, seed, direction=direction
+        ),
     )
 
 
@@ -274,19 +274,22 @@ def _random_order(scores: Scores, seed: int) -> Scores:
 
 
 def _provenance(
-    model: Any, scores: Scores | None, task: Task, metric: Metric, intervention: str, seed: int
+    model: Any,
+    scores: Scores | None,
+    task: Task,
+    metric: Metric,
+    intervention: str,
+    seed: int,
+    **options: Any,
 ) -> Provenance:
     """What was evaluated and how; the method and its options are those of the scores."""
-    adapter, of = Adapter.of(model), scores.provenance if scores else Provenance()
-    return replace(
-        of,
-        model=adapter.architecture.model,
-        task=task.name,
+    of = scores.provenance if scores else Provenance()
+    return provenance_of(
+        Adapter.of(model),
+        task,
+        method=of.method,
         metric=metric_name(metric),
         intervention=intervention,
-        n_examples=len(task),
         seed=seed,
-        version=__version__,
-        task_id=task.fingerprint,
-        model_id=adapter.fingerprint,
+        options={**of.options, **options},
     )

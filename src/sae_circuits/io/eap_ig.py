@@ -22,7 +22,7 @@ import torch
 from sae_circuits.errors import FileFormatError, GraphError
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
 from sae_circuits.io.atomic import write_whole
-from sae_circuits.io.files import refuse_pickles, strict_json
+from sae_circuits.io.files import bytes_of, strict_json
 
 
 def import_eap_ig(path: str | Path, graph: TensorGraph | None = None) -> Circuit:
@@ -42,12 +42,7 @@ def import_eap_ig(path: str | Path, graph: TensorGraph | None = None) -> Circuit
         GraphError: a file of another model's graph.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileFormatError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    refuse_pickles(path, data)
-    document = strict_json(path, data)
+    document = strict_json(path, bytes_of(path))
     try:
         config, nodes, edges = document["cfg"], document["nodes"], document["edges"]
         own = TensorGraph.from_model(_architecture(path, config))

@@ -68,12 +68,7 @@ def load(path: str | Path, expected: type | None = None) -> Any:
             kind, or of a newer version.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise FileFormatError(f"cannot read {str(path)!r}: {reason}") from error
-    refuse_pickles(path, data)
+    data = bytes_of(path)
     value = _load_scores(path) if _is_safetensors(data) else _load_json(path, data)
     if expected is not None and not isinstance(value, expected):
         wanted = next(name for name, made in kinds().items() if made is expected)
@@ -81,17 +76,23 @@ def load(path: str | Path, expected: type | None = None) -> Any:
     return value
 
 
-def refuse_pickles(path: Path, data: bytes) -> None:
-    """Refuse what torch.save and pickle write: to read it is to run the code in it.
+def bytes_of(path: Path) -> bytes:
+    """What a file holds, unless torch.save or pickle wrote it: to read that is to run code in it.
 
     Raises:
-        FileFormatError: the data is a pickle.
+        FileFormatError: the file cannot be opened, or is a pickle.
     """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise FileFormatError(f"cannot read {str(path)!r}: {reason}") from error
     if not _is_safetensors(data) and (data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"):
         raise FileFormatError(
             f"{str(path)!r} is a pickle (as torch.save writes), and to load it would run the code "
             "in it: write JSON instead (in EAP-IG: Graph.from_pt(path).to_json(other_path))"
         )
+    return data
 
 
 def _is_safetensors(data: bytes) -> bool:

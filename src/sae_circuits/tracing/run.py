@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits._version import __version__
 from sae_circuits.cache import check_model
 from sae_circuits.graph import AttributionGraph, Provenance
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.provenance import provenance_of
 from sae_circuits.tracing.freeze import make_local
 from sae_circuits.tracing.influence import graph_scores, most_influential, node_influence
+from sae_circuits.tracing.local import Local
 from sae_circuits.tracing.nodes import Nodes, number_nodes
-from sae_circuits.tracing.options import in_bytes, require_count, require_share
+from sae_circuits.tracing.options import in_bytes, require_options
 from sae_circuits.tracing.prompt import read_prompt, strings
 from sae_circuits.tracing.prune import Edges, strongest_edges, without_dead_ends
 from sae_circuits.tracing.store import Rows
@@ -91,13 +92,16 @@ def trace(
 
     Reference: Ameisen et al. 2025, transformer-circuits.pub/2025/attribution-graphs/methods.html.
     """
+    chosen: dict[str, Any] = {
+        "n_logits": n_logits,
+        "logit_share": logit_share,
+        "node_share": node_share,
+        "edge_share": edge_share,
+        "max_nodes": max_nodes,
+        "first_position": first_position,
+    }
+    require_options(**chosen)
     budget = in_bytes(memory)
-    shares = {"logit_share": logit_share, "node_share": node_share, "edge_share": edge_share}
-    for name, share in shares.items():
-        require_share(name, share)
-    require_count("n_logits", n_logits)
-    require_count("max_nodes", max_nodes, least=0)
-    require_count("first_position", first_position, least=0)
     adapter = Adapter.of(model)
     arch = adapter.architecture
     tokens = read_prompt(model, arch, prompt, prepend_bos=prepend_bos).to(adapter.device)
@@ -106,32 +110,36 @@ def trace(
     local = make_local(adapter, tokens, by, first_position)
     vocabulary, probability = likely(local.logits, n_logits, logit_share)
     nodes = number_nodes(local, tokens, vocabulary, probability, first_position)
-
-    rows = Rows(local, nodes, None, budget)
-    influence = node_influence(nodes, rows())
-    kept = most_influential(nodes, influence, node_share, max_nodes)
-    rows = rows.among(kept)
-    edges = strongest_edges(nodes, rows, edge_share)
-    if node_share < 1 or edge_share < 1:
-        kept, edges = without_dead_ends(nodes, kept, edges)
-    provenance = Provenance(
+    influence, kept, edges = _pruned(local, nodes, budget, node_share, edge_share, max_nodes)
+    provenance = provenance_of(
+        adapter,
+        None,
         method="attribution graph",
-        model=arch.model,
         metric="logits",
         intervention="none",
-        n_examples=1,
-        version=__version__,
-        model_id=adapter.fingerprint,
-        options={
-            "transcoders": [d.name for d in by.values()],
-            "n_logits": n_logits,
-            **shares,
-            "max_nodes": max_nodes,
-            "first_position": first_position,
-        },
+        options={"transcoders": [d.name for d in by.values()], **chosen},
     )
     text, predicted = strings(model, tokens), strings(model, vocabulary)
     return _graph(nodes, influence, kept, edges, tokens, text, predicted, provenance)
+
+
+def _pruned(
+    local: Local,
+    nodes: Nodes,
+    memory: int,
+    node_share: float,
+    edge_share: float,
+    max_nodes: int | None,
+) -> tuple[Float[Tensor, "node"], Int64[Tensor, "some"], Edges]:
+    """The influence of all nodes, those that are kept, and the edges between these."""
+    rows = Rows(local, nodes, None, memory)
+    influence = node_influence(nodes, rows())
+    kept = most_influential(nodes, influence, node_share, max_nodes)
+    rows = rows.among(kept)  # the others are let go
+    edges = strongest_edges(nodes, rows, edge_share)
+    if node_share < 1 or edge_share < 1:
+        kept, edges = without_dead_ends(nodes, kept, edges)
+    return influence, kept, edges
 
 
 def _graph(

@@ -13,7 +13,7 @@ from torch import Tensor
 from sae_circuits.errors import CircuitsError, FileFormatError
 from sae_circuits.graph import AttributionGraph, Node, Provenance
 from sae_circuits.io.codec import from_plain
-from sae_circuits.io.files import refuse_pickles, strict_json
+from sae_circuits.io.files import bytes_of, strict_json
 from sae_circuits.io.neuronpedia.write import NUMBERS, TYPES
 
 _KINDS = {**{said: kind for kind, said in TYPES.items()}, "transcoder": "feature"}
@@ -31,13 +31,7 @@ def from_neuronpedia(path: str | Path) -> AttributionGraph:
             attention features.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise FileFormatError(f"cannot read {str(path)!r}: {reason}") from error
-    refuse_pickles(path, data)
-    document = strict_json(path, data)
+    document = strict_json(path, bytes_of(path))
     try:
         return _graph(document["metadata"], document["nodes"], document["links"])
     except FileFormatError as error:
