@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_OUT = {"a": "hook_attn_out", "m": "hook_mlp_out"}
 _POINTS = {"pre": "hook_resid_pre", "mid": "hook_resid_mid", "post": "hook_resid_post"}
 
 
@@ -35,6 +36,7 @@ class Spliced:
         """Find its nodes' indices and its weights."""
         self.model, self.graph, self.run = split.model, split.graph, run
         self.part, self.layer, self.d = chosen.part, chosen.layer, chosen.dictionary
+        self.through = self.d.is_sae and self.part in _OUT and bool(self.readers())
         self.nodes = [block.node(i) for block in blocks for i in range(len(block))]
         self.number = number
         self.edit_reader, self.edit_site = edit_reader, edit_site
@@ -45,6 +47,9 @@ class Spliced:
     def hooks(self) -> list[tuple[str, Any]]:
         """Hook points with what happens there."""
         at = f"blocks.{self.layer}"
+        if self.through:
+            reads = "hook_mlp_in" if self.part == "m" else "hook_resid_pre"
+            return [(f"{at}.{reads}", self.on_through), (f"{at}.{_OUT[self.part]}", self.on_own)]
         if self.part in _POINTS:
             return [(f"{at}.{_POINTS[self.part]}", self.on_stream)]
         if self.part == "m" and self.d.is_sae:
@@ -66,9 +71,19 @@ class Spliced:
         self.run.fired.add(hook.name)
         self.stash["scale"] = scale
 
+    def on_through(self, x: Tensor, hook: Any) -> None:
+        """Let every node run its own copy of the heads or the MLP."""
+        self.run.fired.add(hook.name)
+        self.give(self.read_by_each(x))
+
+    def on_own(self, whole: Tensor, hook: Any) -> Tensor:
+        """Let the model go on with the sum of what they gave."""
+        self.run.fired.add(hook.name)
+        return self.edit_site(self.number, self.total() + self.constant())
+
     def on_stream(self, x: Tensor, hook: Any) -> Tensor:
         self.run.fired.add(hook.name)
-        self.give(self.read_by_each(x), lambda own: own)
+        self.give(self.read_by_each(x))
         return self.edit_site(self.number, self.total())
 
     def on_input(self, x: Tensor, hook: Any) -> Tensor:
@@ -80,14 +95,10 @@ class Spliced:
     def on_output(self, whole: Tensor, hook: Any) -> Tensor:
         self.run.fired.add(hook.name)
         if not self.d.is_sae:
-            self.give(self.each, lambda own: whole)
+            self.give(self.each, whole)
             return self.edit_site(self.number, self.total())
         f, rows = self.shared(whole)
-        left = (
-            whole
-            if self.part == "m" or self.model.blocks[self.layer].attn.b_O is None
-            else (whole - self.model.blocks[self.layer].attn.b_O)
-        )
+        left = whole - self.constant()
         for node in self.nodes:
             if node.kind == "feature":
                 share = f[..., node.index, None] * rows[node.index]
@@ -106,48 +117,98 @@ class Spliced:
             f = d.encode(whole)
             scale = d.scale(whole)
             return (f if scale is None else f * scale.multiply), d.W_dec
-        z, W_O = self.stash["z"], self.model.blocks[self.layer].attn.W_O
+        z = self.stash["z"]
         f = d.encode(z.flatten(2))
         if (scale := d.scale(z.flatten(2))) is not None:
             f = f * scale.multiply
-        rows = torch.einsum("fhk,hkd->fd", d.W_dec.unflatten(1, W_O.shape[:2]), W_O)
-        if "scale" in self.stash:
-            norm = self.model.blocks[self.layer].ln1_post
-            return f / self.stash["scale"], rows * norm.w
-        return f, rows
+        return f / self.stash.get("scale", 1), self.rows()
+
+    def readers(self) -> list[Any]:
+        """The blocks of this dictionary's nodes that read."""
+        return [b for b in self.graph.readers if (b.site, b.layer) == (self.part, self.layer)]
 
     def read_by_each(self, x: Tensor) -> dict[Any, Tensor]:
         return {n: self.edit_reader(self.dest[n], x, self.run.written) for n in self.nodes}
 
-    def encoded(self, own: Tensor) -> Tensor:
-        """What the encoder gets of a stream."""
+    def made(self, own: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        """Of a stream: what the encoder gets, what is split, what activations are multiplied by."""
+        block, scale = self.model.blocks[self.layer], 1
         if self.d.reads.kind == "mlp_in":
-            block = self.model.blocks[self.layer]
             norm = getattr(block, "ln2", None)
-            return own if norm is None else norm(own)
-        return own
+            return own if norm is None else norm(own), whole, scale
+        if not self.d.is_sae:
+            return own, whole, scale
+        read = split = own
+        if self.through and self.part == "m":
+            norm, post = getattr(block, "ln2", None), getattr(block, "ln2_post", None)
+            read = block.mlp(own if norm is None else norm(own))
+            read = split = read if post is None else post(read)
+        elif self.through:
+            z, out, divisor = self.heads(own)
+            read, split = (z.flatten(2) if self.d.reads.kind == "z" else out), out - self.constant()
+            scale = 1 / divisor if self.d.reads.kind == "z" else 1
+        if (scaling := self.d.scale(read)) is not None:
+            scale = scale * scaling.multiply
+        return read, split, scale
 
-    def give(self, each: dict[Any, Tensor], whole_of: Any) -> None:
+    def heads(self, own: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """z of all heads of a stream, what they add, and what the post-norm divided that by."""
+        block, kept = self.model.blocks[self.layer], {}
+
+        def keep(name: str) -> Any:
+            return lambda module, args, out: kept.update({name: out})
+
+        x = own if getattr(block, "ln1", None) is None else block.ln1(own)
+        x = x[:, :, None].expand(-1, -1, block.attn.cfg.n_heads, -1)
+        keys = x[:, :, : block.attn._W_K.shape[0]] if hasattr(block.attn, "_W_K") else x
+        post = getattr(block, "ln1_post", None)
+        handles = [block.attn.hook_z.register_forward_hook(keep("z"))]
+        if post is not None:
+            handles.append(post.hook_scale.register_forward_hook(keep("scale")))
+        out = block.attn(query_input=x, key_input=keys, value_input=keys)
+        out = out if post is None else post(out)
+        for handle in handles:
+            handle.remove()
+        return kept["z"], out, kept.get("scale", 1)
+
+    def constant(self) -> Any:
+        """What heads add whatever they read."""
+        block = self.model.blocks[self.layer]
+        if self.part == "m" or getattr(block, "ln1_post", None) is not None:
+            return 0
+        return 0 if block.attn.b_O is None else block.attn.b_O
+
+    def rows(self) -> Tensor:
+        """What each feature adds to the stream, per unit of its coefficient."""
+        block = self.model.blocks[self.layer]
+        if self.d.reads.kind != "z":
+            return self.d.W_dec
+        W_O, post = block.attn.W_O, getattr(block, "ln1_post", None)
+        rows = torch.einsum("fhk,hkd->fd", self.d.W_dec.unflatten(1, W_O.shape[:2]), W_O)
+        return rows if post is None else rows * post.w
+
+    def give(self, each: dict[Any, Tensor], whole: Tensor | None = None) -> None:
         """Let every node write what it makes of its own input."""
-        d = self.d
+        d, rows = self.d, self.rows()
+        distinct = {id(own): own for own in each.values()}  # most nodes share one input
+        made = {i: self.made(own, whole) for i, own in distinct.items()}
         (error,) = [node for node in each if node.kind == "error"]
-        distinct = {id(own): own for own in each.values()}  # most share one input
-        pres = {i: d.pre_activation(self.encoded(own)) for i, own in distinct.items()}
+        read, left, factor = made[id(each[error])]
+        pres = {i: d.pre_activation(own) for i, (own, _, _) in made.items()}
         every = pres[id(each[error])]
         for node, own in each.items():
             if node.kind == "feature":
                 pre = pres[id(own)][..., node.index]
                 every = every.index_copy(-1, torch.tensor([node.index]), pre[..., None])
-        f = every * d.gate(every)
-        read = self.encoded(each[error])
-        left = whole_of(each[error])
-        alone = d.encode(read)
+        f, alone = every * d.gate(every), d.encode(read) * factor
         for node in each:
+            own, _, own_factor = made[id(each[node])]
             if node.kind == "feature":
-                self.run.written[self.src[node]] = f[..., node.index, None] * d.W_dec[node.index]
-                left = left - alone[..., node.index, None] * d.W_dec[node.index]
+                share = f[..., node.index, None] * own_factor
+                self.run.written[self.src[node]] = share * rows[node.index]
+                left = left - alone[..., node.index, None] * rows[node.index]
             elif node.kind == "skip":
-                self.run.written[self.src[node]] = self.encoded(each[node]) @ d.W_skip
+                self.run.written[self.src[node]] = own @ d.W_skip
                 left = left - read @ d.W_skip
         self.run.written[self.src[error]] = left
 

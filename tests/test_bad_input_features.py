@@ -105,13 +105,6 @@ def test_a_dead_dictionary(model):
     said(error, "'mlp_out.0' is dead: every decoder row is 0")
 
 
-def test_a_dictionary_that_normalises_the_stream(model, task):
-    graph = sc.TensorGraph.from_model(model, saes=[dictionary(model, "resid_post", 0, scaled=True)])
-    with pytest.raises(DictionaryError) as error:
-        sc.attribute(model, graph, task, method="eap")
-    said(error, "'resid_post.0'", "normalises its input", "not read the stream")
-
-
 # -- names -----------------------------------------------------------------------------------------
 
 

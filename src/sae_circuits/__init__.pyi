@@ -1,7 +1,14 @@
 from . import errors, metrics, prune, tasks, viz
 from ._version import __version__
 from .ablation import ablate, intervene
-from .attribution import Method, active_features, attribute, attribute_nodes, methods
+from .attribution import (
+    Method,
+    active_features,
+    attribute,
+    attribute_nodes,
+    attribute_spans,
+    methods,
+)
 from .evaluation import curve, evaluate
 from .graph import (
     Architecture,
@@ -11,6 +18,7 @@ from .graph import (
     Node,
     NodeScores,
     Scores,
+    SpanScores,
     TensorGraph,
 )
 from .io import load, save
@@ -29,6 +37,7 @@ __all__ = [
     "Node",
     "NodeScores",
     "Scores",
+    "SpanScores",
     "Task",
     "TensorGraph",
     "__version__",
@@ -36,6 +45,7 @@ __all__ = [
     "active_features",
     "attribute",
     "attribute_nodes",
+    "attribute_spans",
     "curve",
     "errors",
     "evaluate",

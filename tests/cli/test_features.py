@@ -109,6 +109,20 @@ def test_all_features_or_some_dictionaries(quick: list[object], tmp_path: Path) 
     assert [n.layer for n in graph.src_nodes if n.kind == "feature"] == [1] * 12
 
 
+def test_features_that_read_through_their_mlp(
+    quick: list[object], run: Path, model_folder: Path, sae_folder: Path, tmp_path: Path
+) -> None:
+    refused(call(*quick, "--through"), "through: False, now True")
+    out = tmp_path / "through"
+    result = call(*arguments(model_folder, sae_folder, out), "--through")
+    assert result.exit_code == 0, result.output
+    circuit = load(out / "circuit.json", Circuit)
+    assert circuit.graph.through
+    assert all(node.kind != "mlp" for node in circuit.graph.dest_nodes)
+    alone = ["discover", "--model", model_folder, "--out", tmp_path / "alone"]
+    refused(call(*alone, "--through"), "give dictionaries with --sae")
+
+
 def test_evaluate_takes_the_same_dictionaries(
     run: Path, model_folder: Path, sae_folder: Path, tmp_path: Path
 ) -> None:

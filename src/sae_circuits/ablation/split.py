@@ -2,7 +2,9 @@
 
 A feature that reads the stream gets its own mix of it, and so its own pre-activation; the gate then
 sees all of them together. The error node reads its own mix too, and gives what the whole makes of
-it beyond what the features would. Features that read through heads or an MLP share what that makes.
+it beyond what the features would. So does a feature that reads through heads or an MLP (see
+`TensorGraph.from_model(..., through=True)`), by a copy of them; else such features share what their
+heads or their MLP make of what those read.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from torch import Tensor
 
 from sae_circuits.ablation.changes import Changes, Narrow
 from sae_circuits.graph import Block
+from sae_circuits.models.adapter import Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 
 if TYPE_CHECKING:
     from sae_circuits.ablation.sweep import Sweep
 
+COPY_BYTES = 64 << 20  # of streams that features read through one layer's heads at a time
 Change = Float[Tensor, "batch pos d_model"]
+Each = tuple[Float[Tensor, "batch pos some"], Float[Tensor, "batch pos some"] | None]
 
 
 @dataclass(frozen=True)
@@ -62,27 +67,25 @@ class SplitChange:
         """The change of the features' coefficients."""
         placed, replaced = self.placed, self._replaced(".f")
         if placed.split.reads_stream:
-            return placed.gated(self._pre(), lambda: placed.read(self._read_by("error"))) - replaced
-        if placed.part == "a":
-            return placed.from_heads(self._whole) - replaced
-        return placed.coefficients(self._whole) - replaced
+            pre, factor = self._each()
+            a = placed.gated(pre, lambda: placed.read(self._read_by("error"), self._call))
+            return (a if factor is None else a * factor) - replaced
+        read = placed.of_heads(self._whole) if placed.part == "a" else self._whole
+        return placed.coefficients(read) - replaced
 
     @cached_property
     def rest(self) -> Change:
         """The change of what the error node writes."""
         placed = self.placed
         if placed.split.reads_stream:
-            then = self._replaced("") - self._decoded(self._replaced(".f"))
+            then = self._written(self._replaced("")) - self._decoded(self._replaced(".f"))
             if placed.dictionary.has_skip:
                 then = then - self._replaced(".skip")
-            return placed.rest(self._read_by("error")) - then
-        whole, layer, adapter = self._whole, placed.layer, placed.adapter
+            return placed.rest(self._read_by("error"), self._call) - then
+        whole = self._whole
         if placed.part == "a":
-            scale = adapter.attn_out_scale(layer, whole)
-            change = whole / scale[..., None] - self._replaced("")
-            change = torch.einsum("bphk,hkd->bpd", change, adapter.W_write(layer))
-        else:
-            change = whole - self._replaced("")
+            whole = whole / placed.adapter.attn_out_scale(placed.layer, whole)[..., None]
+        change = self._written(whole - self._replaced(""))
         return change - self._decoded(self.features) if len(placed.chosen) else change
 
     @cached_property
@@ -102,24 +105,65 @@ class SplitChange:
         (_, reader) = self.sweep.graph.dest_starts["mlp", layer, None, None]
         return self.placed.adapter.mlp(layer, self.sweep.stream(reader, self.changes))
 
-    def _pre(self) -> Float[Tensor, "batch pos feature"]:
-        """Each chosen feature's pre-activation, from its own mix of the stream."""
+    @property
+    def _call(self) -> Call | None:
+        return self.sweep.calls[self.placed.layer] if self.placed.part == "a" else None
+
+    def _written(self, whole: Tensor) -> Change:
+        """What is split at the width of the stream, where heads give z."""
+        if self.placed.part != "a":
+            return whole
+        W = self.placed.adapter.W_write(self.placed.layer)
+        return torch.einsum("bphk,hkd->bpd", whole, W)
+
+    def _each(self) -> tuple[Float[Tensor, "batch pos feature"], Tensor | None]:
+        """Each chosen feature's pre-activation, from its own mix of the stream, and its factor."""
         placed, shape = self.placed, self.sweep.start.shape
         key = ("feature", placed.layer, None, placed.part)
         start, block = self.sweep.graph.dest_starts[key]  # type: ignore[index]
-        pre = placed.pre(placed.read(self.sweep.base[block.depth])).clone()
+        base = self.sweep.base[block.depth]
+        read = placed.read(base, self._call)
+        pre, factor = placed.pre(read).clone(), placed.factor(read)
+        factor = None if factor is None else factor.expand_as(pre).clone()
         dests = self.changes.plan.changed(slice(start, start + len(block)))
         if not len(dests):
-            return pre
-        which = dests - start
-        if placed.norm is None:
-            change = self.changes.projected(dests, placed.W_read[which.to(pre.device)])
-            pre[..., which.to(pre.device)] += change.unflatten(0, shape[:2])
-            return pre
-        streams = self.changes.streams(dests, self.sweep.base[block.depth].flatten(0, 1))
-        found = [placed.pre_each(which, placed.read(stream)) for stream in streams]
-        pre[..., which.to(pre.device)] = torch.cat(found).unflatten(0, shape[:2])
-        return pre
+            return pre, factor
+        which = (dests - start).to(pre.device)
+        if placed.is_linear and placed.norm is None:
+            change = self.changes.projected(dests, placed.W_read[which])
+            pre[..., which] += change.unflatten(0, shape[:2])
+            return pre, factor
+        own = self._by_heads if placed.part == "a" else self._by_token
+        found, scaled = own(dests, which, base.flatten(0, 1))
+        pre[..., which] = found
+        if factor is not None and scaled is not None:
+            factor[..., which] = scaled
+        return pre, factor
+
+    def _by_token(self, dests: Tensor, which: Tensor, base: Tensor) -> Each:
+        """Pre-activations and factors of features that read each token by itself."""
+        placed, shape = self.placed, self.sweep.start.shape[:2]
+        pres, factors = [], list[Tensor | None]()
+        for stream in self.changes.streams(dests, base):
+            read = placed.read(stream.contiguous())  # some models view what they read
+            pres.append(placed.pre_each(which, read))
+            factors.append(placed.factor_each(read))
+        pre, factor = torch.cat(pres).unflatten(0, shape), _joined(factors, 0)
+        return pre, None if factor is None else factor.unflatten(0, shape)
+
+    def _by_heads(self, dests: Tensor, which: Tensor, base: Tensor) -> Each:
+        """The same of features that read through heads, each of which gets its own prompts."""
+        placed, shape = self.placed, self.sweep.start.shape
+        pres, factors = [], list[Tensor | None]()
+        call = one_row(self.sweep.calls[placed.layer], shape[0])
+        at_once = max(1, COPY_BYTES // (base.numel() * base.element_size()))
+        for some, own in zip(dests.split(at_once), which.split(at_once), strict=True):
+            mixed = [stream.clone() for stream in self.changes.streams(some, base)]
+            copies = torch.cat(mixed, 1).unflatten(1, shape[:2]).flatten(0, 1)
+            read = placed.read(copies, call).unflatten(0, (len(some), -1))
+            pres.append(placed.pre_each(own, read))
+            factors.append(placed.factor_each(read))
+        return torch.cat(pres, -1), _joined(factors, -1)
 
     def _read_by(self, kind: str) -> Float[Tensor, "batch pos d_model"]:
         """The stream that the error node or the skip term gets."""
@@ -135,3 +179,9 @@ class SplitChange:
 
     def _decoded(self, a: Float[Tensor, "batch pos feature"]) -> Change:
         return a.to(self.placed.W_dec.dtype) @ self.placed.W_dec
+
+
+def _joined(parts: list[Tensor | None], dim: int) -> Tensor | None:
+    """Parts side by side, where there are any."""
+    found = [part for part in parts if part is not None]
+    return torch.cat(found, dim) if found else None

@@ -1,6 +1,7 @@
 """What matters: a score for every edge, or every writer, of a model's graph."""
 
 from sae_circuits.attribution.active import active_features
+from sae_circuits.attribution.by_span import attribute_spans
 from sae_circuits.attribution.method import Method, along_embedding, path_points
 from sae_circuits.attribution.nodes import attribute_nodes
 from sae_circuits.attribution.problem import Problem
@@ -13,6 +14,7 @@ __all__ = [
     "along_embedding",
     "attribute",
     "attribute_nodes",
+    "attribute_spans",
     "methods",
     "path_points",
 ]

@@ -34,6 +34,10 @@ class Ends:
     gradients: Gradients
     tokens: Int64[Tensor, "token"]
 
+    def through(self, reader: Block) -> bool:
+        """Whether a block of readers sees the stream through a component (see `vjp.py`)."""
+        return f"{reader.site}{reader.layer}" in self.gradients.points
+
     def scalars(self, x: Float[Tensor, "batch pos feature"]) -> Float[Tensor, "token feature"]:
         """The real tokens of one number a token and feature."""
         return take(x, self.tokens, self.gradients.dtype)
@@ -41,74 +45,105 @@ class Ends:
 
 def add_features(total: Float[Tensor, "src dest"], ends: Ends) -> None:
     """Add the scores of all edges that leave a feature or lead to one."""
-    graph = ends.graph
-    for src, block in graph.src_starts.values():
-        is_feature = block.kind == "feature"
-        for dest, reader in graph.dest_starts.values():
-            seen = graph.sees(reader.depth)
-            if not (is_feature or reader.kind == "feature"):
-                continue
-            if src < seen[1] and seen[0] < src + len(block):
-                columns = slice(dest, dest + len(reader))
-                total[src : src + len(block), columns] = _scores(ends, block, reader)
+    for dest, reader in ends.graph.dest_starts.values():
+        first, stop = ends.graph.sees(reader.depth)
+        sources = [
+            (src, block)
+            for src, block in ends.graph.src_starts.values()
+            if first <= src < stop and "feature" in (block.kind, reader.kind)
+        ]
+        if not sources or ends.through(reader):
+            continue
+        to = _Directions.of(ends, reader) if reader.kind == "feature" else _read_by(ends, reader)
+        for src, block in sources:
+            total[src : src + len(block), dest : dest + len(reader)] = to.scores(ends, block)
 
 
-def _scores(ends: Ends, writer: Block, reader: Block) -> Float[Tensor, "src dest"]:
-    """The scores between two blocks, one of which at least is of features."""
-    if writer.kind == "feature":
-        return _from_features(ends, ends.saes[f"{writer.site}{writer.layer}"], reader)
-    return _to_features(ends, writer, ends.saes[f"{reader.site}{reader.layer}"])
+def _read_by(ends: Ends, reader: Block) -> _Directions | _Vector:
+    """How a reader that is no feature reads: a head along d_head directions a token."""
+    to, dtype = Reader.of(ends.adapter, ends.gradients, reader), ends.gradients.dtype
+    if to.W is None:
+        g = torch.empty(
+            1, len(ends.tokens), ends.adapter.architecture.d_model, dtype=dtype, device=to.s.device
+        )
+        to.write(ends.tokens, out=g)
+        return _Vector(g[0])
+    s = take(to.s, ends.tokens, dtype)[:, to.chosen]
+    along = [ends.scalars(c)[:, to.chosen] for c in to.along]
+    normed = [ends.scalars(x) for x in to.normed]
+    return _Directions(s.flatten(1), to.W.flatten(0, 1), s.shape[2], along, normed)
 
 
-def _from_features(ends: Ends, placed: Placed, reader: Block) -> Float[Tensor, "src dest"]:
-    dtype = ends.gradients.dtype
-    a, W = ends.scalars(ends.change[f"{placed.name}.f"]), placed.W_dec.to(dtype)
-    if reader.kind == "feature":
-        b, V, along, normed = _gradient(ends, ends.saes[f"{reader.site}{reader.layer}"])
-        score = narrow_by_narrow(a, W, b, V)
-    else:
-        to = Reader.of(ends.adapter, ends.gradients, reader)
-        if to.W is None:
-            g = a.new_empty(1, len(ends.tokens), W.shape[1])
-            to.write(ends.tokens, out=g)
-            return narrow_by_wide(a, W, g[0])[:, None]
-        s = take(to.s, ends.tokens, dtype)[:, to.chosen]
-        score = narrow_by_narrow(a, W, s.flatten(1), to.W.flatten(0, 1))
-        score = score.unflatten(1, s.shape[1:]).sum(-1)
-        along = [ends.scalars(c)[:, to.chosen] for c in to.along]
-        normed = [ends.scalars(x) for x in to.normed]
-    for x, c in zip(normed, along, strict=True):
-        score = score - along_scale(a, W, x, c)
-    return score
+@dataclass(frozen=True, eq=False)
+class _Vector:
+    """A reader with a vector of its own at each token: an MLP, an error node, the logits."""
+
+    g: Float[Tensor, "token d_model"]
+
+    def scores(self, ends: Ends, writer: Block) -> Float[Tensor, "src 1"]:
+        """Those of the edges from some features."""
+        a, W = _written(ends, writer)
+        return narrow_by_wide(a, W, self.g)[:, None]
 
 
-def _to_features(ends: Ends, writer: Block, placed: Placed) -> Float[Tensor, "src dest"]:
-    b, V, along, normed = _gradient(ends, placed)
-    if writer.kind != "head":
-        d = b.new_empty(1, len(ends.tokens), V.shape[1])
+@dataclass(frozen=True, eq=False)
+class _Directions:
+    """Readers along directions of their own: one each for features, d_head each for heads.
+
+    Args:
+        b: the gradient along each direction.
+        V: the directions.
+        each: how many of them belong to one reader.
+        along: what each reader has through its norm's scale, for each point of a path.
+        normed: the normalised stream, for each point.
+    """
+
+    b: Float[Tensor, "token direction"]
+    V: Float[Tensor, "direction d_model"]
+    each: int
+    along: list[Float[Tensor, "token dest"]]
+    normed: list[Float[Tensor, "token d_model"]]
+
+    @classmethod
+    def of(cls, ends: Ends, reader: Block) -> _Directions:
+        """Those of features that read the stream."""
+        placed = ends.saes[f"{reader.site}{reader.layer}"]
+        place = f"{placed.part}.f", placed.layer
+        along = [ends.scalars(c) for c in ends.gradients.along.get(place, ())]
+        normed = ends.gradients.normed[True, placed.layer] if along else ()
+        b = ends.scalars(ends.gradients.at[place])
+        return cls(b, placed.W_read.to(b.dtype), 1, along, [ends.scalars(x) for x in normed])
+
+    def scores(self, ends: Ends, writer: Block) -> Float[Tensor, "src dest"]:
+        """Those of the edges from some writers."""
+        if writer.kind not in ("feature", "head"):
+            return self._from_vector(ends, writer)
+        a, W = _written(ends, writer)
+        score = narrow_by_narrow(a, W, self.b, self.V)
+        score = score.unflatten(1, (-1, self.each)).sum(-1) if self.each > 1 else score
+        for x, c in zip(self.normed, self.along, strict=True):
+            score = score - along_scale(a, W, x, c)
+        return score.unflatten(0, (len(writer), -1)).sum(1)
+
+    def _from_vector(self, ends: Ends, writer: Block) -> Float[Tensor, "1 dest"]:
+        d = self.b.new_empty(1, len(ends.tokens), self.V.shape[1])
         expand_writes(ends.adapter, (writer,), ends.saes, ends.change, ends.tokens, d)
-        score = narrow_by_wide(b, V, d[0])[None]
-        for x, c in zip(normed, along, strict=True):
+        score = narrow_by_wide(self.b, self.V, d[0])[None]
+        for x, c in zip(self.normed, self.along, strict=True):
             score = score - torch.linalg.vecdot(d[0], x)[None] @ c
         return score
+
+
+def _written(
+    ends: Ends, writer: Block
+) -> tuple[Float[Tensor, "token direction"], Float[Tensor, "direction d_model"]]:
+    """What features or heads change, as scalars a token, and the directions of these."""
+    if writer.kind == "feature":
+        placed = ends.saes[f"{writer.site}{writer.layer}"]
+        a = ends.scalars(ends.change[f"{placed.name}.f"])
+        return a, placed.W_dec.to(a.dtype)
     assert writer.layer is not None
     chosen = chosen_heads(writer, ends.adapter.architecture.n_heads)
-    W = ends.adapter.W_write(writer.layer)[chosen].to(b.dtype)
-    z = take(ends.change[f"a{writer.layer}"], ends.tokens, b.dtype)[:, chosen]
-    score = narrow_by_narrow(z.flatten(1), W.flatten(0, 1), b, V)
-    for x, c in zip(normed, along, strict=True):
-        score = score - along_scale(z.flatten(1), W.flatten(0, 1), x, c)
-    return score.unflatten(0, W.shape[:2]).sum(1)
-
-
-def _gradient(
-    ends: Ends, placed: Placed
-) -> tuple[
-    Float[Tensor, "token feature"], Float[Tensor, "feature d_model"], list[Tensor], list[Tensor]
-]:
-    """At features' pre-activations: scalars and directions, and what the norm's scale adds."""
-    place = f"{placed.part}.f", placed.layer
-    along = [ends.scalars(c) for c in ends.gradients.along.get(place, ())]
-    normed = ends.gradients.normed[True, placed.layer] if along else ()
-    b = ends.scalars(ends.gradients.at[place])
-    return b, placed.W_read.to(b.dtype), along, [ends.scalars(x) for x in normed]
+    z = take(ends.change[f"a{writer.layer}"], ends.tokens, ends.gradients.dtype)[:, chosen]
+    W = ends.adapter.W_write(writer.layer)[chosen].to(z.dtype)
+    return z.flatten(1), W.flatten(0, 1)

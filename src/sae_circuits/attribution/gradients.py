@@ -25,16 +25,34 @@ that all of them add up to the gradient of the whole:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.cache import Run, Writes
-from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.adapter import Adapter, Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.norms import Norm
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A run as a dictionary saw it whose features read the stream by more than one direction.
+
+    Args:
+        stream: that its features read.
+        call: how the model called the layer's attention.
+        g_out: the metric's gradient at what it splits.
+        gate: which chosen features were active.
+    """
+
+    stream: Float[Tensor, "batch pos d_model"]
+    call: Call
+    g_out: Float[Tensor, "batch pos d_model"]
+    gate: Float[Tensor, "#batch #pos feature"]
+
 
 Place = tuple[str, int]  # "q", "k", "v", "mlp" or "post.f", ... and the layer; or ("final", 0)
 
@@ -50,11 +68,14 @@ class Gradients:
         along: c_pv by place, a tensor [batch, pos, head] for each point.
         normed: x_p by (whether it is the MLP's, layer), a tensor [batch, pos, d_model] for each
             point.
+        points: by the names of dictionaries whose features' gradients have no narrow form (see
+            `vjp.py`), what is needed to make them, for each point.
     """
 
     at: Mapping[Place, Tensor]
     along: Mapping[Place, tuple[Tensor, ...]]
     normed: Mapping[tuple[bool, int], tuple[Tensor, ...]]
+    points: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,6 +96,7 @@ class Gradients:
         s: dict[Place, Tensor] = {}
         along: dict[Place, tuple[Tensor, ...]] = {}
         normed: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
+        points: dict[str, tuple[Point, ...]] = {}
         scales: dict[tuple[bool, int], Tensor] = {}
         for place, grad in at.items():
             port, layer = place
@@ -101,7 +123,12 @@ class Gradients:
         for placed in saes:
             part, layer, key = placed.part, placed.layer, (True, placed.layer)
             whole, place = at[f"{part}.out", layer].to(dtype), ("mlp", layer)
-            split = _Split(placed, whole, _gate(placed, of.writes, dtype))
+            gate = _gate(placed, of.writes, dtype)
+            if not placed.is_linear:
+                call = one_row(of.calls[layer], len(whole))
+                points[placed.name] = (Point(of.reads.into(placed), call, whole, gate),)
+                continue
+            split = _Split(placed, whole, gate)
             if not placed.is_transcoder:
                 split.add_to(s, whole)
             elif key not in normed:
@@ -114,18 +141,20 @@ class Gradients:
                     split.add_to(s, into)
                 else:
                     along[f"{part}.f", layer] = (split.add_normed(s, into, x, scales[key]),)
-        return cls(s, along, normed)
+        return cls(s, along, normed, points)
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of all tensors."""
-        return next(iter(self.at.values())).dtype
+        found = [p.g_out for points in self.points.values() for p in points]
+        return next(iter([*self.at.values(), *found])).dtype
 
     def __add__(self, other: Gradients) -> Gradients:
         return Gradients(
             {place: s + other.at[place] for place, s in self.at.items()},
             {place: c + other.along[place] for place, c in self.along.items()},
             {place: x + other.normed[place] for place, x in self.normed.items()},
+            {name: p + other.points[name] for name, p in self.points.items()},
         )
 
     def __rmul__(self, weight: float) -> Gradients:
@@ -135,6 +164,10 @@ class Gradients:
             {place: weight * s for place, s in self.at.items()},
             {place: tuple(weight * c for c in cs) for place, cs in self.along.items()},
             self.normed,
+            {
+                name: tuple(replace(p, g_out=weight * p.g_out) for p in points)
+                for name, points in self.points.items()
+            },
         )
 
 

@@ -24,6 +24,7 @@ from sae_circuits.attribution.features import Ends, add_features
 from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.products import wide_by_wide
 from sae_circuits.attribution.readers import Reader
+from sae_circuits.attribution.vjp import add_vjps
 from sae_circuits.cache import Writes
 from sae_circuits.cache.expand import expand_writes
 from sae_circuits.graph import Block, TensorGraph
@@ -41,28 +42,27 @@ def score_edges(
     saes: Sequence[Placed],
     change: Writes,
     gradients: Gradients,
-    lengths: Int64[Tensor, "batch"],
+    tokens: Int64[Tensor, "token"],
 ) -> Float[Tensor, "src dest"]:
-    """Score all edges of a graph, summed over examples and over their real tokens.
+    """Score all edges of a graph, summed over some tokens.
 
     Args:
         saes: the graph's dictionaries.
         change: what each writer would write instead, minus what it writes.
         gradients: of the metric, summed over examples and over the points of a path.
-        lengths: real tokens per example; the padding after them is left out.
+        tokens: which of the batch's, all examples in a row; padding is none of them.
 
     Returns:
         Sums in float64; 0 where there is no edge.
     """
     inputs = change["input"]
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=inputs.device)
-    if not graph.n_edges:
+    if not graph.n_edges or not len(tokens):
         return total
-    pos = torch.arange(inputs.shape[1], device=lengths.device)
-    tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(inputs.device)
     ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens)
     _add_wide(total, ends)
     add_features(total, ends)
+    add_vjps(total, ends)
     return total.masked_fill_(~graph.has_edge.to(inputs.device), 0)
 
 
@@ -71,7 +71,7 @@ def _add_wide(total: Float[Tensor, "src dest"], ends: Ends) -> None:
     graph, adapter, tokens = ends.graph, ends.adapter, ends.tokens
     width, dtype, device = adapter.architecture.d_model, ends.gradients.dtype, total.device
     writers = tuple(block for block in graph.writers if block.kind != "feature")
-    src, runs = _ids(graph.src_starts.values()).to(device), _runs(graph)
+    src, runs = _ids(graph.src_starts.values()).to(device), _runs(ends)
     if not len(src) or not runs:
         return
     widest = max(sum(map(len, blocks)) for _, blocks in runs)
@@ -106,13 +106,14 @@ def _tokens(budget: dict[str, int], device: torch.device, row: int) -> int:
     return max(1, budget.get(device.type, budget["other"]) // row)
 
 
-def _runs(graph: TensorGraph) -> list[tuple[slice, tuple[Block, ...]]]:
+def _runs(ends: Ends) -> list[tuple[slice, tuple[Block, ...]]]:
     """Runs of blocks of vector readers, and the writers that they see between them.
 
     Readers that see fewer join those above them until there are enough for a fast product.
     """
     runs: list[tuple[slice, tuple[Block, ...]]] = []
-    wide = [block for block in graph.readers if block.kind != "feature"]
+    graph = ends.graph
+    wide = [b for b in graph.readers if b.kind != "feature" and not ends.through(b)]
     for depth, equal in groupby(wide, key=lambda block: block.depth):
         (start, stop), blocks = graph.sees(depth), tuple(equal)
         if runs and sum(map(len, runs[-1][1])) < TOGETHER:

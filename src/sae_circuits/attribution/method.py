@@ -58,7 +58,7 @@ class Method:
 def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Tensor]:
     """The `score_batch` of a rule, which gets the method's options and returns its points."""
 
-    def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "src dest"]:
+    def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "*span src dest"]:
         path = points(**options)
         problem = replace(problem, clean_has_graph=any(at == 1 for at, _ in path))
         scores = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.attribution.method import Method
@@ -111,22 +111,20 @@ class NodeProblem(Problem):
         leaves = {(name, 0): of.reads.outputs[name] for name in sorted(places)}
         return Slopes({name: g for (name, _), g in self.slopes(of, leaves).items()})
 
-    def zeros(self) -> Float[Tensor, "src one"]:
-        """Where a method sums its scores."""
-        return torch.zeros(self.graph.n_src, 1, dtype=torch.float64, device=self.adapter.device)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the scores at some tokens."""
+        return self.graph.n_src, 1
 
     def columns(self, part: TensorGraph) -> slice:
         """The one column."""
         return slice(0, 1)
 
-    def score(  # type: ignore[override]
-        self, gradients: Slopes, graph: TensorGraph | None = None
+    def score_at(
+        self, tokens: Int64[Tensor, "token"], gradients: Any, graph: TensorGraph
     ) -> Float[Tensor, "src one"]:
-        """`change . gradient` of every writer, summed over the batch."""
-        graph, lengths = graph or self.graph, self.batch.lengths
+        """`change . gradient` of every writer, summed over some tokens."""
         saes = {placed.name: placed for placed in self.saes}
-        pos = torch.arange(self.change["input"].shape[1], device=lengths.device)
-        tokens = (pos < lengths[:, None]).flatten().nonzero()[:, 0].to(self.adapter.device)
         found = []
         for block in graph.writers:
             g = gradients.at[_place(block)]

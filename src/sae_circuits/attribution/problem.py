@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.attribution.flat import is_flat
 from sae_circuits.attribution.gradients import Gradients, Place
 from sae_circuits.attribution.kernel import score_edges
+from sae_circuits.attribution.spans import Spans
 from sae_circuits.cache import Run, Writes, require_finite, run
 from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.graph import TensorGraph
@@ -37,6 +39,7 @@ class Problem:
     clean_has_graph: bool = True  # False saves memory where no gradient is taken there
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
     attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
+    spans: Spans | None = None  # of the prompts, where each has scores of its own
 
     @cached_property
     def clean(self) -> Run:
@@ -147,7 +150,7 @@ class Problem:
             else:
                 placed = saes[f"{block.site}{block.layer}"] = self.placed[block.site, block.layer]
                 leaves[f"{block.site}.out", block.layer] = of.reads.outputs[placed.name]
-                if placed.is_transcoder:
+                if placed.is_transcoder and placed.is_linear:
                     leaves["mlp", block.layer] = of.reads.mlp[block.layer]
         return leaves, tuple(saes.values())
 
@@ -156,10 +159,25 @@ class Problem:
         """The dictionaries by part and layer."""
         return {(placed.part, placed.layer): placed for placed in self.saes}
 
-    def zeros(self) -> Float[Tensor, "src dest"]:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the scores at some tokens."""
+        return self.graph.n_src, self.graph.n_dest
+
+    def zeros(self) -> Float[Tensor, "*span src dest"]:
         """Where a method sums its scores."""
-        n_src, n_dest = self.graph.n_src, self.graph.n_dest
-        return torch.zeros(n_src, n_dest, dtype=torch.float64, device=self.adapter.device)
+        spans = () if self.spans is None else (len(self.spans.names),)
+        return torch.zeros(*spans, *self.shape, dtype=torch.float64, device=self.adapter.device)
+
+    def tokens(self) -> list[Int64[Tensor, "token"]]:
+        """The real tokens of the batch, all examples in a row; or those of each span."""
+        batch, pos = self.batch.clean.shape
+        real = torch.arange(pos) < self.batch.lengths.cpu()[:, None]
+        found = [real]
+        if self.spans is not None:
+            labels = self.spans.labels[self.first : self.first + batch, :pos]
+            found = [real & (labels == i) for i in range(len(self.spans.names))]
+        return [some.flatten().nonzero()[:, 0].to(self.adapter.device) for some in found]
 
     def columns(self, part: TensorGraph) -> slice:
         """Where the scores of a part of the graph, whose readers are neighbours, belong."""
@@ -167,14 +185,14 @@ class Problem:
         return slice(start, start + part.n_dest)
 
     def score(
-        self, gradients: Gradients, graph: TensorGraph | None = None
+        self, gradients: Any, graph: TensorGraph | None = None
+    ) -> Float[Tensor, "*span src dest"]:
+        """`change . gradient` of every edge, summed over the batch; for each span, where asked."""
+        found = [self.score_at(tokens, gradients, graph or self.graph) for tokens in self.tokens()]
+        return found[0] if self.spans is None else torch.stack(found)
+
+    def score_at(
+        self, tokens: Int64[Tensor, "token"], gradients: Any, graph: TensorGraph
     ) -> Float[Tensor, "src dest"]:
-        """`change . gradient` of every edge, summed over the batch."""
-        return score_edges(
-            self.adapter,
-            graph or self.graph,
-            self.saes,
-            self.change,
-            gradients,
-            self.batch.lengths,
-        )
+        """The same, summed over some tokens."""
+        return score_edges(self.adapter, graph, self.saes, self.change, gradients, tokens)

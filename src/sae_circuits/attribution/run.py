@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ def attribute(
 
 
 def score_task(
-    kind: type[Problem],
+    kind: Callable[..., Problem],
     model: Any,
     graph: TensorGraph,
     task: Task,
@@ -103,11 +104,11 @@ def score_task(
     batch_size: int | None,
     seed: int,
     options: dict[str, Any],
-) -> tuple[Float[Tensor, "src dest"], Provenance]:
+) -> tuple[Float[Tensor, "*span src dest"], Provenance]:
     """What a method gives for a whole task, as a mean over examples, and how it was made.
 
     Args:
-        kind: what a batch is asked for: scores of edges, or of nodes.
+        kind: makes what a batch is asked for: scores of edges, or of nodes; by spans or not.
     """
     if "seed" in method.options:
         options = {"seed": seed, **options}

@@ -22,9 +22,8 @@ def writer_places(adapter: Adapter) -> dict[str, nn.Module]:
     return places
 
 
-def attn_places(adapter: Adapter) -> dict[str, nn.Module]:
-    """Modules whose output is what a layer's attention adds to the stream."""
-    layers = range(adapter.architecture.n_layers)
+def attn_places(adapter: Adapter, layers: Sequence[int]) -> dict[str, nn.Module]:
+    """Modules whose output is what some layers' attention adds to the stream."""
     return {f"attn_out{layer}": edited_place(adapter, f"a{layer}")[0] for layer in layers}
 
 

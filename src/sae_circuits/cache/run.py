@@ -73,6 +73,14 @@ class Reads:
     final: Float[Tensor, "batch pos d_model"]
     outputs: Mapping[str, Float[Tensor, "batch pos d_model"]]
 
+    def into(self, placed: Placed) -> Float[Tensor, "batch pos d_model"]:
+        """The stream that a dictionary's features read."""
+        if placed.part == "m":
+            return self.mlp_stream[placed.layer]
+        if placed.part == "a":
+            return self.attn_stream[placed.layer]
+        return self.outputs[placed.name].detach()
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -134,7 +142,7 @@ def run(
         outputs, inputs = writer_places(adapter), dictionary_places(adapter, saes)
         if grad:
             outputs |= projection_places(adapter)
-            outputs |= attn_places(adapter) if attn_outputs else {}
+            outputs |= attn_places(adapter, _with_attn_out(adapter, saes, attn_outputs))
             inputs |= stream_places(adapter)
             for name, module in forked_places(adapter).items():
                 stack.enter_context(hooked_input(module, _forker(kept, name)))
@@ -148,6 +156,13 @@ def run(
         logits = adapter.unembed(read[rows, position])
     writes = Writes(_written(adapter, kept, saes))
     return Run(logits, writes, calls, _reads(adapter, kept, saes) if grad else None)
+
+
+def _with_attn_out(adapter: Adapter, saes: Sequence[Placed], every: bool) -> list[int]:
+    """The layers of which what their attention adds is kept."""
+    if every:
+        return list(range(adapter.architecture.n_layers))
+    return [placed.layer for placed in saes if placed.part == "a" and placed.split.reads_stream]
 
 
 def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:
@@ -230,7 +245,9 @@ def _split(placed: Placed, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     name, layer, values = placed.name, placed.layer, dict[str, Tensor]()
     if placed.part == "a":
         z = placed.adapter.by_head(kept[f"z{layer}"]).detach()
-        return {f"{name}.f": placed.from_heads(z)} if len(placed.chosen) else values
+        return (
+            {f"{name}.f": placed.coefficients(placed.of_heads(z))} if len(placed.chosen) else values
+        )
     reads = placed.dictionary.reads.kind
     if reads.startswith("mlp"):
         x = kept[f"{reads}{layer}"].detach()

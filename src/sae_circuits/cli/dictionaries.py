@@ -28,6 +28,14 @@ SaeId = Annotated[
 SaeKind = Annotated[
     str | None, typer.Option(help="Only these: sae, transcoder or skip-transcoder.")
 ]
+Through = Annotated[
+    bool,
+    typer.Option(
+        "--through",
+        help="With --sae: features of what heads or an MLP write read the stream too, each "
+        "through its own copy of them.",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def discover(
     features: Annotated[
         int, typer.Option(min=0, help="With --sae: keep the N strongest features; 0 for all.")
     ] = 200,
+    through: dictionaries.Through = False,
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
@@ -68,6 +69,7 @@ def discover(
         by=by,
         saes=dictionaries.Dictionaries.of(sae, sae_id, sae_kind),
         features=features,
+        through=through,
         n=n,
         seed=seed,
         device=device,

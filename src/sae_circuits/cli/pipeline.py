@@ -39,6 +39,7 @@ class Settings:
     by: str = "abs"
     saes: Dictionaries = field(default_factory=Dictionaries)
     features: int = 200
+    through: bool = False
     n: int = 64
     seed: int = 0
     device: str | None = None
@@ -52,7 +53,7 @@ class Settings:
             UnknownName: with the nearest names.
             FileFormatError: there is no such task file.
             OptionError: the method is not defined for the intervention, or cannot choose
-                features; or dictionaries that cannot be loaded.
+                features; or dictionaries that cannot be loaded, or that are missing.
         """
         from sae_circuits.attribution.methods import METHODS
 
@@ -72,6 +73,8 @@ class Settings:
                 raise unknown(kind, value, known)
         METHODS[self.method].require(self.intervention, self.options())
         self.saes.check()
+        if self.through and self.saes.source is None:
+            raise OptionError("--through says how features read: give dictionaries with --sae")
         if self.chooses and self.method in ("exact", "random"):
             raise OptionError(
                 f"--method {self.method} scores edges only and cannot choose features: give "
@@ -86,9 +89,10 @@ class Settings:
     def said(self) -> dict[str, Any]:
         """The settings for the record, with the content of the files that they name."""
         content = asdict(self)
-        del content["saes"], content["features"]
+        del content["saes"], content["features"], content["through"]
         if self.saes.source is not None:
-            content |= {**self.saes.said(), "features": self.features}
+            own = {"features": self.features, "through": self.through}
+            content |= {**self.saes.said(), **own}
         if self.task_file is not None:
             digest = hashlib.sha256(self.task_file.read_bytes()).hexdigest()
             content |= {"task": None, "task_file": self.task_file.name, "task_file_sha256": digest}
@@ -137,7 +141,7 @@ def run(
     folder.check()
     model = open_model(settings.model, settings.device, settings.dtype)
     saes = settings.saes.load(place_of(model))
-    graph = TensorGraph.from_model(model, saes=saes)
+    graph = TensorGraph.from_model(model, saes=saes, through=settings.through)
     settings.require_edges(graph)
     task = open_task(model, settings.task, settings.task_file, settings.n, settings.seed)
     folder.begin()

@@ -8,6 +8,7 @@ from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
+from sae_circuits.graph.span_scores import SpanScores
 from sae_circuits.graph.splits import FeatureSource, Split
 from sae_circuits.graph.tensor_graph import TensorGraph
 
@@ -25,6 +26,7 @@ __all__ = [
     "Provenance",
     "Scores",
     "SourceRecord",
+    "SpanScores",
     "Split",
     "TensorGraph",
     "depth_of",

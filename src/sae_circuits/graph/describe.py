@@ -11,10 +11,14 @@ from sae_circuits.graph.splits import FeatureSource, splits_of
 
 
 def describe(
-    arch: Architecture, saes: Sequence[FeatureSource] = (), *, split_kv: bool = False
+    arch: Architecture,
+    saes: Sequence[FeatureSource] = (),
+    *,
+    split_kv: bool = False,
+    through: bool = False,
 ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
     """See `TensorGraph.from_model`."""
-    splits = splits_of(arch, saes)
+    splits = splits_of(arch, saes, through=through)
     heads = tuple(range(arch.n_heads))
     shared = arch.n_kv_heads < arch.n_heads and not split_kv
     kv_kind: Kind = "kv" if shared else "head"

@@ -220,6 +220,12 @@ class NodeScores:
         ids = size.sort(descending=True, stable=True).indices[:n]
         return [self.graph.src_node(i) for i in ids[size[ids] > 0].tolist()]
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with columns `node`, `score`, one row per writer, in the order of ids."""
+        from sae_circuits.graph.tables import nodes_table
+
+        return nodes_table(self)
+
     def __repr__(self) -> str:
         made = self.provenance
         what = ", ".join(x for x in (made.method, made.task, made.metric) if x)

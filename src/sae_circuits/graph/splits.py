@@ -76,11 +76,13 @@ class Split:
         part: "a" for what a layer's heads write, "m" for its MLP, or where in the stream.
         layer: of the model.
         dictionary: with all its features.
+        through: whether features of what heads or an MLP write read the stream through them.
     """
 
     part: Part
     layer: int
     dictionary: FeatureSource
+    through: bool = False
 
     @property
     def name(self) -> str:
@@ -89,8 +91,8 @@ class Split:
 
     @property
     def reads_stream(self) -> bool:
-        """Whether its features read the stream themselves, and not through heads or an MLP."""
-        return self.part in RESIDUAL or not self.dictionary.is_sae
+        """Whether its features are readers, and not heads or an MLP for all of them."""
+        return self.through or self.part in RESIDUAL or not self.dictionary.is_sae
 
     def blocks(self, arch: Architecture, features: Sequence[int] | None = None) -> list[Block]:
         """Its nodes as blocks: features, then the skip term, if there is one, then the error."""
@@ -103,8 +105,13 @@ class Split:
         return [Block("feature", depth, self.layer, members=chosen, site=self.part), *rest]
 
 
-def splits_of(arch: Architecture, saes: Sequence[FeatureSource]) -> dict[tuple[Part, int], Split]:
+def splits_of(
+    arch: Architecture, saes: Sequence[FeatureSource], *, through: bool = False
+) -> dict[tuple[Part, int], Split]:
     """Which parts of a model its dictionaries split, by part and layer.
+
+    Args:
+        through: see `TensorGraph.from_model`.
 
     Raises:
         DictionaryError: a dictionary of another model, layer or width.
@@ -115,7 +122,7 @@ def splits_of(arch: Architecture, saes: Sequence[FeatureSource]) -> dict[tuple[P
     taken: dict[int, FeatureSource] = {}
     for sae in saes:
         sae.require_fits(arch)
-        split = _split(arch, sae)
+        split = _split(arch, sae, through)
         place = _place(arch, split)
         if place in taken:
             raise GraphError(
@@ -126,13 +133,20 @@ def splits_of(arch: Architecture, saes: Sequence[FeatureSource]) -> dict[tuple[P
     return found
 
 
+def read_through(readers: Sequence[Block], saes: Sequence[FeatureSource]) -> bool:
+    """Whether features of what heads or an MLP write are among some readers."""
+    transcoded = {sae.writes[0].layer for sae in saes if not sae.is_sae}
+    sites = {(block.site, block.layer) for block in readers}
+    return any(site == "a" or (site == "m" and layer not in transcoded) for site, layer in sites)
+
+
 def _place(arch: Architecture, split: Split) -> int:
     """One number for each place: after one layer is before the next, heads and MLP are apart."""
     depth = depth_of(arch, "feature", split.layer, split.part)
     return -depth if arch.parallel and split.part == "m" else depth
 
 
-def _split(arch: Architecture, sae: FeatureSource) -> Split:
+def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
     where = sae.writes[0]
     if len(sae.writes) > 1:
         raise GraphError(
@@ -152,4 +166,5 @@ def _split(arch: Architecture, sae: FeatureSource) -> Split:
             f"{sae!r} reads {sae.reads.name} and writes {where.name}: a transcoder reads "
             f"{' or '.join(inputs)} of the layer whose mlp_out it writes"
         )
-    return Split(_PARTS[where.kind], where.layer, sae)
+    part = _PARTS[where.kind]
+    return Split(part, where.layer, sae, through and sae.is_sae and part not in RESIDUAL)

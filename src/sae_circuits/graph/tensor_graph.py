@@ -25,7 +25,7 @@ from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.records import SourceRecord
-from sae_circuits.graph.splits import FeatureSource, Split, splits_of
+from sae_circuits.graph.splits import FeatureSource, Split, read_through, splits_of
 
 if TYPE_CHECKING:
     import networkx
@@ -52,7 +52,12 @@ class TensorGraph:
 
     @classmethod
     def from_model(
-        cls, model: Any, *, saes: Sequence[FeatureSource] = (), split_kv: bool = False
+        cls,
+        model: Any,
+        *,
+        saes: Sequence[FeatureSource] = (),
+        split_kv: bool = False,
+        through: bool = False,
     ) -> TensorGraph:
         """Describe the heads and MLPs of a model, or the features of dictionaries in their place.
 
@@ -66,6 +71,9 @@ class TensorGraph:
             saes: dictionaries (see `load_saes`), at most one at a place.
             split_kv: give each query head its own k and v reader where the model shares them;
                 the split edges' scores add up to the shared one's.
+            through: make the features of what heads or an MLP write readers too, each of which
+                sees the stream through a copy of those heads or that MLP; else the heads and the
+                MLP read for all their features.
 
         Raises:
             UnsupportedModel: see `Architecture.of`.
@@ -73,7 +81,7 @@ class TensorGraph:
             GraphError: two dictionaries at one place; one at a place that cannot be split.
         """
         arch = Architecture.of(model)
-        writers, readers = describe(arch, saes, split_kv=split_kv)
+        writers, readers = describe(arch, saes, split_kv=split_kv, through=through)
         return cls(arch, writers, readers, tuple(saes))
 
     def subgraph(self, nodes: Iterable[Node | str]) -> TensorGraph:
@@ -174,7 +182,7 @@ class TensorGraph:
             GraphError: it has features and no dictionaries (see `splits`).
         """
         saes = [split.dictionary for split in self.splits.values()]
-        whole = describe(self.architecture, saes, split_kv=self.splits_kv)
+        whole = describe(self.architecture, saes, split_kv=self.splits_kv, through=self.through)
         own = self.writers, self.readers
         return any(
             [b for b in found if b.kind != "feature"] != [b for b in every if b.kind != "feature"]
@@ -186,6 +194,11 @@ class TensorGraph:
         """Whether query heads that share a key and a value read them apart."""
         shared = self.architecture.n_kv_heads < self.architecture.n_heads
         return shared and any(b.kind == "head" and b.port in ("k", "v") for b in self.readers)
+
+    @property
+    def through(self) -> bool:
+        """Whether features of what heads or an MLP write read the stream through them."""
+        return read_through(self.readers, self.saes)
 
     # -- names and ids -----------------------------------------------------------------------
 
@@ -231,7 +244,7 @@ class TensorGraph:
                 f"{self!r} was read from a file, which holds no dictionaries: give them by "
                 "graph.with_saes(load_saes(...))"
             )
-        return splits_of(self.architecture, self.saes)
+        return splits_of(self.architecture, self.saes, through=self.through)
 
     def sites(self) -> Iterator[tuple[slice, tuple[Block, ...]]]:
         """The writers that are made together, with their ids: a layer's heads, a split's parts."""

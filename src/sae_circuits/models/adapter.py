@@ -164,13 +164,13 @@ class Adapter:
         return Norm.of(getattr(self.block(layer), "ln1_post", None), self.model.cfg)
 
     def attn_out_scale(
-        self, layer: int, z: Float[Tensor, "batch pos head d_head"]
-    ) -> Float[Tensor, "batch pos 1"]:
+        self, layer: int, z: Float[Tensor, "*token head d_head"]
+    ) -> Float[Tensor, "*token 1"]:
         """What the post-norm divides the sum of a layer's heads by; 1 where there is none."""
         norm = self.attn_post_norm(layer)
         if norm is None:
-            return z.new_ones(*z.shape[:2], 1)
-        return norm.normalise(torch.einsum("bphk,hkd->bpd", z, self.W_O(layer)))[1]
+            return z.new_ones(*z.shape[:-2], 1)
+        return norm.normalise(torch.einsum("...hk,hkd->...d", z, self.W_O(layer)))[1]
 
     def W_write(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """What each head adds to the stream per unit of z over the post-norm's scale."""
@@ -245,6 +245,13 @@ class Adapter:
             z_point = self.point(f"blocks.{layer}.attn.hook_z")
             z = stopped_at(z_point, lambda: self._call_attn(layer, call, nothing))
         return self.by_head(z)
+
+    def z(
+        self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """z of a layer's heads when all of them read this stream."""
+        z_point, read = self.point(f"blocks.{layer}.attn.hook_z"), self.read(layer, stream)
+        return self.by_head(stopped_at(z_point, lambda: self._call_attn(layer, call, read)))
 
     def attn_out(
         self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]

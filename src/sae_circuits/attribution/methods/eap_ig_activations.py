@@ -19,7 +19,7 @@ from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, TensorGraph
 
 
-def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src dest"]:
+def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "*span src dest"]:
     """Scores of all edges, site by site."""
     problem = replace(problem, clean_has_graph=False)
     graph = problem.graph
@@ -32,7 +32,7 @@ def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "src d
         for where, weight in path_points(steps, rule):
             at = problem.run(problem.batch.clean, grad=True, edits=_moved(problem, site[0], where))
             score = problem.score(problem.gradients(at, part), part)
-            total[rows, problem.columns(part)] += weight * score
+            total[..., rows, problem.columns(part)] += weight * score
     return total
 
 

@@ -101,31 +101,47 @@ class _Patches:
         self, block: Block, placed: Placed, d: Float[Tensor, "src batch pos d_model"]
     ) -> Float[Tensor, "src dest"]:
         """The effect of patching the edges to a dictionary's features, error node or skip term."""
-        reads, layer = self.problem.clean.reads, placed.layer
-        is_mlp = placed.part == "m"
-        stream = reads.mlp_stream[layer] if is_mlp else reads.outputs[placed.name].detach()
-        patched = rows(stream + d)
+        call = self.tail.calls[placed.layer]
+        clean_stream = self.problem.clean.reads.into(placed)
+        stream, patched = rows(clean_stream.expand_as(d)), rows(clean_stream + d)
 
         def effect(change: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "src"]:
-            whole = self.stream_after(layer) if is_mlp else stream
-            after = rows(whole.expand_as(d)) + change.to(d.dtype)
-            return self.effect(self.tail.after(placed.part, layer, after))
+            return self.effect(self.after_split(placed, stream, change.to(d.dtype)))
 
-        read, new_read = placed.read(rows(stream.expand_as(d))), placed.read(patched)
+        read, new_read = placed.read(stream, call), placed.read(patched, call)
         if block.kind == "skip":
             return effect(placed.skip(new_read) - placed.skip(read))[:, None]
-        clean = placed.pre(read)
-        before = placed.gated(clean, lambda: read)
+        clean, factor = placed.pre(read), placed.factor(read)
+
+        def written(pre: Tensor, others: Tensor, factor: Tensor | None) -> Tensor:
+            a = placed.gated(pre, lambda: others)
+            return (a if factor is None else a * factor) @ placed.W_dec
+
+        before = written(clean, read, factor)
         if block.kind == "error":  # the features that are not chosen compete with those that are
-            now = placed.gated(clean, lambda: new_read)
-            change = placed.rest(patched) - placed.rest(rows(stream.expand_as(d)))
-            return effect(change + (now - before) @ placed.W_dec)[:, None]
-        new, effects = placed.pre(new_read), []
+            change = placed.rest(patched, call) - placed.rest(stream, call)
+            return effect(change + written(clean, new_read, factor) - before)[:, None]
+        new, new_factor, effects = placed.pre(new_read), placed.factor(new_read), []
         for feature in block.members:
-            i, pre = list(placed.chosen).index(feature), clean.clone()
-            pre[..., i] = new[..., i]
-            effects.append(effect((placed.gated(pre, lambda: read) - before) @ placed.W_dec))
+            i = list(placed.chosen).index(feature)
+            own = _with_column(factor, new_factor, i, len(placed.chosen))
+            pre = _with_column(clean, new, i, len(placed.chosen))
+            assert pre is not None
+            effects.append(effect(written(pre, read, own) - before))
         return torch.stack(effects, 1)
+
+    def after_split(
+        self, placed: Placed, stream: Float[Tensor, "row pos d_model"], change: Tensor
+    ) -> Float[Tensor, "row vocab"]:
+        """The logits when what a dictionary splits is changed, and its features read a stream."""
+        layer, tail, copies = placed.layer, self.tail, len(stream) // len(self.tail.position)
+        if placed.part == "a":
+            out = self.problem.clean.reads.outputs[placed.name].detach().repeat(copies, 1, 1)
+            return tail.from_layer(layer + 1, tail.add_layer(layer, stream, out + change))
+        if placed.part == "m":
+            after = self.stream_after(layer).repeat(copies, 1, 1)
+            return tail.after("m", layer, after + change)
+        return tail.after(placed.part, layer, stream + change)
 
     def patched_z(
         self, block: Block, head: int, read: Float[Tensor, "row pos d_model"]
@@ -168,6 +184,20 @@ class _Patches:
         copies = len(logits) // len(self.clean_metric)
         value = self.problem.measure(logits, self.problem.targets.repeat(copies))
         return (value.unflatten(0, (copies, -1)) - self.clean_metric).double().sum(1)
+
+
+def _with_column(
+    clean: Float[Tensor, "row pos _"] | None,
+    new: Float[Tensor, "row pos _"] | None,
+    i: int,
+    n: int,
+) -> Float[Tensor, "row pos feature"] | None:
+    """The clean values of n features, and the new one of feature i."""
+    if clean is None or new is None:
+        return None
+    own = clean.expand(*clean.shape[:-1], n).clone()
+    own[..., i] = new.expand_as(own)[..., i]
+    return own
 
 
 def rows(x: Float[Tensor, "src batch pos d_model"]) -> Float[Tensor, "row pos d_model"]:

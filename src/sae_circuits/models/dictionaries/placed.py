@@ -1,8 +1,9 @@
 """A dictionary in its place in a model: what its features add to the stream, and how they read it.
 
 A feature writes its coefficient (its activation, times what the place scales it by) along a row of
-`W_dec`, as a head writes z along `W_O`; a feature that reads the stream reads it along a column of
-`W_enc`, through the norm where there is one, and its gate is the derivative.
+`W_dec`, as a head writes z along `W_O`. A feature that reads the stream reads it along a column of
+`W_enc`, through the norm where there is one, and its gate is the derivative; or it reads, along
+that column, what heads or an MLP make of the stream.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Part, Split, TensorGraph, depth_of
-from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.adapter import Adapter, Call
 from sae_circuits.models.dictionaries.dictionary import Dictionary
 from sae_circuits.models.norms import Norm
 
@@ -42,8 +43,7 @@ class Placed:
         """The dictionaries of a graph, in the order of the forward pass.
 
         Raises:
-            DictionaryError: on another device than the model; or one that normalises the stream
-                that its features read, which has no closed form here.
+            DictionaryError: on another device than the model.
             GraphError: a graph without its dictionaries.
         """
         placed = []
@@ -54,11 +54,6 @@ class Placed:
                 raise DictionaryError(
                     f"{dictionary!r} is on {here} and the model on {adapter.device}: load it "
                     f"there, with load_saes(..., device={str(adapter.device)!r})"
-                )
-            if split.reads_stream and dictionary.scaling is not None:
-                raise DictionaryError(
-                    f"{dictionary!r} normalises its input; in a graph it can split what an MLP or "
-                    "heads write, but not read the stream"
                 )
             dtype = torch.promote_types(dictionary.W_enc.dtype, adapter.dtype)
             chosen = graph.chosen(split)
@@ -91,6 +86,11 @@ class Placed:
     def is_transcoder(self) -> bool:
         """Whether it reads elsewhere than it writes."""
         return not self.dictionary.is_sae
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether each feature reads the stream along one direction, given the norm's scale."""
+        return not self.split.through and self.dictionary.scaling is None
 
     @cached_property
     def columns(self) -> slice | Tensor:
@@ -130,44 +130,78 @@ class Placed:
 
     # -- running -------------------------------------------------------------------------------
 
-    def read(self, stream: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-        """What the encoder gets when its features read this stream."""
-        read = stream if self.norm is None else self.norm(stream)  # in the model's dtype
+    def read(
+        self, stream: Float[Tensor, "*row pos d_model"], call: Call | None = None
+    ) -> Float[Tensor, "*row pos d_in"]:
+        """What the encoder gets when its features read this stream.
+
+        Args:
+            call: how the model calls the layer's attention, where the features read through it.
+        """
+        if not self.split.through:
+            read = stream if self.norm is None else self.norm(stream)  # in the model's dtype
+        elif self.part == "m":
+            read = self.adapter.mlp(self.layer, stream)
+        else:
+            assert call is not None
+            read = self.of_heads(self.adapter.z(self.layer, call, stream))
         return read.to(self.dictionary.W_enc.dtype)
 
-    def coefficients(
-        self, x: Float[Tensor, "*token d_in"], scale: Float[Tensor, "*token 1"] | None = None
-    ) -> Float[Tensor, "*token feature"]:
+    def of_heads(self, z: Float[Tensor, "*token head d_head"]) -> Float[Tensor, "*token d_in"]:
+        """What the encoder gets, where it splits what a layer's heads write."""
+        return z.flatten(-2) if self._reads_z else self.adapter.heads_out(self.layer, z)
+
+    @property
+    def _reads_z(self) -> bool:
+        return self.dictionary.reads.kind == "z"
+
+    def coefficients(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:
         """How much of its row of `W_dec` each chosen feature adds to the stream.
 
         Args:
             x: what the encoder gets.
-            scale: what the place divides by, where a norm stands between it and the stream.
         """
-        f = self.dictionary.encode(x)[..., self.columns]
-        if self.dictionary.is_sae and (own := self.dictionary.scale(x)) is not None:
-            f = f * own.multiply
-        return f if scale is None else f / scale
+        f, factor = self.dictionary.encode(x)[..., self.columns], self.factor(x)
+        return f if factor is None else f * factor
 
-    def from_heads(self, z: Float[Tensor, "*token head d_head"]) -> Float[Tensor, "*token feature"]:
-        """The coefficients of features that split what a layer's heads write."""
-        if self.dictionary.reads.kind != "z":
-            return self.coefficients(self.adapter.heads_out(self.layer, z))
-        normed = self.adapter.attn_post_norm(self.layer) is not None
-        scale = self.adapter.attn_out_scale(self.layer, z) if normed else None
-        return self.coefficients(z.flatten(-2), scale)
+    def factor(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token 1"] | None:
+        """What its place multiplies activations by: an output's scaling, over a post-norm's scale.
+
+        Args:
+            x: what the encoder gets.
+        """
+        own = self.dictionary.scale(x) if self.dictionary.is_sae else None
+        factor = None if own is None else own.multiply
+        if not self._reads_z or self.adapter.attn_post_norm(self.layer) is None:
+            return factor
+        scale = self.adapter.attn_out_scale(self.layer, self._by_head(x)).to(x.dtype)
+        return 1 / scale if factor is None else factor / scale
+
+    def _by_head(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token head d_head"]:
+        """z in the model's dtype, from what the encoder gets of it."""
+        W_O = self.adapter.W_O(self.layer)
+        return x.unflatten(-1, W_O.shape[:2]).to(W_O.dtype)
 
     def pre(self, read: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:
         """The chosen features' pre-activations, from what the encoder gets."""
         return self.dictionary.pre_activation(read)[..., self.columns]
 
     def pre_each(
-        self, which: Tensor, read: Float[Tensor, "some *token d_model"]
+        self, which: Tensor, read: Float[Tensor, "some *token d_in"]
     ) -> Float[Tensor, "*token some"]:
         """Pre-activations of some chosen features, each from what its own encoder gets."""
         d, columns = self.dictionary, torch.arange(self.dictionary.n_features)[self._index][which]
-        x = read if d.b_in is None else read - d.b_in
+        scale = d.scale(read)
+        x = read if scale is None else (read - scale.shift) / scale.divide
+        x = x if d.b_in is None else x - d.b_in
         return torch.einsum("f...d,df->...f", x, d.W_enc[:, columns]) + d.b_enc[columns]
+
+    def factor_each(
+        self, read: Float[Tensor, "some *token d_in"]
+    ) -> Float[Tensor, "*token some"] | None:
+        """What activations are multiplied by, each from what its own encoder gets."""
+        factor = self.factor(read)
+        return None if factor is None else factor[..., 0].movedim(0, -1)
 
     @property
     def _index(self) -> slice | Tensor:
@@ -192,13 +226,29 @@ class Placed:
         return pre * self.dictionary.gate(every)[..., self.columns]
 
     def rest(
-        self, stream: Float[Tensor, "batch pos d_model"]
+        self, stream: Float[Tensor, "batch pos d_model"], call: Call | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the error node writes when it reads this stream: the whole minus all else."""
-        whole = self.adapter.mlp(self.layer, stream) if self.is_transcoder else stream
-        read = self.read(stream)
-        rest = whole - self.coefficients(read) @ self.W_dec
+        read = self.read(stream, call)
+        rest = self._whole(stream, read) - self.coefficients(read) @ self.W_dec
         return rest - self.skip(read) if self.dictionary.has_skip else rest
+
+    def _whole(
+        self, stream: Float[Tensor, "batch pos d_model"], read: Float[Tensor, "batch pos d_in"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What is split, when this stream is read and the encoder gets that."""
+        if self.is_transcoder:
+            return self.adapter.mlp(self.layer, stream)
+        if not self.split.through:
+            return stream
+        if self.part == "m":
+            return read
+        if not self._reads_z:
+            constant = self.adapter.constant(self.layer)
+            return read if constant is None else read - constant
+        z = self._by_head(read)
+        z = z / self.adapter.attn_out_scale(self.layer, z)[..., None]
+        return torch.einsum("bphk,hkd->bpd", z, self.adapter.W_write(self.layer))
 
     def skip(self, read: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
         """What passes the features by, from what the encoder gets."""
