@@ -190,19 +190,19 @@ class Spliced:
     def give(self, each: dict[Any, Tensor], whole: Tensor | None = None) -> None:
         """Let every node write what it makes of its own input."""
         d, rows = self.d, self.rows()
-        streams = {id(own): own for own in each.values()}  # most share one input
-        distinct = {i: self.made(own, whole) for i, own in streams.items()}
-        made = {node: distinct[id(own)] for node, own in each.items()}
+        distinct = {id(own): own for own in each.values()}  # most nodes share one input
+        made = {i: self.made(own, whole) for i, own in distinct.items()}
         (error,) = [node for node in each if node.kind == "error"]
-        read, left, factor = made[error]
-        pres = {id(own): d.pre_activation(own) for own, _, _ in distinct.values()}
-        every = pres[id(read)]
-        for node, (own, _, _) in made.items():
+        read, left, factor = made[id(each[error])]
+        pres = {i: d.pre_activation(own) for i, (own, _, _) in made.items()}
+        every = pres[id(each[error])]
+        for node, own in each.items():
             if node.kind == "feature":
                 pre = pres[id(own)][..., node.index]
                 every = every.index_copy(-1, torch.tensor([node.index]), pre[..., None])
         f, alone = every * d.gate(every), d.encode(read) * factor
-        for node, (own, _, own_factor) in made.items():
+        for node in each:
+            own, _, own_factor = made[id(each[node])]
             if node.kind == "feature":
                 share = f[..., node.index, None] * own_factor
                 self.run.written[self.src[node]] = share * rows[node.index]

@@ -120,7 +120,8 @@ def problem(shape, which, *, restricted=False, **task):
 def in_turn(names, shapes, levels):
     """Parametrize by every pair of shape and set, with one of the levels for each pair.
 
-    The levels take turns, so that every shape and every set meets every level.
+    The levels take turns, so that every shape meets every level, and with as many shapes as levels
+    every set does too.
     """
     cases = [
         pytest.param(shape, which, *level, id="-".join(map(str, (shape, which, *level))))

@@ -65,6 +65,13 @@ def test_what_a_part_reads_is_joined_with_what_is_written_of_it() -> None:
     assert drawn(with_query, share=2).links == (("a0.kv0", "a0.h1"),)
 
 
+def test_a_wide_drawing_is_shown_whole_and_can_be_scrolled() -> None:
+    wide = {f"input->post0.f{i}": 1.0 for i in range(40)}
+    assert place(drawn(wide)).width > 1500 > place(drawn()).width
+    assert "in full size" in circuit_fragment(drawn(wide))
+    assert "in full size" not in circuit_fragment(drawn())
+
+
 def test_links_of_several_heads_to_several_parts_meet_in_one_point() -> None:
     edges = {
         "input->a0.h0<q>": 1.0, "input->a0.h1<q>": 1.0, "input->a0.h2<q>": 1.0,

@@ -98,15 +98,31 @@ def test_an_unknown_plot_is_an_attribute_error() -> None:
     assert by_hand()  # the module still works
 
 
-def test_features_of_one_place_share_a_column_and_a_group():
+def scores_of_features() -> Scores:
     from sae_circuits.graph import TensorGraph
-    from sae_circuits.viz.plots import plot_node_scores, plot_score_groups
     from shapes import HOOKED
     from small_dictionaries import dictionary
 
     model = HOOKED["gpt2"]()
     graph = TensorGraph.from_model(model, saes=[dictionary(model, "mlp_in", 1, writes="mlp_out")])
-    scores = Scores(graph, torch.randn(graph.n_edges))
+    return Scores(graph, torch.randn(graph.n_edges), Provenance(metric="logit_diff"))
+
+
+def test_labels_stand_inside_of_the_figure() -> None:
+    long = SimpleNamespace(**vars(CURVE))
+    long.provenance = Provenance(method="eap-ig-activations")
+    scores = scores_of_features()
+    figures = [plot_curve(long), plot_node_scores(counting())]
+    figures += [plot_node_scores(scores), plot_score_groups(scores)]
+    for figure in figures:
+        figure.draw_without_rendering()
+        drawn = figure.get_tightbbox()
+        assert 0 <= drawn.x0 < drawn.x1 <= figure.get_figwidth()
+        assert 0 <= drawn.y0 < drawn.y1 <= figure.get_figheight()
+
+
+def test_features_of_one_place_share_a_column_and_a_group() -> None:
+    scores = scores_of_features()
     axes = plot_node_scores(scores).axes[0]
     columns = [label.get_text() for label in axes.get_xticklabels()]
     assert columns[-3:] == ["mlp", "m error", "m features"]

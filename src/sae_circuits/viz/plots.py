@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 GREY = COLOURS["unknown"]
 _INK = "#1f2937"
+_WHOLE = {"bbox_inches": "tight", "pad_inches": 0.1}  # a file holds all that is drawn
+_LETTER = 0.08  # inches that a letter of a label takes
 _DIVERGING = LinearSegmentedColormap.from_list(
     "effect", [COLOURS["helps"], "#f7f7f7", COLOURS["hurts"]]
 )
@@ -48,9 +50,7 @@ def plot_curve(curve: Curve) -> Figure:
     axes.set_xticks(ticks, [f"{100 * tick:g}%" for tick in ticks])
     axes.set_xlabel("share of edges kept")
     axes.set_ylabel("faithfulness")
-    axes.legend(
-        frameon=False, fontsize=8, labelcolor=_INK, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)
-    )
+    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -117,7 +117,7 @@ def svg_of(figure: Figure) -> str:
     """A figure as inline SVG that takes the ink of the page around it, the same at every run."""
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sae-circuits"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None}, **_WHOLE)
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace(_INK, "currentColor")
 
@@ -125,7 +125,7 @@ def svg_of(figure: Figure) -> str:
 def png_of(figure: Figure, dpi: int = 160) -> bytes:
     """A figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, **_WHOLE)
     return buffer.getvalue()
 
 
@@ -147,11 +147,14 @@ def _heat_map(
     grid: Float[Tensor, "row column"], rows: list[str], columns: list[str], title: str
 ) -> Figure:
     """A grid of signed values, blue below zero and orange above it, first row at the bottom."""
-    figure, axes = _axes(1.6 + 0.3 * len(columns), 1.1 + 0.3 * len(rows))
+    beside, below = (_LETTER * max(map(len, names)) for names in (rows, columns))
+    across = max(0.3 * len(columns), _LETTER * len(title))
+    upright = max(map(len, columns)) > 3
+    figure, axes = _axes(1.6 + across + beside, 1.1 + 0.3 * len(rows) + (below if upright else 0))
     image = axes.imshow(
         grid.numpy(force=True), cmap=_DIVERGING, norm=CenteredNorm(), origin="lower", aspect="equal"
     )
-    axes.set_xticks(range(len(columns)), columns, rotation=90 if max(map(len, columns)) > 3 else 0)
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if upright else 0)
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
