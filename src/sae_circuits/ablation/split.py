@@ -122,12 +122,11 @@ class SplitChange:
         key = ("feature", placed.layer, None, placed.part)
         start, block = self.sweep.graph.dest_starts[key]  # type: ignore[index]
         base = self.sweep.base[block.depth]
-        read = placed.read(base, self._call)
-        pre, factor = placed.pre(read).clone(), placed.factor(read)
-        factor = None if factor is None else factor.expand_as(pre).clone()
+        pre, factor = self.sweep.base_features(placed, block)
         dests = self.changes.plan.changed(slice(start, start + len(block)))
         if not len(dests):
             return pre, factor
+        pre, factor = pre.clone(), None if factor is None else factor.expand_as(pre).clone()
         which = (dests - start).to(pre.device)
         if placed.is_linear and placed.norm is None:
             change = self.changes.projected(dests, placed.W_read[which])

@@ -172,6 +172,16 @@ class Sweep:
             self._base_ports[layer, port] = projected.repeat_interleave(share, 2)
         return self._base_ports[layer, port]
 
+    def base_features(
+        self, placed: Placed, block: Block
+    ) -> tuple[Float[Tensor, "batch pos feature"], Float[Tensor, "batch pos 1"] | None]:
+        """Pre-activations of features that read the stream, and their factor, of the same."""
+        if placed.name not in self._base_features:
+            call = self.calls[placed.layer] if placed.part == "a" else None
+            read = placed.read(self.base[block.depth], call)
+            self._base_features[placed.name] = placed.pre(read), placed.factor(read)
+        return self._base_features[placed.name]
+
     def _space(self, n: int) -> Float[Tensor, "alive token d_model"]:
         """Where a circuit writes its changes; one circuit after the other uses the same."""
         if len(self._spaces) == 0 or len(self._spaces[0]) < n:
@@ -181,6 +191,10 @@ class Sweep:
     @cached_property
     def _spaces(self) -> list[Tensor]:
         return []
+
+    @cached_property
+    def _base_features(self) -> dict[str, tuple[Tensor, Tensor | None]]:
+        return {}
 
     @cached_property
     def _base_ports(self) -> dict[tuple[int, str], Tensor]:
