@@ -308,7 +308,12 @@ def started(*arguments: object, **options: Any) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_leaves_whole_files_and_one_line(quick: list[str], tmp_path: Path) -> None:
-    process = started(*quick, "--method", "eap-ig", "--steps", 1_000_000)  # no end in sight
+    def hearing() -> None:
+        """Heed Ctrl-C, which what runs in the background of a script is started to ignore."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    endless = "--method", "eap-ig", "--steps", 1_000_000
+    process = started(*quick, *endless, preexec_fn=hearing)
     record = tmp_path / "run" / "record.json"
     for _ in range(600):
         if record.exists():
@@ -316,7 +321,10 @@ def test_ctrl_c_leaves_whole_files_and_one_line(quick: list[str], tmp_path: Path
         time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert stderr == "sae-circuits: interrupted; finished files are kept\n"
     assert [path.name for path in record.parent.iterdir()] == ["record.json"]
