@@ -46,14 +46,14 @@ class Ends:
 def add_features(total: Float[Tensor, "src dest"], ends: Ends) -> None:
     """Add the scores of all edges that leave a feature or lead to one."""
     graph = ends.graph
-    for src, block in graph.src_starts.values():
-        is_feature = block.kind == "feature"
-        for dest, reader in graph.dest_starts.values():
-            seen = graph.sees(reader.depth)
-            if ends.through(reader) or not (is_feature or reader.kind == "feature"):
-                continue
-            if src < seen[1] and seen[0] < src + len(block):
-                columns = slice(dest, dest + len(reader))
+    for dest, reader in graph.dest_starts.values():
+        if ends.through(reader):
+            continue
+        first, stop = graph.sees(reader.depth)
+        columns = slice(dest, dest + len(reader))
+        for src, block in graph.src_starts.values():
+            is_feature = "feature" in (block.kind, reader.kind)
+            if is_feature and src < stop and first < src + len(block):
                 total[src : src + len(block), columns] = _scores(ends, block, reader)
 
 
