@@ -31,11 +31,12 @@ ROW_BYTES = 64 << 20  # of gradients of features, and of copies of the stream, a
 
 def add_vjps(total: Float[Tensor, "src dest"], ends: Ends) -> None:
     """Add the scores of all edges to readers that see the stream through a component."""
-    for dest, block in ends.graph.dest_starts.values():
-        if ends.through(block):
-            first, stop = ends.graph.sees(block.depth)
-            for which, g in _gradients(ends, block):
-                total[first:stop, which.to(total.device) + dest] = _scores(ends, g, first, stop)
+    with ends.adapter.frozen():
+        for dest, block in ends.graph.dest_starts.values():
+            if ends.through(block):
+                first, stop = ends.graph.sees(block.depth)
+                for which, g in _gradients(ends, block):
+                    total[first:stop, which.to(total.device) + dest] = _scores(ends, g, first, stop)
 
 
 def _gradients(
@@ -48,11 +49,11 @@ def _gradients(
     if block.kind == "feature":
         which = which[torch.stack([p.gate.flatten(0, 1).any(0) for p in points]).any(0)]
     size = max(1, ROW_BYTES // (points[0].stream.numel() * dtype.itemsize))
-    with ends.adapter.frozen(), torch.enable_grad():
-        for some in which.split(size):
+    for some in which.split(size):
+        with torch.enable_grad():
             g = sum(_rows(placed, point, block, some) for point in points)
-            assert isinstance(g, Tensor)
-            yield some, g.flatten(1, 2)[:, ends.tokens].to(dtype)
+        assert isinstance(g, Tensor)
+        yield some, g.flatten(1, 2)[:, ends.tokens].to(dtype)
 
 
 def _rows(
@@ -65,18 +66,49 @@ def _rows(
         out = placed.rest(x, point.call) if error else placed.skip(placed.read(x, point.call))
         return _slope(out, point.g_out, x)[None]
     b = point.gate[..., which] * (point.g_out @ placed.W_dec[which].to(point.g_out.dtype).T)
-    if placed.part == "a":
-        copies = point.stream.expand(len(which), *point.stream.shape)
-        x = copies.flatten(0, 1).requires_grad_()
-        read = placed.read(x, point.call).unflatten(0, copies.shape[:2])
-        return _slope(_coefficients(placed, which, read), b, x).view_as(copies)
-    tokens = point.stream.flatten(0, 1)
     f, t = b.flatten(0, 1).T.nonzero(as_tuple=True)
+    weights = b.flatten(0, 1)[t, f]
+    if placed.part == "a":
+        return _through_heads(placed, point, which, f, t, weights)
+    tokens = point.stream.flatten(0, 1)
     x = tokens[t][None].requires_grad_()
-    read = placed.read(x)[0]
+    c = _coefficients(placed, which[f], placed.read(x)[0])
     g = tokens.new_zeros(len(which), *tokens.shape)
-    g[f, t] = _slope(_coefficients(placed, which[f], read), b.flatten(0, 1)[t, f], x)[0]
+    g[f, t] = _slope(c, weights, x)[0]
     return g.unflatten(1, point.stream.shape[:2])
+
+
+def _through_heads(
+    placed: Placed,
+    point: Point,
+    which: Int64[Tensor, "dest"],
+    f: Int64[Tensor, "active"],
+    t: Int64[Tensor, "active"],
+    weights: Float[Tensor, "active"],
+) -> Float[Tensor, "dest batch pos d_model"]:
+    """Those of features of heads, active where `f` says which and `t` at which token.
+
+    Queries, keys and values are copied, not the stream, so that projections are made once, and back
+    in one product: g = J_norm^T sum_port dq_port W_port^T (see `norms.py`).
+    """
+    adapter, layer, n = placed.adapter, placed.layer, len(which)
+    read, leaves = adapter.read(layer, point.stream), list[Tensor]()
+    for port in "qkv":
+        W, bias = adapter.W_in(layer, port), adapter.b_in(layer, port)
+        q = torch.einsum("bpd,hdk->bphk", read, W)
+        q = q if bias is None else q + bias
+        leaves.append(q.detach().repeat(n, 1, 1, 1).requires_grad_())
+    z = adapter.attend(layer, point.call, *leaves).unflatten(0, (n, -1)).flatten(1, 2)
+    own = placed.of_heads(z[f, t][None])[0].to(placed.W_enc.dtype)
+    c = _coefficients(placed, which[f], own)
+    found = torch.autograd.grad((c * weights.to(c.dtype)).sum(), leaves)
+    into = sum(
+        torch.einsum("rphk,hdk->rpd", dq, adapter.W_in(layer, port))
+        for port, dq in zip("qkv", found, strict=True)
+    )
+    assert isinstance(into, Tensor)
+    norm, into = adapter.attn_norm(layer), into.unflatten(0, (n, -1))
+    return into if norm is None else norm.pull_back(into, point.stream)
 
 
 def _coefficients(

@@ -89,11 +89,11 @@ class Adapter:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Every parameter that the forward pass touches, each once."""
-        own = {id(p): p for p in nn.Module.parameters(self.model)}
+        yield from nn.Module.parameters(self.model)
         wrapped = getattr(self.model, "original_model", None)
         if wrapped is not None:
-            own |= {id(p): p for p in wrapped.parameters()}
-        yield from own.values()
+            own = {id(p) for p in nn.Module.parameters(self.model)}
+            yield from (p for p in wrapped.parameters() if id(p) not in own)
 
     @property
     def fingerprint(self) -> str:

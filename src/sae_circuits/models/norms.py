@@ -62,6 +62,15 @@ class Norm:
         scale = (x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
         return x / scale, scale
 
+    def pull_back(
+        self, c: Float[Tensor, "*any batch pos d_model"], x: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "*any batch pos d_model"]:
+        """`J^T c` for cotangents c of what it makes of x."""
+        normed, scale = self.normalise(x)
+        u = self.gain(c)
+        along = torch.linalg.vecdot(u, normed)[..., None] / x.shape[-1]
+        return (self.centre(u) - normed * along) / scale
+
     def centre(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
         """Remove the mean, if this norm does."""
         return x - x.mean(-1, keepdim=True) if self.centres else x
