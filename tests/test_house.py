@@ -22,9 +22,10 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores Scores Task
-    TensorGraph __version__ ablate active_features attribute attribute_nodes curve errors evaluate
-    intervene load load_model load_saes methods metrics prune save tasks trace viz
+    Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores PairScores Scores
+    Task TensorGraph __version__ ablate active_features attribute attribute_nodes attribute_pairs
+    curve errors evaluate intervene load load_model load_saes methods metrics prune save tasks trace
+    viz
 """
 
 

@@ -1,7 +1,14 @@
 from . import errors, metrics, prune, tasks, viz
 from ._version import __version__
 from .ablation import ablate, intervene
-from .attribution import Method, active_features, attribute, attribute_nodes, methods
+from .attribution import (
+    Method,
+    active_features,
+    attribute,
+    attribute_nodes,
+    attribute_pairs,
+    methods,
+)
 from .evaluation import curve, evaluate
 from .graph import (
     Architecture,
@@ -10,6 +17,7 @@ from .graph import (
     Edge,
     Node,
     NodeScores,
+    PairScores,
     Scores,
     TensorGraph,
 )
@@ -28,6 +36,7 @@ __all__ = [
     "Method",
     "Node",
     "NodeScores",
+    "PairScores",
     "Scores",
     "Task",
     "TensorGraph",
@@ -36,6 +45,7 @@ __all__ = [
     "active_features",
     "attribute",
     "attribute_nodes",
+    "attribute_pairs",
     "curve",
     "errors",
     "evaluate",

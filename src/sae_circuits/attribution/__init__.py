@@ -3,6 +3,7 @@
 from sae_circuits.attribution.active import active_features
 from sae_circuits.attribution.method import Method, along_embedding, path_points
 from sae_circuits.attribution.nodes import attribute_nodes
+from sae_circuits.attribution.pairs import attribute_pairs
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.run import attribute, methods
 
@@ -13,6 +14,7 @@ __all__ = [
     "along_embedding",
     "attribute",
     "attribute_nodes",
+    "attribute_pairs",
     "methods",
     "path_points",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -37,6 +38,11 @@ class Problem:
     clean_has_graph: bool = True  # False saves memory where no gradient is taken there
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
     attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
+
+    @classmethod
+    def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
+        """The graph's dictionaries, in the form that such problems take."""
+        return Placed.all_of(adapter, graph)
 
     @cached_property
     def clean(self) -> Run:
@@ -178,3 +184,6 @@ class Problem:
             gradients,
             self.batch.lengths,
         )
+
+
+AnyProblem = TypeVar("AnyProblem", bound=Problem)
