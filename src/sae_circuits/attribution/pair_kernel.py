@@ -21,13 +21,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from sae_circuits.attribution.sparse import Active, ActivePlaced
 
-ENTRIES = {"cpu": 2 << 20, "other": 1 << 25}  # products in a list; about 40 bytes each
-CHUNK_BYTES = {"cpu": 8 << 20, "other": 256 << 20}  # of directions gathered at a time
+ENTRIES = {"cpu": 1 << 20, "other": 1 << 25}  # products in a list; about 40 bytes each
 _HIGH = int(sys.byteorder == "little")  # which half of an int64 decides its order
 
 
@@ -61,7 +60,7 @@ class Destination:
     normed: Float[Tensor, "token point d_model"]
 
 
-Sums = tuple[Int64[Tensor, "edge"], Int64[Tensor, "edge"], Float[Tensor, "edge"]]
+Sums = tuple[Int32[Tensor, "edge"], Int32[Tensor, "edge"], Float[Tensor, "edge"]]
 
 
 def score_pairs(src: Source, dest: Destination) -> Iterator[Sums]:
@@ -71,32 +70,34 @@ def score_pairs(src: Source, dest: Destination) -> Iterator[Sums]:
         The sources' and the destinations' indices in the graph, by destination and then by
         source; and the scores, summed over tokens in float64.
     """
-    for first, stop in _blocks(src, dest.active):
+    bits = (len(src.placed.chosen) - 1).bit_length()  # of a key, which say the source
+    for first, stop in _blocks(src.active, dest.active, 1 << (31 - bits)):
         part = dest.active.between(first, stop)
-        features, local = part.features.long().unique(return_inverse=True)
+        features, local = part.features.unique(return_inverse=True)
         part = Active(part.counts, local.int(), part.values)
         V = dest.placed.W_read_of(features).to(part.values.dtype).contiguous()
-        keys, products = _products(src, part, V, dest.normed)
-        keys, sums = sum_equal(keys, products)
-        n = len(src.placed.chosen)
-        yield src.start + keys % n, dest.start + features[keys // n], sums
+        keys, sums = sum_equal(*_products(src, part, V, dest.normed, bits))
+        yield src.start + (keys & (1 << bits) - 1), dest.start + features[keys >> bits], sums
 
 
-def _blocks(src: Source, to: Active) -> Iterator[tuple[int, int]]:
-    """Runs of destinations whose products fit one list; a single one that does not is a run."""
+def _blocks(src: Active, to: Active, widest: int) -> Iterator[tuple[int, int]]:
+    """Runs of destinations whose products fit one list; a single one that does not is a run.
+
+    Args:
+        widest: how many destinations a run may have.
+    """
     if not len(to.features):
         return
-    each = torch.bincount(to.features, weights=src.active.counts[to.token].double())
-    budget = ENTRIES.get(each.device.type, ENTRIES["other"])
-    widest = (2**31 - 1) // len(src.placed.chosen)  # what an int32 numbers
-    ends, first = each.cumsum(0).tolist(), 0
+    each = torch.bincount(to.features, weights=src.counts[to.token].double())
+    ends, budget = each.cumsum(0), ENTRIES.get(each.device.type, ENTRIES["other"])
+    first, before = 0, 0.0
     while first < len(ends):
-        before = ends[first - 1] if first else 0
-        most = torch.searchsorted(each.cumsum(0), before + budget, right=True)
-        stop = min(max(int(most), first + 1), first + widest)
-        if ends[min(stop, len(ends)) - 1] > before:
+        fits = int(torch.searchsorted(ends, before + budget, right=True))
+        stop = min(max(fits, first + 1), first + widest, len(ends))
+        after = float(ends[stop - 1])
+        if after > before:
             yield first, stop
-        first = stop
+        first, before = stop, after
 
 
 def _products(
@@ -104,49 +105,28 @@ def _products(
     to: Active,
     V: Float[Tensor, "some d_model"],
     normed: Float[Tensor, "token point d_model"],
+    bits: int,
 ) -> tuple[Int32[Tensor, "entry"], Float[Tensor, "entry"]]:
-    """All `a_u[t] (W_u . g_v[t])`, each with its edge: v times the number of sources, plus u."""
-    W, n_src = src.placed.W_dec, len(src.placed.chosen)
-    size = int((src.active.counts * to.counts).sum())
+    """The key of its edge, v and then u, and `a_u[t] (W_u . g_v[t])`, for all that meet."""
+    W, size = src.placed.W_dec, int((src.active.counts * to.counts).sum())
     keys = torch.empty(size, dtype=torch.int32, device=V.device)
-    products, done = V.new_empty(size), 0
-    for tokens in _chunks(src.active.counts, to.counts, V.shape[1] * V.itemsize):
-        u, a, is_u = src.active.rows(tokens)
-        v, b, is_v = to.rows(tokens)
-        g = _rows(V, v) * b[..., :1]
-        if normed.shape[1]:
-            g.baddbmm_(b[..., 1:], normed[tokens], alpha=-1)
-        product = torch.bmm(_rows(W, u).to(V.dtype), g.mT).mul_(a)
-        key = u.int()[:, :, None] + (v.int() * n_src)[:, None, :]
-        inside = is_u[:, :, None] & is_v[:, None, :]
-        found = product[inside]
-        some = slice(done, done + len(found))
-        products[some], keys[some] = found, key[inside]
-        done += len(found)
+    products, start = V.new_empty(size), 0
+    each = zip(src.active.by_token(), to.by_token(), normed, strict=True)
+    for (u, a), (v, b), x in each:
+        shape = len(u), len(v)
+        here = slice(start, start := start + len(u) * len(v))
+        if here.start == start:
+            continue
+        g = V.index_select(0, v).mul_(b[:, :1]).addmm_(b[:, 1:], x, alpha=-1)
+        product = products[here].view(shape)
+        torch.mm(W.index_select(0, u).to(V.dtype), g.T, out=product).mul_(a)
+        torch.bitwise_or(v << bits, u[:, None], out=keys[here].view(shape))
     return keys, products
-
-
-def _rows(W: Float[Tensor, "row d_model"], at: Int64[Tensor, "some width"]) -> Tensor:
-    return W.index_select(0, at.flatten()).unflatten(0, at.shape)
-
-
-def _chunks(
-    n_src: Int64[Tensor, "token"], n_dest: Int64[Tensor, "token"], row: int
-) -> Iterator[Int64[Tensor, "some"]]:
-    """Tokens with both ends active, few enough at a time, and with similar numbers of them."""
-    width = (n_src + n_dest).where((n_src > 0) & (n_dest > 0), 0)
-    order = width.argsort(descending=True, stable=True)[: int((width > 0).sum())]
-    budget = CHUNK_BYTES.get(width.device.type, CHUNK_BYTES["other"])
-    widths, first = width[order].tolist(), 0
-    while first < len(widths):
-        stop = first + max(1, budget // (row * widths[first]))
-        yield order[first:stop]
-        first = stop
 
 
 def sum_equal(
     keys: Int32[Tensor, "entry"], values: Float[Tensor, "entry"]
-) -> tuple[Int64[Tensor, "edge"], Float[Tensor, "edge"]]:
+) -> tuple[Int32[Tensor, "edge"], Float[Tensor, "edge"]]:
     """The different keys, ascending, and the sums of their values, in float64.
 
     Args:
@@ -156,8 +136,9 @@ def sum_equal(
     is_first = torch.ones(len(keys), dtype=torch.bool, device=keys.device)
     torch.ne(keys[1:], keys[:-1], out=is_first[1:])
     edge = is_first.cumsum(0).sub_(1)
-    different = keys[is_first].long()
-    sums = torch.zeros(len(different), dtype=torch.float64, device=keys.device)
+    n = int(is_first.sum())
+    different = keys.new_empty(n).scatter_(0, edge, keys)
+    sums = torch.zeros(n, dtype=torch.float64, device=keys.device)
     return different, sums.scatter_add_(0, edge, values.double())
 
 

@@ -8,6 +8,7 @@ and does not depend on how the task was batched.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -98,15 +99,9 @@ def attribute_pairs(
         seed=seed,
         options=options,
     )
-    batches = []
-    for batch in problems:
-        problem, each = rule.gradients(batch, **settings)
-        batches.append(problem.ends(reduce(add, each)))
-        del batch, problem, each  # with its runs, before the next ones
-    found = Ends.cat(batches)
-    del batches
+    ends = ends_of(problems, rule, settings)
     dtype = torch.promote_types(Adapter.of(model).dtype, torch.float32)
-    ids, values = _scored(graph, found, 1 / len(task), dtype, at_least, keep)
+    ids, values = score_ends(graph, ends, 1 / len(task), dtype, at_least, keep)
     _require_finite(graph, ids, values)
     left_out = {name: x for name, x in (("at_least", at_least), ("keep", keep)) if x}
     made = replace(made, options={**made.options, **left_out})
@@ -125,7 +120,8 @@ def _require(
     if intervention not in SPARSE and intervention in method.interventions:
         raise OptionError(
             f"under {intervention!r} every feature changes at every token, so that nearly all "
-            f"edges count: give one of {', '.join(SPARSE)}, or restrict the graph and use attribute(...)"
+            f"edges count: give one of {', '.join(SPARSE)}, or restrict the graph and use "
+            "attribute(...)"
         )
     if keep is not None and keep < 1:
         raise OptionError(f"keep={keep}: keep at least one edge, or None for all")
@@ -139,13 +135,27 @@ def _require(
         )
 
 
-def _scored(
+def ends_of(problems: Iterable[PairProblem], rule: Rule, settings: Mapping[str, Any]) -> Ends:
+    """What the batches of a task leave behind; the runs of each are gone before the next.
+
+    Args:
+        settings: the options of the method.
+    """
+    found = []
+    for batch in problems:
+        problem, each = rule.gradients(batch, **settings)
+        found.append(problem.ends(reduce(add, each)))
+        del batch, problem, each
+    return Ends.cat(found)
+
+
+def score_ends(
     graph: TensorGraph,
     ends: Ends,
     weight: float,
     dtype: torch.dtype,
-    at_least: float,
-    keep: int | None,
+    at_least: float = 0.0,
+    keep: int | None = None,
 ) -> Kept:
     """The ids and the scores of all edges between features, the ids ascending.
 
@@ -161,8 +171,8 @@ def _scored(
         for u, v, sums in score_pairs(source, to):
             values = (weight * sums).to(dtype).cpu()
             kept = (values != 0) & ~(values.abs() < at_least)  # NaN stays, and is found
-            ids = graph.offsets[v.cpu()] + u.cpu() - first
-            found.append((ids[kept], values[kept]))
+            ids = graph.offsets[v.cpu()] + (u.cpu() - first)
+            found.append((ids, values) if bool(kept.all()) else (ids[kept], values[kept]))
             held += len(found[-1][0])
             if keep is not None and held > 2 * keep:
                 found = [_strongest(_ascending(found), keep)]

@@ -7,11 +7,11 @@ active and not with the dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Int, Int32, Int64
 from torch import Tensor
 
 from sae_circuits.models.dictionaries.placed import Placed
@@ -45,7 +45,7 @@ class ActivePlaced(Placed):
             torch.cat(where, 1), torch.cat(values), shape, is_coalesced=True, check_invariants=False
         )
 
-    def W_read_of(self, features: Int64[Tensor, "some"]) -> Float[Tensor, "some d_model"]:
+    def W_read_of(self, features: Int[Tensor, "some"]) -> Float[Tensor, "some d_model"]:
         """Rows of `W_read`, without the whole of it."""
         W = self.W_enc.index_select(1, features).T
         return W if self.norm is None else self.norm.centre(self.norm.gain(W))
@@ -122,11 +122,6 @@ class Active:
         )
 
     @property
-    def starts(self) -> Int64[Tensor, "token"]:
-        """Where each token's features begin."""
-        return self.counts.cumsum(0) - self.counts
-
-    @property
     def token(self) -> Int64[Tensor, "pair"]:
         """The token of each pair."""
         return torch.arange(len(self.counts), device=self.counts.device).repeat_interleave(
@@ -139,18 +134,7 @@ class Active:
         counts = torch.bincount(self.token[kept], minlength=len(self.counts))
         return Active(counts, self.features[kept], self.values[kept])
 
-    def rows(
-        self, tokens: Int64[Tensor, "some"]
-    ) -> tuple[
-        Int64[Tensor, "some width"], Float[Tensor, "some width number"], Bool[Tensor, "some width"]
-    ]:
-        """Of some tokens, the features and numbers as rows of one width, and which are real.
-
-        Where a token has fewer features, 0 stands for the feature and for its numbers.
-        """
-        counts = self.counts[tokens, None]
-        column = torch.arange(int(counts.max()), device=counts.device)
-        inside = column < counts
-        at = (self.starts[tokens, None] + column).where(inside, 0)
-        features = self.features[at].long().where(inside, 0)
-        return features, self.values[at].where(inside[..., None], 0), inside
+    def by_token(self) -> Iterator[tuple[Int32[Tensor, "some"], Float[Tensor, "some number"]]]:
+        """The features and the numbers of each token."""
+        counts = self.counts.tolist()
+        return zip(self.features.split(counts), self.values.split(counts), strict=True)
