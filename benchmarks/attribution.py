@@ -26,8 +26,15 @@ from shapes import gpt2_shaped, random_task
 STEPS = 5
 
 
-def floor(model: Any, task: sc.Task, *, steps: int | None = None, lean: bool = False) -> None:
-    """Two forwards and one backward; or two forwards and `steps` forwards with a backward."""
+def floor(
+    model: Any,
+    task: sc.Task,
+    *,
+    steps: int | None = None,
+    lean: bool = False,
+    forwards: int = 2,
+) -> None:
+    """Two forwards (or one) and one backward; or two and `steps` forwards with a backward."""
     last = slice(-1, None) if lean else slice(None)
 
     def forward(stream: torch.Tensor) -> torch.Tensor:
@@ -37,7 +44,8 @@ def floor(model: Any, task: sc.Task, *, steps: int | None = None, lean: bool = F
 
     clean, corrupt = (model.embed(x) + model.pos_embed(x) for x in (task.clean, task.corrupt))
     with torch.no_grad():
-        forward(corrupt)
+        if forwards > 1:
+            forward(corrupt)
         if steps is not None:
             forward(clean)
     rows = torch.arange(len(task))

@@ -64,9 +64,12 @@ class Intervention:
             return cls(name, task)
         if name == "resample":
             return cls(name, replace(task, corrupt=task.clean[partners(task, seed)]))
+        if name == "zero":
+            return cls(name, task, zero_writes(adapter, task, saes=saes))
         positional = name == "mean-positional"
-        means = mean_writes(adapter, task, batch_size, positional=positional, saes=saes)
-        return cls(name, task, means.map(by=torch.zeros_like) if name == "zero" else means)
+        return cls(
+            name, task, mean_writes(adapter, task, batch_size, positional=positional, saes=saes)
+        )
 
     @property
     def is_run(self) -> bool:
@@ -103,6 +106,14 @@ def partners(task: Task, seed: int = 0) -> Int64[Tensor, "n"]:
         shuffled = same[torch.randperm(len(same), generator=generator)]
         partner[shuffled] = shuffled.roll(1)
     return partner
+
+
+@torch.no_grad()
+def zero_writes(adapter: Adapter, task: Task, *, saes: Sequence[Placed] = ()) -> Writes:
+    """Zeros in the shape of what each writer writes at one token."""
+    one = next(iter(task.batches(1)))
+    writes = run(adapter, one.clean, one.position, saes=saes).writes
+    return writes.map(by=lambda x: x.new_zeros(1, 1, *x.shape[2:], dtype=adapter.dtype))
 
 
 def mean_writes(

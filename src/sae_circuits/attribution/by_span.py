@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal, overload
 
 from sae_circuits.attribution.method import Method
@@ -80,7 +79,7 @@ def attribute_spans(
     kind = Problem if of == "edges" else NodeProblem
     labelled = Spans.of(task, spans)
     total, made = score_task(
-        partial(kind, spans=labelled),
+        kind,
         model,
         graph,
         task,
@@ -90,6 +89,7 @@ def attribute_spans(
         batch_size=batch_size,
         seed=seed,
         options=options,
+        spans=labelled,
     )
     if of == "nodes":
         found = [NodeScores(graph, part[:, 0], made) for part in total]

@@ -7,9 +7,10 @@ at those points. One point at 1 is EAP; both ends are clean-corrupted; points in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import islice
 from operator import add
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribution.problem import Problem
+from sae_circuits.attribution.gradients import Gradients
+from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import Run
 from sae_circuits.errors import OptionError, unknown
 
@@ -55,20 +57,35 @@ class Method:
                 raise unknown(f"option of method {self.name!r}", name, self.options)
 
 
-def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Tensor]:
-    """The `score_batch` of a rule, which gets the method's options and returns its points."""
+@dataclass(frozen=True)
+class Rule:
+    """The `score_batch` of a rule over points of the embedding's path.
 
-    def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "*span src dest"]:
-        path = points(**options)
+    Args:
+        points: gets the method's options and returns the points.
+    """
+
+    points: Callable[..., Sequence[Point]]
+
+    def gradients(
+        self, problem: AnyProblem, **options: Any
+    ) -> tuple[AnyProblem, Iterator[Gradients]]:
+        """The problem with the runs that the rule needs, and each point's weighted gradient."""
+        path = self.points(**options)
         problem = replace(problem, clean_has_graph=any(at == 1 for at, _ in path))
-        scores = []
-        for start in range(0, len(path), TOGETHER):
-            some = path[start : start + TOGETHER]
-            each = (weight * problem.gradients(_run_at(problem, at)) for at, weight in some)
-            scores.append(problem.score(reduce(add, each)))
+        return problem, (weight * problem.gradients(_run_at(problem, at)) for at, weight in path)
+
+    def __call__(self, problem: Problem, **options: Any) -> Float[Tensor, "*span src dest"]:
+        """The scores of all edges, summed over the examples of a batch."""
+        problem, each = self.gradients(problem, **options)
+        groups = range(0, len(self.points(**options)), TOGETHER)
+        scores = [problem.score(reduce(add, islice(each, TOGETHER))) for _ in groups]
         return torch.stack(scores).sum(0)
 
-    return score_batch
+
+def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Tensor]:
+    """The `score_batch` of a rule, which gets the method's options and returns its points."""
+    return Rule(points)
 
 
 def _run_at(problem: Problem, at: float) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -40,6 +40,11 @@ class Problem:
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
     attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
     spans: Spans | None = None  # of the prompts, where each has scores of its own
+
+    @classmethod
+    def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
+        """The graph's dictionaries, in the form that such problems take."""
+        return Placed.all_of(adapter, graph)
 
     @cached_property
     def clean(self) -> Run:
@@ -196,3 +201,6 @@ class Problem:
     ) -> Float[Tensor, "src dest"]:
         """The same, summed over some tokens."""
         return score_edges(self.adapter, graph, self.saes, self.change, gradients, tokens)
+
+
+AnyProblem = TypeVar("AnyProblem", bound=Problem)

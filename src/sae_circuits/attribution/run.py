@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,13 +14,13 @@ from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.attribution.flat import require_slope
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import METHODS
-from sae_circuits.attribution.problem import Problem
+from sae_circuits.attribution.problem import AnyProblem, Problem
+from sae_circuits.attribution.spans import Spans
 from sae_circuits.cache import check_model
 from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph import Provenance, Scores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
@@ -93,7 +93,7 @@ def attribute(
 
 
 def score_task(
-    kind: Callable[..., Problem],
+    kind: type[Problem],
     model: Any,
     graph: TensorGraph,
     task: Task,
@@ -104,11 +104,53 @@ def score_task(
     batch_size: int | None,
     seed: int,
     options: dict[str, Any],
+    spans: Spans | None = None,
 ) -> tuple[Float[Tensor, "*span src dest"], Provenance]:
     """What a method gives for a whole task, as a mean over examples, and how it was made.
 
     Args:
-        kind: makes what a batch is asked for: scores of edges, or of nodes; by spans or not.
+        kind: what a batch is asked for: scores of edges, or of nodes.
+        spans: of the prompts, where each has scores of its own.
+    """
+    problems, settings, made = prepare(
+        kind,
+        model,
+        graph,
+        task,
+        metric=metric,
+        method=method,
+        intervention=intervention,
+        batch_size=batch_size,
+        seed=seed,
+        options=options,
+        spans=spans,
+    )
+    totals = []
+    for problem in problems:
+        totals = [sum(totals, method.score_batch(problem, **settings))]
+    dtype = torch.promote_types(Adapter.of(model).dtype, torch.float32)
+    return (totals[0] / len(task)).to(dtype).cpu(), made
+
+
+def prepare(
+    kind: type[AnyProblem],
+    model: Any,
+    graph: TensorGraph,
+    task: Task,
+    *,
+    metric: Metric,
+    method: Method,
+    intervention: str,
+    batch_size: int | None,
+    seed: int,
+    options: dict[str, Any],
+    spans: Spans | None = None,
+) -> tuple[Iterator[AnyProblem], dict[str, Any], Provenance]:
+    """A task batch by batch, the options of its method, and the record of how scores were made.
+
+    Args:
+        kind: what each batch becomes.
+        spans: of the prompts, where each has scores of its own.
     """
     if "seed" in method.options:
         options = {"seed": seed, **options}
@@ -118,20 +160,20 @@ def score_task(
     require_model(graph, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
-    saes = Placed.all_of(adapter, graph)
+    saes = kind.place(adapter, graph)
     n_features = sum(len(placed.chosen) for placed in saes)
     size = batch_size or default_batch_size(adapter.architecture, task, n_features)
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )
-    totals = []
-    first, batches, flat = 0, -(-len(task) // size), list[bool]()
-    for batch in track(prepared.task.batches(size), total=batches, description=method.name):
-        problem = kind(adapter, graph, batch, metric, prepared, first, flat, saes=saes)
-        totals = [sum(totals, method.score_batch(problem, **settings))]
-        first += len(batch)
-    require_slope(flat, metric_name(metric), method.name)
-    dtype = torch.promote_types(adapter.dtype, torch.float32)
+
+    def problems() -> Iterator[AnyProblem]:
+        first, batches, flat = 0, -(-len(task) // size), list[bool]()
+        for batch in track(prepared.task.batches(size), total=batches, description=method.name):
+            yield kind(adapter, graph, batch, metric, prepared, first, flat, saes=saes, spans=spans)
+            first += len(batch)
+        require_slope(flat, metric_name(metric), method.name)
+
     made = provenance_of(
         adapter,
         task,
@@ -141,7 +183,7 @@ def score_task(
         seed=seed,
         options=settings,
     )
-    return (totals[0] / len(task)).to(dtype).cpu(), made
+    return problems(), settings, made
 
 
 def require_model(graph: TensorGraph, adapter: Adapter) -> None:

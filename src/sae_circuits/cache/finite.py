@@ -14,7 +14,10 @@ def require_finite(writes: Writes, first: int, where: str) -> None:
         where: of which run they are, for the message.
     """
     for name, x in writes.values.items():
-        if bool(x.sum().isfinite()) or bool((good := x.isfinite()).all()):
+        if bool(x.sum().isfinite()):
+            continue
+        good = (x.to_dense() if x.is_sparse else x).isfinite()
+        if bool(good.all()):
             continue
         example = int((~good).nonzero()[0, 0])
         if x.ndim == 4:  # z has one column a head

@@ -6,6 +6,7 @@ from sae_circuits.graph.blocks import Block, depth_of
 from sae_circuits.graph.circuit import Circuit
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
+from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
 from sae_circuits.graph.span_scores import SpanScores
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureSource",
     "Node",
     "NodeScores",
+    "PairScores",
     "Part",
     "Provenance",
     "Scores",

@@ -106,6 +106,14 @@ def find_node(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> int | None
     return None if found is None or i is None else found[0] + i
 
 
+def node_at(starts: Mapping[Key, tuple[int, Block]], i: int) -> Node:
+    """The node of an index, made alone: the inverse of `find_node`."""
+    for start, block in starts.values():
+        if i < start + len(block):
+            return block.node(i - start)
+    raise IndexError(f"node {i} of a graph that has fewer")
+
+
 def split_hint(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> str:
     """What a node that is not in the graph may have been split into."""
     part = "m" if node.kind == "mlp" else "a" if node.kind == "head" else node.site

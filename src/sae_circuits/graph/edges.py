@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sae_circuits.errors import GraphError
+from sae_circuits.graph.blocks import node_at
 from sae_circuits.graph.nodes import Edge
 
 if TYPE_CHECKING:
@@ -65,10 +66,11 @@ class Edges(Sequence[Edge]):
     __hash__ = None  # type: ignore[assignment]  # a sequence compares by content
 
     def _made(self, ids: Int64[Tensor, "edge"]) -> Iterator[Edge]:
-        src_nodes, dest_nodes = self.graph.src_nodes, self.graph.dest_nodes
-        src, dest = self.graph.ends(ids)
+        src, dest = self.graph.ends(ids)  # whose nodes alone are made, of graphs with many
+        writers = {i: node_at(self.graph.src_starts, i) for i in src.unique().tolist()}
+        readers = {i: node_at(self.graph.dest_starts, i) for i in dest.unique().tolist()}
         for s, d in zip(src.tolist(), dest.tolist(), strict=True):
-            yield Edge(src_nodes[s], dest_nodes[d])
+            yield Edge(writers[s], readers[d])
 
     def __repr__(self) -> str:
         shown = ", ".join(edge.name for edge in self[:4])

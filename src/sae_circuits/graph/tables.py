@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sae_circuits.graph.blocks import Block, Key, node_at
 
 if TYPE_CHECKING:
     import pandas
 
     from sae_circuits.graph.scores import NodeScores, Scores
+    from sae_circuits.graph.tensor_graph import TensorGraph
 
 
 def scores_table(scores: Scores) -> pandas.DataFrame:
     """Columns `src`, `dest`, `score`; one row per edge, in the order of the edge ids."""
-    import pandas
-    import torch
+    return edges_table(scores.graph, torch.arange(scores.graph.n_edges), scores.values)
 
-    graph = scores.graph
-    src, dest = graph.ends(torch.arange(graph.n_edges))
-    src_names = pandas.array([node.name for node in graph.src_nodes], dtype="str")
-    dest_names = pandas.array([node.name for node in graph.dest_nodes], dtype="str")
+
+def edges_table(
+    graph: TensorGraph, ids: Int64[Tensor, "edge"], values: Float[Tensor, "edge"]
+) -> pandas.DataFrame:
+    """The same for some edges of a graph."""
+    import pandas
+
+    src, dest = graph.ends(ids.cpu())
     return pandas.DataFrame(
         {
-            "src": src_names[src.numpy()],
-            "dest": dest_names[dest.numpy()],
-            "score": scores.values.cpu().numpy(),
+            "src": _names(graph.src_starts, src),
+            "dest": _names(graph.dest_starts, dest),
+            "score": values.cpu().numpy(),
         }
     )
 
@@ -44,3 +54,12 @@ def nodes_table(scores: NodeScores) -> pandas.DataFrame:
 
     names = pandas.array([node.name for node in scores.graph.src_nodes], dtype="str")
     return pandas.DataFrame({"node": names, "score": scores.values.cpu().numpy()})
+
+
+def _names(starts: Mapping[Key, tuple[int, Block]], which: Int64[Tensor, "edge"]) -> Any:
+    """The names of nodes, of which each that occurs is made once."""
+    import pandas
+
+    different, places = which.unique(return_inverse=True)
+    names = [node_at(starts, i).name for i in different.tolist()]
+    return pandas.array(names, dtype="str")[places.numpy()]

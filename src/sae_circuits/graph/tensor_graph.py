@@ -20,7 +20,15 @@ from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.architecture import Architecture
-from sae_circuits.graph.blocks import Block, Key, depths_of, find_node, split_hint, starts_of
+from sae_circuits.graph.blocks import (
+    Block,
+    Key,
+    depths_of,
+    find_node,
+    node_at,
+    split_hint,
+    starts_of,
+)
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
@@ -298,10 +306,7 @@ class TensorGraph:
 
     def src_node(self, i: int) -> Node:
         """The writer of an index, made alone."""
-        for start, block in self.src_starts.values():
-            if i < start + len(block):
-                return block.node(i - start)
-        raise IndexError(f"writer {i} of {self.n_src}")
+        return node_at(self.src_starts, i)
 
     def edge_id(self, edge: Edge | str) -> int:
         """The id of an edge given by value or by name.

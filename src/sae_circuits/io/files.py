@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -19,18 +20,18 @@ from torch import Tensor
 
 from sae_circuits._version import __version__
 from sae_circuits.errors import CircuitsError, FileFormatError, OutputError
-from sae_circuits.graph import Scores
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 1
-SAVED = ("scores", "circuit", "attribution_graph", "curve", "report")
+SAVED = ("scores", "pair_scores", "circuit", "attribution_graph", "curve", "report")
+TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
 
 Value = TypeVar("Value")
 
 
 def save(value: object, path: str | Path) -> Path:
-    """Write scores (`.safetensors`), or any other value that is saved (`.json`), to one file.
+    """Write scores of either kind (`.safetensors`), or another value (`.json`), to one file.
 
     Those are a circuit, an attribution graph, a curve and a report.
 
@@ -43,11 +44,11 @@ def save(value: object, path: str | Path) -> Path:
         raise FileFormatError(
             f"cannot save a {type(value).__name__}: only {', '.join(SAVED)} are saved to files"
         )
-    suffix = ".safetensors" if kind == "scores" else ".json"
+    suffix = ".safetensors" if kind in TENSORS else ".json"
     if path.suffix != suffix:
         raise OutputError(f"cannot save {kind} as {str(path)!r}: end the name in {suffix!r}")
-    if isinstance(value, Scores):
-        return write_whole(path, _scores_bytes(value))
+    if kind in TENSORS:
+        return write_whole(path, _tensors_bytes(kind, value))
     header = {**_header(kind), "content": to_plain(value)}
     text = _dumps({**header, "sha256": _digest(header)})
     return write_whole(path, text + "\n")
@@ -69,7 +70,7 @@ def load(path: str | Path, expected: type | None = None) -> Any:
     """
     path = Path(path)
     data = bytes_of(path)
-    value = _load_scores(path) if _is_safetensors(data) else _load_json(path, data)
+    value = _load_tensors(path) if _is_safetensors(data) else _load_json(path, data)
     if expected is not None and not isinstance(value, expected):
         wanted = next(name for name, made in kinds().items() if made is expected)
         raise FileFormatError(f"{str(path)!r} holds {kind_of(value)}, and {wanted} is needed")
@@ -126,37 +127,40 @@ def _dumps(plain: object) -> str:
     return json.dumps(plain, allow_nan=False, ensure_ascii=False)
 
 
-def _digest(plain: object, tensor: Tensor | None = None) -> str:
+def _digest(plain: object, *tensors: Tensor) -> str:
     """The SHA-256 of all that a file says, however its JSON is spaced or ordered."""
     canonical = json.dumps(plain, allow_nan=False, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode())
-    if tensor is not None:
+    for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _scores_bytes(scores: Scores) -> bytes:
-    """A tensor `values`, and all else as one JSON text: several would come in random order."""
-    values = scores.values.detach().cpu().contiguous()
-    content = to_plain({"graph": scores.graph, "provenance": scores.provenance})
-    header = {**_header("scores"), "content": content}
-    said = _dumps({**header, "sha256": _digest(header, values)})
-    return to_safetensors({"values": values}, {FORMAT: said})
+def _tensors_bytes(kind: str, value: Any) -> bytes:
+    """The tensors by name, and all else as one JSON text: several would come in random order."""
+    tensors = {name: getattr(value, name).detach().cpu().contiguous() for name in TENSORS[kind]}
+    rest = [field.name for field in fields(value) if field.name not in tensors]
+    content = to_plain({name: getattr(value, name) for name in rest})
+    header = {**_header(kind), "content": content}
+    said = _dumps({**header, "sha256": _digest(header, *tensors.values())})
+    return to_safetensors(tensors, {FORMAT: said})
 
 
-def _load_scores(path: Path) -> Scores:
+def _load_tensors(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             said = (file.metadata() or {}).get(FORMAT, "null")
-            values = file.get_tensor("values")
+            header = strict_json(path, said.encode())
+            header = header if isinstance(header, dict) else {}
+            kind = str(header.get("kind"))
+            tensors = {name: file.get_tensor(name) for name in TENSORS.get(kind, ())}
     except (SafetensorError, OSError, ValueError) as error:
         raise FileFormatError(
             f"{str(path)!r} is damaged or truncated: {error}; write it again"
         ) from error
-    header = strict_json(path, said.encode())
-    content = _checked(path, header if isinstance(header, dict) else {}, values)
-    return _made(path, {"$kind": "scores", **content}, values=values)
+    content = _checked(path, header, *tensors.values())
+    return _made(path, {"$kind": kind, **content}, **tensors)
 
 
 def _load_json(path: Path, data: bytes) -> Any:
@@ -164,7 +168,7 @@ def _load_json(path: Path, data: bytes) -> Any:
     return _made(path, _checked(path, document if isinstance(document, dict) else {}))
 
 
-def _checked(path: Path, header: dict[str, Any], values: Tensor | None = None) -> Any:
+def _checked(path: Path, header: dict[str, Any], *tensors: Tensor) -> Any:
     """The content of a file whose header says that it is ours, not newer, and unchanged."""
     if header.get("format") != FORMAT or header.get("kind") not in SAVED:
         raise FileFormatError(
@@ -182,7 +186,7 @@ def _checked(path: Path, header: dict[str, Any], values: Tensor | None = None) -
             "upgrade with 'pip install --upgrade sae-circuits'"
         )
     said = {name: item for name, item in header.items() if name != "sha256"}
-    if header.get("sha256") != _digest(said, values):
+    if header.get("sha256") != _digest(said, *tensors):
         raise FileFormatError(
             f"{str(path)!r} is damaged or was changed by hand: its checksum does not fit; write it "
             "again, or build the value in Python"
