@@ -127,6 +127,14 @@ def _require(
         raise OptionError(f"keep={keep}: keep at least one edge, or None for all")
     if not at_least >= 0:
         raise OptionError(f"at_least={at_least}: a size, which is not below 0")
+    if graph.through or any(
+        split.reads_stream and getattr(split.dictionary, "scaling", None) is not None
+        for split in graph.splits.values()
+    ):
+        raise OptionError(
+            "features that read through heads or an MLP, or whose dictionary normalises its input, "
+            "have no closed form: restrict the graph and use attribute(...)"
+        )
     if not any(True for _ in joined(graph)):
         raise GraphError(
             f"{graph!r} has no edge between two features: features are read by those of SAEs on "
