@@ -21,7 +21,13 @@ from torch import Tensor
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.architecture import Architecture
 from sae_circuits.graph.blocks import (
-    Block, Key, depths_of, find_node, node_at, split_hint, starts_of,
+    Block,
+    Key,
+    depths_of,
+    find_node,
+    node_at,
+    split_hint,
+    starts_of,
 )  # fmt: skip
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
