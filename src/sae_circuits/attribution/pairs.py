@@ -79,7 +79,7 @@ def attribute_pairs(
         >>> saes = sc.load_saes("demo", ["resid_post.0", "resid_post.1"])
         >>> graph = sc.TensorGraph.from_model(model, saes=saes)
         >>> pairs = sc.attribute_pairs(model, graph, task)
-        >>> 0 < len(pairs) < graph.n_edges / 10
+        >>> 0 < len(pairs) < graph.n_edges / 5
         True
         >>> small = graph.restrict(pairs.features(100))
     """

@@ -42,7 +42,7 @@ class PairScores:
     >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
     >>> pairs = PairScores(graph, torch.tensor([2, 5]), torch.tensor([0.5, -2.0]))
     >>> pairs.top(1), pairs.top_n(1).ids.tolist(), len(pairs)
-    ([('a0.h0->m0', -2.0)], [5], 2)
+    ([('input->logits', -2.0)], [5], 2)
     """
 
     graph: TensorGraph

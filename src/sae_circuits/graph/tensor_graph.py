@@ -28,7 +28,7 @@ from sae_circuits.graph.blocks import (
     node_at,
     split_hint,
     starts_of,
-)  # fmt: skip
+)
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
@@ -326,16 +326,10 @@ class TensorGraph:
             hint = hint or split_hint(edge.dest, self.dest_starts)
             raise GraphError(f"{edge.name!r}: {edge.dest.name!r} does not read in {self!r}{hint}")
         start, stop = self.seen[dest].tolist()
-        if src >= stop:
-            raise GraphError(
-                f"{edge.name!r}: {edge.dest.name} comes no later than {edge.src.name} and does "
-                "not see it"
-            )
-        if src < start:
-            raise GraphError(
-                f"{edge.name!r}: {edge.dest.name} sees {edge.src.name} only through the features "
-                "of the stream between them"
-            )
+        if not start <= src < stop:
+            late = f"comes no later than {edge.src.name} and does not see it"
+            cut = f"sees {edge.src.name} only through the features of the stream between them"
+            raise GraphError(f"{edge.name!r}: {edge.dest.name} {late if src >= stop else cut}")
         return int(self.offsets[dest]) + src - start
 
     def ends(
