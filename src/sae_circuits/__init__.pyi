@@ -10,7 +10,7 @@ from .attribution import (
     attribute_spans,
     methods,
 )
-from .evaluation import curve, evaluate
+from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .graph import (
     Architecture,
     AttributionGraph,
@@ -46,6 +46,8 @@ __all__ = [
     "__version__",
     "ablate",
     "active_features",
+    "against",
+    "agreement",
     "attribute",
     "attribute_nodes",
     "attribute_pairs",
@@ -59,8 +61,11 @@ __all__ = [
     "load_saes",
     "methods",
     "metrics",
+    "minimality",
+    "overlap",
     "prune",
     "save",
+    "stability",
     "tasks",
     "trace",
     "viz",

@@ -223,6 +223,7 @@ class Job:
             self.task,
             by=self.settings.by,
             pruner=self._pruner(),
+            random=("size", "degrees"),
             **self._how(),
         )
 

@@ -40,7 +40,7 @@ MANY = 10_000  # values, above which a tensor is written as bytes
 @cache
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
-    from sae_circuits.evaluation import Curve, Report
+    from sae_circuits.evaluation import Curve, Minimality, Report
 
     return {
         "architecture": Architecture,
@@ -53,6 +53,7 @@ def kinds() -> Mapping[str, type]:
         "circuit": Circuit,
         "attribution_graph": AttributionGraph,
         "curve": Curve,
+        "minimality": Minimality,
         "report": Report,
     }
 

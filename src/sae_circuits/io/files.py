@@ -23,8 +23,8 @@ from sae_circuits.errors import CircuitsError, FileFormatError, OutputError
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
-FORMAT, SCHEMA = "sae-circuits", 1
-SAVED = ("scores", "pair_scores", "circuit", "attribution_graph", "curve", "report")
+FORMAT, SCHEMA = "sae-circuits", 2
+SAVED = ("scores", "pair_scores", "circuit", "attribution_graph", "curve", "minimality", "report")
 TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
 
 Value = TypeVar("Value")
@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 def save(value: object, path: str | Path) -> Path:
     """Write scores of either kind (`.safetensors`), or another value (`.json`), to one file.
 
-    Those are a circuit, an attribution graph, a curve and a report.
+    Those are a circuit, an attribution graph, a curve, a minimality and a report.
 
     Raises:
         OutputError: the suffix does not fit the value, or the place cannot be written.

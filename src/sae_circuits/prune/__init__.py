@@ -1,5 +1,6 @@
 """Scores to circuits, as pure functions: which edges to keep."""
 
+from sae_circuits.prune.baselines import random_circuit
 from sae_circuits.prune.by_score import cumulative_influence, threshold, top_n, top_nodes
 from sae_circuits.prune.growth import best_first
 from sae_circuits.prune.paths import drop_dead_nodes, path_mask
@@ -9,6 +10,7 @@ __all__ = [
     "cumulative_influence",
     "drop_dead_nodes",
     "path_mask",
+    "random_circuit",
     "threshold",
     "top_n",
     "top_nodes",

@@ -34,7 +34,7 @@ _DIVERGING = LinearSegmentedColormap.from_list(
 
 
 def plot_curve(curve: Curve) -> Figure:
-    """Faithfulness against the share of edges kept, beside random circuits of the same sizes."""
+    """Faithfulness against the share of edges kept, with its interval, beside random circuits."""
     figure, axes = _axes(5.2, 3.4)
     method = curve.provenance.method or "scores"
     label = f"{method} (CPR {curve.cpr:.2f}, CMD {curve.cmd:.2f})"
@@ -42,9 +42,15 @@ def plot_curve(curve: Curve) -> Figure:
     axes.axhline(0, color=GREY, lw=0.8, ls=(0, (1, 2)))
     kept = _list(curve.faithfulness)
     axes.plot(curve.fractions, kept, color=COLOURS["helps"], lw=2, marker="o", ms=4, label=label)
-    for i, row in enumerate(_rows(curve.random)):
-        name = "random circuits of the same sizes" if i == 0 else None
-        axes.plot(curve.fractions, row, color=GREY, lw=1.2, marker="s", ms=3, label=name, zorder=1)
+    if curve.band:
+        low, high = zip(*curve.band, strict=True)
+        axes.fill_between(curve.fractions, low, high, color=COLOURS["helps"], alpha=0.2, lw=0)
+    for rows, what, marker in ((curve.random, "sizes", "s"), (curve.degrees, "degrees", "^")):
+        for i, row in enumerate(_rows(rows)):
+            name = f"random circuits of the same {what}" if i == 0 else None
+            axes.plot(
+                curve.fractions, row, color=GREY, lw=1.2, marker=marker, ms=3, label=name, zorder=1
+            )
     axes.set_xscale("log")
     ticks = [f for f in (0.001, 0.01, 0.1, 1.0) if f >= min(curve.fractions)]
     axes.set_xticks(ticks, [f"{100 * tick:g}%" for tick in ticks])
@@ -204,4 +210,4 @@ def _list(values: object) -> list[float]:
 def _rows(values: object) -> list[list[float]]:
     """One list per random circuit, whether there is one or several."""
     table = torch.as_tensor(values)
-    return [table.tolist()] if table.ndim == 1 else table.tolist()
+    return [table.tolist()] if table.ndim == 1 and len(table) else table.tolist()
