@@ -1,4 +1,4 @@
-"""Setting a model's weights by hand: named subspaces of the stream, heads and MLPs that use them."""
+"""Weights set by hand: named subspaces of the stream, and heads and MLPs that use them."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def equals_exact_patching_on_a_linear_model(case: Case) -> None:
 
 
 def equals_the_closed_form_of_a_linear_model(case: Case) -> None:
-    """On another one, of three layers with mostly weak edges, the effects are products of weights."""
+    """On another one, with strong and weak edges, the effects are products of weights."""
     for eps in (0.0, 0.3):
         known = truth("linear", eps=eps)
         assert known.effects is not None

@@ -1,8 +1,8 @@
 """AND and OR of two bits, which two heads bring to an MLP.
 
 Both bits are true in the clean prompts and false in the corrupt ones. So of an AND each input alone
-breaks the output; of an OR neither does, since the other one suffices: single edges that are patched
-one at a time show nothing of it.
+breaks the output; of an OR neither does, since the other one suffices: edges that are patched one
+at a time show nothing of it.
 """
 
 from __future__ import annotations

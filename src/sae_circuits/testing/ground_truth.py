@@ -50,4 +50,6 @@ class GroundTruth:
 
     def __repr__(self) -> str:
         dials = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        return f"GroundTruth({self.name!r}{dials}: {len(self.circuit)} of {self.graph.n_edges} edges)"
+        return (
+            f"GroundTruth({self.name!r}{dials}: {len(self.circuit)} of {self.graph.n_edges} edges)"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.models.small import linearised, zero_model
 from sae_circuits.tasks import Task
 from sae_circuits.testing.by_hand import Stream
-from sae_circuits.testing.inputs import random_task
 from sae_circuits.testing.ground_truth import GroundTruth
+from sae_circuits.testing.inputs import random_task
 
 N_LAYERS, N_HEADS, WIDTH, N_TOKENS, N_CTX, N_PATHS = 3, 3, 4, 12, 8, 4
 
@@ -37,9 +38,9 @@ def linear(*, eps: float = 0.0, n: int = 6, seed: int = 0) -> GroundTruth:
         seed: of the paths, the weights and the task.
     """
     generator = torch.Generator().manual_seed(seed)
-    layers = [([f"a{i}.h{h}" for h in range(N_HEADS)], [f"m{i}"]) for i in range(N_LAYERS)]
-    sites = [site for layer in layers for site in layer]
-    stream = Stream.of(**dict.fromkeys(["input", *sum(sites, [])], WIDTH))
+    heads = [[f"a{i}.h{h}" for h in range(N_HEADS)] for i in range(N_LAYERS)]
+    sites = [site for i in range(N_LAYERS) for site in (heads[i], [f"m{i}"])]
+    stream = Stream.of(**dict.fromkeys(["input", *chain(*sites)], WIDTH))
     edges = sorted(set().union(*(_path(sites, generator) for _ in range(N_PATHS))))
     model = linearised(
         zero_model(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from torch import Tensor
 def auroc(sizes: Float[Tensor, "edge"], true: Bool[Tensor, "edge"]) -> float:
     """How often a true edge outranks another one; ties count half.
 
+    >>> import torch
     >>> auroc(torch.tensor([3.0, 1.0, 1.0, 0.0]), torch.tensor([True, True, False, False]))
     0.875
     """
@@ -20,6 +20,7 @@ def auroc(sizes: Float[Tensor, "edge"], true: Bool[Tensor, "edge"]) -> float:
 def auprc(sizes: Float[Tensor, "edge"], true: Bool[Tensor, "edge"]) -> float:
     """Average precision: of each true edge, the share of true ones among all no smaller than it.
 
+    >>> import torch
     >>> auprc(torch.tensor([3.0, 1.0, 1.0, 0.0]), torch.tensor([True, True, False, False]))
     0.8333...
     """
