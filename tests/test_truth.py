@@ -96,7 +96,7 @@ def test_reverse_reverses_every_sequence_of_every_length():
 def test_frac_prevs_is_the_fraction_at_every_place():
     model = truth("frac_prevs").model
     tokens = torch.randint(N_TOKENS, (50, N_CTX))
-    expected = (tokens == X).cumsum(1) / torch.arange(1, N_CTX + 1)
+    expected = (tokens == X).double().cumsum(1) / torch.arange(1, N_CTX + 1)
     logits = model(tokens)
     assert (logits[..., X] - expected).abs().max() < 1e-12
     assert logits[..., [i for i in range(N_TOKENS) if i != X]].abs().max() == 0

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sae_circuits.graph import parse_node
 
-Reading = tuple[slice, Float[Tensor, "width d_head"]]  # a subspace, and what is made of it
-Writing = tuple[slice, Float[Tensor, "d_head width"]]  # a subspace, and what is added to it
+# A subspace, and what is made of it or added to it. An underscore: no two need be alike in a call.
+Reading = tuple[slice, Float[Tensor, "_width _d_head"]]
+Writing = tuple[slice, Float[Tensor, "_d_head _width"]]
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def set_mlp(
     model: Any,
     name: str,
     *,
-    reads: tuple[tuple[slice, Float[Tensor, "width hidden"]], ...],
+    reads: tuple[Reading, ...],
     threshold: float,
-    writes: tuple[slice, Float[Tensor, "hidden width"]],
+    writes: Writing,
     constant: float = 0.0,
 ) -> None:
     """Set an MLP to `relu(x W_in - threshold) W_out + constant`, and all else of it to 0."""
