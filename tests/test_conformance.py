@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from sae_circuits.attribution import Method, along_embedding, methods
-from sae_circuits.testing import CHECKS, Case, check_method, random_model, random_task
+from sae_circuits.testing import (
+    CHECKS,
+    Case,
+    check_method,
+    checks_for,
+    random_model,
+    random_task,
+)
+from sae_circuits.testing.conformance import (
+    equals_the_closed_form_of_a_linear_model,
+    finds_the_induction_circuit,
+)
 
 OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}}
 
@@ -16,8 +29,14 @@ def models():
     return random_model(), random_model(linear=True)
 
 
-@pytest.mark.parametrize("method", sorted(set(methods()) - {"random"}))
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    ("method", "check"),
+    [
+        pytest.param(method, check, id=f"{method}-{check.__name__}")
+        for method in sorted(set(methods()) - {"random"})
+        for check in checks_for(method)
+    ],
+)
 def test_methods_conform(method, check, models):
     check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
 
@@ -57,3 +76,38 @@ def test_a_leaked_hook_and_a_leaked_flag_are_caught():
     for fault in (leak, turn):
         with pytest.raises(AssertionError, match="changed"):
             check_method(wrong(fault))
+
+
+def test_checks_on_known_circuits_catch_what_they_are_for(models):
+    def first_edge(problem, scores):
+        others = torch.ones_like(scores)
+        others[0, 0] = 1e6  # of a query, which is 0 on linear models
+        return scores * others + 1e-3 * (others > 1)
+
+    def nearly(problem, scores):
+        return scores * (1 + 1e-6)
+
+    def case(change):
+        return Case(wrong(change), {}, *models, random_task())
+
+    with pytest.raises(AssertionError, match=r"AUROC 0\.9"):
+        finds_the_induction_circuit(case(first_edge))
+    with pytest.raises(AssertionError, match="not close"):
+        equals_the_closed_form_of_a_linear_model(case(nearly))
+    finds_the_induction_circuit(case(nearly))
+
+
+def test_a_method_that_does_not_estimate_effects_is_spared_the_checks_of_them():
+    @dataclass(frozen=True)
+    class Ranking(Method):
+        estimates_effect: bool = False
+
+    rule = along_embedding(lambda: [(1.0, 1.0)])
+    ranking = Ranking("ranking", lambda problem: 3 * rule(problem))
+    left = checks_for(ranking)
+    assert set(left) < set(CHECKS)
+    assert equals_the_closed_form_of_a_linear_model not in left
+    check_method(ranking)
+    padding = Ranking("padding", lambda p: rule(p) * p.batch.clean.shape[1])
+    with pytest.raises(AssertionError):
+        check_method(padding)
