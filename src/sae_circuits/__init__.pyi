@@ -10,6 +10,7 @@ from .attribution import (
     attribute_spans,
     methods,
 )
+from .benchmarking import benchmark
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .graph import (
     Architecture,
@@ -52,6 +53,7 @@ __all__ = [
     "attribute_nodes",
     "attribute_pairs",
     "attribute_spans",
+    "benchmark",
     "curve",
     "errors",
     "evaluate",

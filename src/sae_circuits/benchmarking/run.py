@@ -10,6 +10,8 @@ from typing import Any
 
 from sae_circuits.attribution import Method, attribute
 from sae_circuits.attribution.run import find_method
+from sae_circuits.benchmarking.files import write_files
+from sae_circuits.benchmarking.folder import Folder
 from sae_circuits.benchmarking.subjects import PRUNERS, Stage, Subject, open_models, subjects_of
 from sae_circuits.errors import CircuitsError, OptionError
 from sae_circuits.evaluation import against, agreement, curve
@@ -21,7 +23,6 @@ from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
-RECORD = "record.json"
 EXACT = "exact"  # the method that others are compared with, where it is run too
 
 
@@ -46,6 +47,7 @@ def benchmark(
 
     Each cell is written to the folder as it is finished, and is not made again: a run that was
     interrupted goes on where it stopped, and one with more methods, tasks or seeds adds theirs.
+    At the end the folder has the tables, a page and MIB's circuit files too.
     Where a method is not defined, its cell says why. If `exact` is among the methods, it is run
     first, and all others are compared with it.
 
@@ -100,47 +102,11 @@ def benchmark(
     for subject, seed in track(columns, description="benchmark"):
         column = Column(subject, seed, folder, how, options or {})
         cells += column.cells(every)
-    folder.finish()
     order = {subject.place: i for i, subject in enumerate(subjects)}
     cells.sort(key=lambda cell: order[cell.model, cell.task, cell.level])
-    return Benchmark(tuple(cells))
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Where cells and scores are kept, each in a file of its own."""
-
-    path: Path
-
-    def begin(self, record: Record) -> None:
-        """See that the folder is empty or holds cells that were made alike; note how.
-
-        Raises:
-            OutputError: it holds something else, or cells that were made otherwise.
-        """
-        from sae_circuits.errors import OutputError
-
-        there = self.path / RECORD
-        if there.exists():
-            if lines := Record.load(there).differences(record):
-                raise OutputError(
-                    f"{str(self.path)!r} holds a table with other settings ({'; '.join(lines)}): "
-                    "choose another folder"
-                )
-        elif names := sorted(item.name for item in self.path.iterdir()):
-            raise OutputError(
-                f"{str(self.path)!r} has {names[0]!r} but no {RECORD}: choose another folder"
-            )
-        record.save(there)
-
-    def finish(self) -> None:
-        """Note in the record that the run has ended."""
-        Record.load(self.path / RECORD).end().save(self.path / RECORD)
-
-    def of(self, subject: Subject, method: str, seed: int) -> Path:
-        """The folder of a cell."""
-        names = (subject.model, subject.task, subject.level, method, f"seed{seed}")
-        return self.path.joinpath("cells", *(name.replace("/", "-") for name in names))
+    found = Benchmark(tuple(cells))
+    write_files(found, folder, folder.end())
+    return found
 
 
 @dataclass(frozen=True)
@@ -158,7 +124,7 @@ class Column:
         stage: Stage | None = None
         found: list[Cell] = []
         for method in methods:
-            path = self.folder.of(self.subject, method.name, self.seed) / "cell.json"
+            path = self.folder.of(self.subject.place, method.name, self.seed) / "cell.json"
             if not path.exists():
                 stage = stage or self.subject.set_up(self.seed)
                 save(self.fill(stage, method, path.parent), path)
@@ -196,7 +162,7 @@ class Column:
         if stage.circuit is not None:
             close = against(scores, stage.circuit)
             found |= {"auroc": close.auroc, "auprc": close.auprc}
-        exact = self.folder.of(self.subject, EXACT, self.seed) / "scores.safetensors"
+        exact = self.folder.of(self.subject.place, EXACT, self.seed) / "scores.safetensors"
         if exact.exists():
             like = agreement(scores, load(exact, Scores))
             found |= {"pearson": like.pearson, "spearman": like.spearman, "sign": like.sign}

@@ -1,5 +1,6 @@
 """How good a circuit is: what it recovers, at which sizes, which edges it needs, how surely."""
 
+from sae_circuits.evaluation.benchmark import Benchmark, Cell
 from sae_circuits.evaluation.compare import (
     Agreement,
     Overlap,
@@ -20,6 +21,8 @@ from sae_circuits.evaluation.stable import Stability, stability
 __all__ = [
     "FRACTIONS",
     "Agreement",
+    "Benchmark",
+    "Cell",
     "Curve",
     "Minimality",
     "Overlap",

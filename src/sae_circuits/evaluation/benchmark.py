@@ -31,6 +31,7 @@ MEASURES = {
 }
 """What a table holds of every method and subject, each a mean over seeds."""
 
+LEAST = ("cmd", "seconds", "peak_mb")  # of which less is better
 BY = {"cpr": "help", "cmd": "abs"}  # how the curve of each area ranks its edges
 
 
@@ -147,8 +148,8 @@ class Benchmark:
         """The method that does best; None where the measure was not measured."""
         found = {m: self.mean(measure, m, place) for m in self.methods}
         known = {m: value for m, value in found.items() if value == value}
-        least = measure in ("cmd", "seconds", "peak_mb")
-        return (min if least else max)(known, key=known.__getitem__) if known else None
+        first = min if measure in LEAST else max
+        return first(known, key=known.__getitem__) if known else None
 
     def _rows(self) -> Iterator[dict[str, object]]:
         for place in self.places:

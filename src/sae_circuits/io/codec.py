@@ -40,7 +40,7 @@ MANY = 10_000  # values, above which a tensor is written as bytes
 @cache
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
-    from sae_circuits.evaluation import Curve, Minimality, Report
+    from sae_circuits.evaluation import Benchmark, Cell, Curve, Minimality, Report
 
     return {
         "architecture": Architecture,
@@ -55,6 +55,8 @@ def kinds() -> Mapping[str, type]:
         "curve": Curve,
         "minimality": Minimality,
         "report": Report,
+        "cell": Cell,
+        "benchmark": Benchmark,
     }
 
 

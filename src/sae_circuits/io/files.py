@@ -24,7 +24,10 @@ from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 2
-SAVED = ("scores", "pair_scores", "circuit", "attribution_graph", "curve", "minimality", "report")
+SAVED = (
+    "scores", "pair_scores", "circuit", "attribution_graph", "curve", "minimality", "report",
+    "cell", "benchmark",
+)  # fmt: skip
 TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
 
 Value = TypeVar("Value")
@@ -33,7 +36,8 @@ Value = TypeVar("Value")
 def save(value: object, path: str | Path) -> Path:
     """Write scores of either kind (`.safetensors`), or another value (`.json`), to one file.
 
-    Those are a circuit, an attribution graph, a curve, a minimality and a report.
+    Those are a circuit, an attribution graph, a curve, a minimality, a report, and a benchmark with
+    its cells.
 
     Raises:
         OutputError: the suffix does not fit the value, or the place cannot be written.
