@@ -15,6 +15,10 @@ CircuitsError
 ├── FileFormatError      a file that is damaged, truncated, of another kind or newer
 ├── OutputError          a place that cannot be written
 └── MissingProgram       an external program that is not installed
+
+CircuitsWarning
+├── PairsLeftOut         pairs of a file or a list that do not fit a tokenizer and were left out
+└── WeakTask             a task that the model hardly does, or whose corruption hardly matters
 """
 
 from __future__ import annotations
@@ -84,6 +88,18 @@ class OutputError(CircuitsError, OSError):
 
 class MissingProgram(CircuitsError, RuntimeError):
     """An external program that is not installed; the message names the package."""
+
+
+class CircuitsWarning(UserWarning):
+    """The root of what the library warns of."""
+
+
+class PairsLeftOut(CircuitsWarning):
+    """Pairs that do not fit a tokenizer and were left out, as was asked; the message lists them."""
+
+
+class WeakTask(CircuitsWarning):
+    """A task that the model hardly does, or whose corruption hardly changes the metric."""
 
 
 def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:
