@@ -8,6 +8,7 @@ from .attribution import (
     attribute_nodes,
     attribute_pairs,
     attribute_spans,
+    combine,
     methods,
 )
 from .evaluation import curve, evaluate
@@ -19,6 +20,7 @@ from .graph import (
     Node,
     NodeScores,
     PairScores,
+    SampledScores,
     Scores,
     SpanScores,
     TensorGraph,
@@ -39,6 +41,7 @@ __all__ = [
     "Node",
     "NodeScores",
     "PairScores",
+    "SampledScores",
     "Scores",
     "SpanScores",
     "Task",
@@ -50,6 +53,7 @@ __all__ = [
     "attribute_nodes",
     "attribute_pairs",
     "attribute_spans",
+    "combine",
     "curve",
     "errors",
     "evaluate",

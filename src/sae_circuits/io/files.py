@@ -24,14 +24,20 @@ from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 1
-SAVED = ("scores", "pair_scores", "circuit", "attribution_graph", "curve", "report")
-TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
+SAVED = (
+    "scores", "sampled_scores", "pair_scores", "circuit", "attribution_graph", "curve", "report",
+)  # fmt: skip
+TENSORS = {  # of kinds that are safetensors
+    "scores": ("values",),
+    "sampled_scores": ("values", "each", "sizes"),
+    "pair_scores": ("ids", "values"),
+}
 
 Value = TypeVar("Value")
 
 
 def save(value: object, path: str | Path) -> Path:
-    """Write scores of either kind (`.safetensors`), or another value (`.json`), to one file.
+    """Write scores of any kind (`.safetensors`), or another value (`.json`), to one file.
 
     Those are a circuit, an attribution graph, a curve and a report.
 
