@@ -2,6 +2,7 @@
 
 from sae_circuits.prune.by_score import cumulative_influence, threshold, top_n, top_nodes
 from sae_circuits.prune.growth import best_first
+from sae_circuits.prune.integer import select
 from sae_circuits.prune.paths import drop_dead_nodes, path_mask
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "cumulative_influence",
     "drop_dead_nodes",
     "path_mask",
+    "select",
     "threshold",
     "top_n",
     "top_nodes",
