@@ -8,6 +8,7 @@ from .attribution import (
     attribute_nodes,
     attribute_pairs,
     attribute_spans,
+    combine,
     methods,
 )
 from .benchmarking import benchmark
@@ -20,6 +21,7 @@ from .graph import (
     Node,
     NodeScores,
     PairScores,
+    SampledScores,
     Scores,
     SpanScores,
     TensorGraph,
@@ -40,6 +42,7 @@ __all__ = [
     "Node",
     "NodeScores",
     "PairScores",
+    "SampledScores",
     "Scores",
     "SpanScores",
     "Task",
@@ -54,6 +57,7 @@ __all__ = [
     "attribute_pairs",
     "attribute_spans",
     "benchmark",
+    "combine",
     "curve",
     "errors",
     "evaluate",

@@ -65,6 +65,19 @@ def benchmark_page(found: Benchmark, record: Record | None = None) -> str:
     return page("Methods compared", body, source("report.css"))
 
 
+def summary(found: Benchmark) -> str:
+    """The best method of each task, a line each."""
+    lines = []
+    for place in found.places:
+        said = [
+            f"{SAID.get(m, m)} {found.mean(m, best, place):.3f} by {best}"
+            for m in ("cpr", "cmd", "auroc")
+            if (best := found.best(m, place)) is not None
+        ]
+        lines.append(f"{title(place)}: {', '.join(said)}")
+    return "\n".join(lines)
+
+
 def pictures(found: Benchmark) -> dict[Place, str]:
     """Faithfulness over circuit sizes, edges ranked by size, for every method: an SVG a place."""
     drawn = {}
@@ -112,4 +125,3 @@ def _marked(cell: tuple[str, str, bool]) -> str:
     mean, interval, is_best = cell
     shown = f"**{mean}**" if is_best else mean
     return f"{shown} ({interval})" if interval else shown
-

@@ -12,7 +12,14 @@ from sae_circuits.attribution import Method, attribute
 from sae_circuits.attribution.run import find_method
 from sae_circuits.benchmarking.files import write_files
 from sae_circuits.benchmarking.folder import Folder
-from sae_circuits.benchmarking.subjects import PRUNERS, Stage, Subject, open_models, subjects_of
+from sae_circuits.benchmarking.subjects import (
+    PRUNERS,
+    Given,
+    Stage,
+    Subject,
+    open_models,
+    subjects_of,
+)
 from sae_circuits.errors import CircuitsError, OptionError
 from sae_circuits.evaluation import against, agreement, curve
 from sae_circuits.evaluation.benchmark import BY, Benchmark, Cell
@@ -21,7 +28,6 @@ from sae_circuits.io import Record, load, ready_folder, save
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track
-from sae_circuits.tasks import Task
 
 EXACT = "exact"  # the method that others are compared with, where it is run too
 
@@ -31,7 +37,7 @@ def benchmark(
     *,
     methods: Sequence[str | Method],
     models: Sequence[Any] = ("demo",),
-    tasks: Sequence[str | Task] = ("ioi",),
+    tasks: Sequence[Given] = ("ioi",),
     known: Sequence[str] = (),
     levels: Sequence[str] = ("edges",),
     seeds: int | Sequence[int] = 3,
@@ -55,7 +61,8 @@ def benchmark(
         out: a folder of its own.
         methods: names, or methods of one's own.
         models: names that `load_model` takes, or models.
-        tasks: names of `tasks.names()`, or tasks of all models.
+        tasks: names of `tasks.names()`; tasks; or folders, as `Path`, of which every data set is one
+            (see `tasks.read_folder`).
         known: models with known circuits, of `testing.truths()`.
         levels: "edges"; "nodes", where circuits are made of whole heads and MLPs; "neurons", where
             an MLP's hidden units write apart.

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from sae_circuits.errors import OptionError, unknown
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.models import load_model
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.prune import top_n, top_nodes
-from sae_circuits.tasks import Task, make, names
+from sae_circuits.tasks import Task, make, names, read_folder
 from sae_circuits.testing import truth, truths
 
 LEVELS = ("edges", "nodes", "neurons")
@@ -54,9 +58,12 @@ class Subject:
         return self.model, self.task, self.level
 
 
+Given = str | Path | Task  # a bundled task, a folder of data sets, or a task
+
+
 def subjects_of(
     models: Mapping[str, Any],
-    tasks: Sequence[str | Task],
+    tasks: Sequence[Given],
     known: Sequence[str],
     levels: Sequence[str],
     *,
@@ -68,26 +75,48 @@ def subjects_of(
     Raises:
         UnknownName: no such task, level or model with a known circuit.
         OptionError: two tasks of one name.
+        FileFormatError, TaskError: see `tasks.read_folder`.
     """
     for level in levels:
-        if level not in LEVELS:
-            raise unknown("level", level, LEVELS)
+        _require("level", level, LEVELS)
     for name in known:
-        if name not in truths():
-            raise unknown("model with a known circuit", name, truths())
+        _require("model with a known circuit", name, truths())
     for task in tasks:
-        if isinstance(task, str) and task not in names():
-            raise unknown("task", task, names())
-    titles = [task if isinstance(task, str) else task.name for task in tasks]
-    if len(set(titles)) < len(titles):
-        raise OptionError(f"tasks {', '.join(titles)}: give each a name of its own")
-    found = [
-        Subject(name, title, level, _trained(model, task, level, n))
-        for name, model in models.items()
-        for title, task in zip(titles, tasks, strict=True)
-        for level in levels
-    ]
+        if isinstance(task, str):
+            _require("task", task, names())
+    found: list[Subject] = []
+    for name, model in models.items():
+        for title, draw in _draws(model, tasks, n).items():
+            found += [Subject(name, title, at, _trained(model, draw, at)) for at in levels]
     return found + [Subject(KNOWN, name, "edges", _built(name, n, eps)) for name in known]
+
+
+def _require(kind: str, name: str, there: Sequence[str]) -> None:
+    if name not in there:
+        raise unknown(kind, name, there)
+
+
+def _draws(model: Any, tasks: Sequence[Given], n: int) -> dict[str, Callable[[int], Task]]:
+    """For each task, by its name, what makes its prompts from a seed."""
+    pairs: list[tuple[str, Callable[[int], Task]]] = []
+    for task in tasks:
+        if isinstance(task, str):
+            pairs.append((task, lambda seed, task=task: make(task, model, n, seed)))
+        elif isinstance(task, Path):
+            every = read_folder(model, task, skip=True)
+            pairs += [(name, partial(_some, each, n)) for name, each in every.items()]
+        else:
+            pairs.append((task.name, lambda seed, task=task: task))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise OptionError(f"tasks {', '.join(names)}: give each a name of its own")
+    return dict(pairs)
+
+
+def _some(task: Task, n: int, seed: int) -> Task:
+    """n prompts of a task, drawn by a seed; all where it has no more."""
+    order = torch.randperm(len(task), generator=torch.Generator().manual_seed(seed))
+    return task[order[:n].tolist()]
 
 
 def open_models(models: Sequence[Any]) -> dict[str, Any]:
@@ -103,11 +132,10 @@ def open_models(models: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(titles, loaded, strict=True))
 
 
-def _trained(model: Any, task: str | Task, level: str, n: int) -> Callable[[int], Stage]:
+def _trained(model: Any, draw: Callable[[int], Task], level: str) -> Callable[[int], Stage]:
     def set_up(seed: int) -> Stage:
         neurons = {"neurons": "mlp"} if level == "neurons" else {}
-        graph = TensorGraph.from_model(model, **neurons)
-        return Stage(model, graph, task if isinstance(task, Task) else make(task, model, n, seed))
+        return Stage(model, TensorGraph.from_model(model, **neurons), draw(seed))
 
     return set_up
 
@@ -129,9 +157,7 @@ def whole_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     while low < high:  # circuits of more nodes have more edges
         middle = (low + high + 1) // 2
         low, high = (
-            (middle, high)
-            if len(top_nodes(scores, middle, by=by)) <= n
-            else (low, middle - 1)
+            (middle, high) if len(top_nodes(scores, middle, by=by)) <= n else (low, middle - 1)
         )
     found = top_nodes(scores, low, by=by)
     return found if len(found) <= n else Circuit.empty(scores.graph)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sae_circuits._version import __version__
-from sae_circuits.cli import demo, discover, evaluate, listing, render, trace
+from sae_circuits.cli import benchmark, demo, discover, evaluate, listing, render, trace
 from sae_circuits.errors import CircuitsError, CircuitsWarning
 
 
@@ -59,6 +59,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     "--edges 200 --out run/",
     evaluate.evaluate: "sae-circuits evaluate run/circuit.json --model demo --task ioi "
     "--intervention zero",
+    benchmark.benchmark: "sae-circuits benchmark --task ioi --task induction --method eap --method "
+    "eap-ig --method exact --out table/",
     trace.trace: "sae-circuits trace --prompt 'Mary and John went to the park, and Mary gave a pen "
     "to' --out trace-run/",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",

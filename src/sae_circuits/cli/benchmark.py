@@ -21,7 +21,8 @@ def benchmark(
         typer.Option(help="Again for each model, as discover takes them; by default 'demo'."),
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help="Again for each bundled task; see 'sae-circuits tasks'.")
+        list[str] | None,
+        typer.Option(help="Again for each bundled task; see 'sae-circuits tasks'."),
     ] = None,
     data: Annotated[
         Path | None,
@@ -56,20 +57,18 @@ def benchmark(
     from sae_circuits.benchmarking import benchmark as run
     from sae_circuits.benchmarking.page import summary
     from sae_circuits.cli.folder import command_line
-    from sae_circuits.tasks import Task
     from sae_circuits.testing import truths
 
     options.check_names(
         task="ioi", task_file=None, metric=metric, intervention=intervention, dtype=dtype
     )
     models = [options.open_model(name, device, dtype) for name in model or ["demo"]]
-    tasks: list[str | Task] = list(task or ([] if known or data else ["ioi"]))
+    tasks = [*(task or []), *([data] if data else [])] or ([] if known else ["ioi"])
     found = run(
         out,
         methods=method or methods(),
         models=models,
         tasks=tasks,
-        data=data,
         known=truths() if known == ["all"] else known or (),
         levels=level or ["edges"],
         seeds=seeds,

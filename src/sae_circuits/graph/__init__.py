@@ -8,6 +8,7 @@ from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
+from sae_circuits.graph.sampled_scores import SampledScores
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
 from sae_circuits.graph.span_scores import SpanScores
 from sae_circuits.graph.splits import FeatureSource, Split
@@ -26,6 +27,7 @@ __all__ = [
     "PairScores",
     "Part",
     "Provenance",
+    "SampledScores",
     "Scores",
     "SourceRecord",
     "SpanScores",

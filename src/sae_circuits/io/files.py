@@ -25,16 +25,20 @@ from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 2
 SAVED = (
-    "scores", "pair_scores", "circuit", "attribution_graph", "curve", "minimality", "report",
-    "cell", "benchmark",
+    "scores", "sampled_scores", "pair_scores", "circuit", "attribution_graph", "curve",
+    "minimality", "report", "cell", "benchmark",
 )  # fmt: skip
-TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
+TENSORS = {  # of kinds that are safetensors
+    "scores": ("values",),
+    "sampled_scores": ("values", "each", "sizes"),
+    "pair_scores": ("ids", "values"),
+}
 
 Value = TypeVar("Value")
 
 
 def save(value: object, path: str | Path) -> Path:
-    """Write scores of either kind (`.safetensors`), or another value (`.json`), to one file.
+    """Write scores of any kind (`.safetensors`), or another value (`.json`), to one file.
 
     Those are a circuit, an attribution graph, a curve, a minimality, a report, and a benchmark with
     its cells.
