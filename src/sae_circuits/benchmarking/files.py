@@ -1,14 +1,11 @@
-"""What a benchmark leaves in its folder beside the cells: tables, a page, and MIB's circuit files."""
+"""What a benchmark leaves beside its cells: tables, a page, and MIB's circuit files."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from sae_circuits.benchmarking.folder import Folder
 from sae_circuits.benchmarking.page import benchmark_page, markdown
 from sae_circuits.errors import GraphError
 from sae_circuits.evaluation import Benchmark
-from sae_circuits.evaluation.benchmark import title
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, export_eap_ig, load, save, write_whole
 

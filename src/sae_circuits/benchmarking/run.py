@@ -61,8 +61,8 @@ def benchmark(
         out: a folder of its own.
         methods: names, or methods of one's own.
         models: names that `load_model` takes, or models.
-        tasks: names of `tasks.names()`; tasks; or folders, as `Path`, of which every data set is one
-            (see `tasks.read_folder`).
+        tasks: names of `tasks.names()`; tasks; or folders, as `Path`, of which every data set is
+            one (see `tasks.read_folder`).
         known: models with known circuits, of `testing.truths()`.
         levels: "edges"; "nodes", where circuits are made of whole heads and MLPs; "neurons", where
             an MLP's hidden units write apart.
