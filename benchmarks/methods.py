@@ -154,7 +154,7 @@ def main() -> None:
                 ]
                 for r in rows
             ],
-        )  # fmt: skip
+        )
     )
     found = searches(8 if args.quick else 64)
     print("\nThe bundled model, indirect object identification\n")

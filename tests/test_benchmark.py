@@ -111,8 +111,8 @@ def test_a_table_goes_on_where_it_stopped(tmp_path):
             raise KeyboardInterrupt
         return method.score_batch(problem, **options)
 
+    broken = replace(method, score_batch=stops)
     with pytest.raises(KeyboardInterrupt):
-        broken = replace(method, score_batch=stops)
         sc.benchmark(tmp_path, **{**stopped, "methods": [broken]})
     assert len(calls) == 2
     table = sc.benchmark(tmp_path, **stopped)
