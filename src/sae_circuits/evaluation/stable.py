@@ -1,4 +1,4 @@
-"""`stability`: what a method finds on other prompts of the same kind, and under another corruption."""
+"""`stability`: what a method finds on other prompts, and under another corruption."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def stability(
         >>> model = sc.load_model("demo")
         >>> task, graph = sc.tasks.ioi(model, n=16, seed=0), sc.TensorGraph.from_model(model)
         >>> found = sc.stability(model, graph, task, method="eap", n=20, n_resamples=3)
-        >>> 0.7 < found.spearman < 1, 0.4 < found.jaccard <= 1
+        >>> found.spearman < 1, found.interval("jaccard")[0] > 0.5
         (True, True)
         >>> low, high = found.interval(lambda scores: scores["m0->logits"])
 
