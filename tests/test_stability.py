@@ -74,14 +74,12 @@ def test_agreement_within_and_across_tasks_is_over_pairs_of_samples(found):
     assert found.spearman > found.spearman_other  # other corrupt prompts give other scores
 
 
-def test_edges_have_a_share_of_circuits_a_sign_and_an_error(found):
+def test_edges_have_a_share_of_circuits(found):
     chosen = found.chosen
     assert chosen.values.sum() == pytest.approx(10)
     edge = found.scores.top(1, by="help")[0][0]
-    i = found.scores.graph.edge_id(edge)
-    assert found.sign[edge] == float((found.resamples[:, i] < 0).double().mean())
-    assert found.standard_error[edge] == pytest.approx(float(found.resamples[:, i].std()))
     assert chosen[edge] > 0.5
+    assert set(chosen.values.tolist()) <= {0, 0.25, 0.5, 0.75, 1}
 
 
 def test_any_statistic_of_scores_has_an_interval(found):
@@ -99,7 +97,6 @@ def test_examples_that_are_all_the_same_are_perfectly_stable(model, graph, task)
     found = stability(model, graph, same, method="eap", n_resamples=3)
     assert found.n == graph.n_edges // 10
     assert (found.spearman, found.jaccard) == pytest.approx((1, 1))
-    assert found.standard_error.values.abs().max() < 1e-12
     assert math.isnan(found.spearman_other)
     assert repr(found).startswith("Stability(3 samples; Spearman 1.000 [1.000, 1.000], overlap@")
 

@@ -85,10 +85,11 @@ def overlap(first: Circuit, second: Circuit) -> Overlap:
         >>> overlap(first, Circuit.from_edges(graph, ["input->m0"])).edges
         SetOverlap(1 shared of 2 and 1: Jaccard 0.500, by chance 0.125)
     """
-    nodes = set(first.nodes), set(second.nodes)
+    ours, theirs = set(first.nodes), set(second.nodes)
+    n_nodes = len(first.graph.components)
     return Overlap(
         SetOverlap(len(first), len(second), len(first & second), first.graph.n_edges),
-        SetOverlap(*map(len, nodes), len(nodes[0] & nodes[1]), len(first.graph.components)),
+        SetOverlap(len(ours), len(theirs), len(ours & theirs), n_nodes),
     )
 
 

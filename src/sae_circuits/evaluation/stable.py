@@ -66,20 +66,6 @@ class Stability:
         """For each edge, the share of the samples in whose circuit it is."""
         return replace(self.scores, values=self._circuits.double().mean(0))
 
-    @property
-    def sign(self) -> Scores:
-        """For each edge, the share of the samples in which its score has its sign on all prompts.
-
-        1 where the sign is sure, 0.5 where it is chance; an edge that scores 0 has the share of 0.
-        """
-        same = self.resamples.sign() == self.scores.values.cpu().sign()
-        return replace(self.scores, values=same.double().mean(0))
-
-    @property
-    def standard_error(self) -> Scores:
-        """For each edge, the standard deviation of its score over samples."""
-        return replace(self.scores, values=self.resamples.double().std(0))
-
     def interval(
         self, statistic: str | Callable[[Scores], float], *, level: float = 0.95
     ) -> tuple[float, float]:
@@ -207,7 +193,14 @@ def stability(
         drawn = [of[_draw(len(of), seed, i, j)] for j, of in enumerate(tasks)]
         rows.append([score(of).values.detach().cpu() for of in drawn])
     resamples = [torch.stack(column) for column in zip(*rows, strict=True)]
-    return Stability(scores[0], resamples[0], n, by, *scores[1:], *resamples[1:])
+    return Stability(
+        scores=scores[0],
+        resamples=resamples[0],
+        n=n,
+        by=by,
+        other=scores[1] if other is not None else None,
+        other_resamples=resamples[1] if other is not None else None,
+    )
 
 
 def _draw(n: int, seed: int, sample: int, task: int) -> Int64[Tensor, "n"]:
