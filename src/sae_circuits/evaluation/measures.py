@@ -88,7 +88,7 @@ def cmd(
     The MIB benchmark ranks edges by size for it (`by="abs"`). 0 is perfect.
 
     Args:
-        from_zero: begin at x = 0 with f = 0 (see `cpr`); then no curve has 0, since none is 1 there.
+        from_zero: begin at x = 0 with f = 0 (see `cpr`); no curve is 1 there, and none has 0.
 
     >>> round(cmd((0.001, 0.1, 1), (0.0, 0.5, 1.0)), 6)
     0.29925

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.evaluation.curves import made_by
-from sae_circuits.evaluation.measures import percentiles, recovered_each, resampled_means
+from sae_circuits.evaluation.measures import (
+    NOISE,
+    percentiles,
+    recovered_each,
+    resampled_means,
+)
 from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
 from sae_circuits.graph import Circuit, Edge, Provenance
 from sae_circuits.metrics import Metric, get, logit_diff
@@ -68,9 +73,9 @@ class Minimality:
 
     @property
     def needed(self) -> Circuit:
-        """The edges with which faithfulness is lost for sure: the interval lies above 0."""
+        """The edges with which faithfulness is lost for sure: the interval lies above 0 (1e-6)."""
         mask = torch.zeros_like(self.of.mask)
-        mask[self.ids[self.lost_interval[:, 0] > 0].to(mask.device)] = True
+        mask[self.ids[self.lost_interval[:, 0] > NOISE].to(mask.device)] = True
         return self.of.with_mask(mask)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -91,6 +96,7 @@ class Minimality:
             "lost_low": self.lost_interval[:, 0],
             "lost_high": self.lost_interval[:, 1],
         }
+        table = table.rename({"score": "change"}, axis=1)
         return table.assign(**{name: values.numpy() for name, values in columns.items()})
 
     def __repr__(self) -> str:
@@ -138,13 +144,13 @@ def minimality(
         >>> circuit = sc.Circuit.from_nodes(graph, ["a1.h2", "a2.h0"])
         >>> found = sc.minimality(model, circuit, task)
         >>> len(found), len(found.needed) < len(found), found["input->logits"]
-        (10, True, 0.0)
+        (12, True, 0.0)
 
     Reference: Wang et al. 2022, arXiv 2211.00593 (of nodes, within sets of nodes).
     """
     if not len(circuit):
         raise GraphError(f"{circuit!r} has no edges, so there are none to remove")
-    metric, graph = get(metric), circuit.graph
+    metric = get(metric)
     ids = circuit.mask.nonzero()[:, 0].cpu()
     measured = measure(
         model,

@@ -23,7 +23,7 @@ def pearson(x: Float[Tensor, "item"], y: Float[Tensor, "item"]) -> float:
     a, b = (v.detach().cpu().double().numpy() for v in (x, y))
     if len(a) < 2 or a.min() == a.max() or b.min() == b.max():
         return NAN
-    return float(pearsonr(a, b).statistic)
+    return float(pearsonr(a, b)[0])
 
 
 def spearman(x: Float[Tensor, "item"], y: Float[Tensor, "item"]) -> float:

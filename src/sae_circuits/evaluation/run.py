@@ -52,8 +52,8 @@ def evaluate(
         circuit: of `TensorGraph.from_model(model)`.
         task: the prompts.
         metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
-        intervention, direction, batch_size, seed: see `ablate`. `seed` is also the bootstrap's and that of
-            random circuits.
+        intervention, direction, batch_size, seed: see `ablate`. `seed` is also that of
+            the bootstrap and of random circuits.
         n_random: how many random circuits to draw of each kind (see `prune.random_circuit`); what
             is reported of them is the mean over draws.
         n_bootstrap: how often the examples are resampled for the 95% intervals.

@@ -1,4 +1,4 @@
-"""Random circuits that have something in common with a given one: what its score is compared with."""
+"""Random circuits that have something in common with a given one, to compare it with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def random_circuit(like: Circuit, *, seed: int = 0, degrees: bool = False) -> Ci
     >>> graph = TensorGraph.from_model(Architecture("tiny", 2, 2, 2, 8, 4, 10, 16))
     >>> circuit = Circuit.from_edges(graph, ["input->m0", "m0->a1.h0<q>", "a0.h1->logits"])
     >>> [edge.name for edge in random_circuit(circuit, degrees=True).edges]
-    ['input->m0', 'a0.h1->a1.h0<q>', 'm0->logits']
+    ['a0.h1->m0', 'input->a1.h0<q>', 'm0->logits']
     >>> len(random_circuit(circuit))
     3
 
