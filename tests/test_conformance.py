@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -17,6 +17,8 @@ from sae_circuits.testing import (
     random_task,
 )
 from sae_circuits.testing.conformance import (
+    does_not_depend_on_order,
+    does_not_depend_on_padding,
     equals_the_closed_form_of_a_linear_model,
     finds_the_induction_circuit,
 )
@@ -80,9 +82,9 @@ def test_a_leaked_hook_and_a_leaked_flag_are_caught():
 
 def test_checks_on_known_circuits_catch_what_they_are_for(models):
     def first_edge(problem, scores):
-        others = torch.ones_like(scores)
-        others[0, 0] = 1e6  # of a query, which is 0 on linear models
-        return scores * others + 1e-3 * (others > 1)
+        first = torch.zeros_like(scores)
+        first[0, 0] = problem.change["input"].abs().sum()  # of a query, of no effect here
+        return scores + first
 
     def nearly(problem, scores):
         return scores * (1 + 1e-6)
@@ -97,17 +99,26 @@ def test_checks_on_known_circuits_catch_what_they_are_for(models):
     finds_the_induction_circuit(case(nearly))
 
 
-def test_a_method_that_does_not_estimate_effects_is_spared_the_checks_of_them():
+def test_what_a_method_declares_says_which_checks_apply():
     @dataclass(frozen=True)
-    class Ranking(Method):
-        estimates_effect: bool = False
+    class Declared(Method):
+        meaning: str = "effect"
+        search: object = None
 
     rule = along_embedding(lambda: [(1.0, 1.0)])
-    ranking = Ranking("ranking", lambda problem: 3 * rule(problem))
-    left = checks_for(ranking)
-    assert set(left) < set(CHECKS)
-    assert equals_the_closed_form_of_a_linear_model not in left
-    check_method(ranking)
-    padding = Ranking("padding", lambda p: rule(p) * p.batch.clean.shape[1])
-    with pytest.raises(AssertionError):
+    thrice = {
+        meaning: Declared("thrice", lambda problem: 3 * rule(problem), meaning=meaning)
+        for meaning in ("effect", "share", "importance")
+    }
+    assert checks_for(thrice["effect"]) == CHECKS
+    with pytest.raises(AssertionError, match="not close"):
+        check_method(thrice["effect"])
+    assert finds_the_induction_circuit in checks_for(thrice["share"])
+    check_method(thrice["share"])
+    assert set(checks_for(thrice["importance"])) < set(checks_for(thrice["share"]))
+    padding = replace(thrice["importance"], score_batch=lambda p: rule(p) * p.batch.clean.shape[1])
+    with pytest.raises(AssertionError, match="not close"):
         check_method(padding)
+    search = replace(thrice["effect"], search=print)
+    assert does_not_depend_on_padding in checks_for(search)
+    assert not set(checks_for(search)) & {finds_the_induction_circuit, does_not_depend_on_order}

@@ -58,7 +58,10 @@ def checks_for(method: str | Method) -> tuple[Check, ...]:
     True
     """
     found = find_method(method)
-    return tuple(check for check in CHECKS if getattr(found, ASKS.get(check, ""), True))
+    if getattr(found, "search", None) is not None:
+        return FOR_SEARCHES
+    meaning = getattr(found, "meaning", "effect")
+    return tuple(check for check in CHECKS if meaning in MEANT_FOR.get(check, (meaning,)))
 
 
 # -- the checks ----------------------------------------------------------------------------------
@@ -160,19 +163,22 @@ CHECKS: tuple[Check, ...] = (
     scales_with_the_metric,
 )
 
-ASKS: Mapping[Check, str] = MappingProxyType(
-    dict.fromkeys(
-        (
-            equals_exact_patching_on_a_linear_model,
-            equals_the_closed_form_of_a_linear_model,
-            finds_the_induction_circuit,
-            is_zero_when_clean_equals_corrupt,
-            scales_with_the_metric,
-        ),
-        "estimates_effect",
-    )
+MEANT_FOR: Mapping[Check, tuple[str, ...]] = MappingProxyType(
+    {
+        equals_exact_patching_on_a_linear_model: ("effect",),
+        equals_the_closed_form_of_a_linear_model: ("effect",),
+        finds_the_induction_circuit: ("effect", "share"),
+        is_zero_when_clean_equals_corrupt: ("effect", "share"),
+        scales_with_the_metric: ("effect", "share"),
+    }
 )
-"""What a method has to say of itself for a check to apply; methods that do not say are checked."""
+"""What scores have to mean for a check to apply; all others apply to every method.
+
+A method that does not say what its scores mean estimates effects.
+"""
+
+FOR_SEARCHES: tuple[Check, ...] = (leaves_the_model_as_it_was, does_not_depend_on_padding)
+"""Those that apply to a search over a whole task, whose scores are no sums over examples."""
 
 
 # -- what they are made of -----------------------------------------------------------------------

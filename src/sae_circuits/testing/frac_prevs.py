@@ -47,8 +47,8 @@ def frac_prevs(*, eps: float = 0.0, n: int = 16, seed: int = 0) -> GroundTruth:
     set_mlp(
         model,
         "m0",
-        reads=((stream["token"], 2 * one_hot(X, N_TOKENS)),),
-        threshold=1,
+        reads=((stream["token"], 1.5 * one_hot(X, N_TOKENS)),),
+        threshold=0.5,
         writes=(stream["is_x"], eye(1)),
     )
     set_head(model, "a1.h0", v=(stream["is_x"], eye(1)), o=(stream["output"], eye(1)))

@@ -25,7 +25,7 @@ def gate(
 ) -> GroundTruth:
     """A gate: the logit of "true" is 1 or 0, that of "false" always 1/2.
 
-        and = relu(x + y - 1)        or = 1 - relu(1 - x - y)
+        and = relu(1.5 (x + y) - 2)        or = 1 - relu(1 - 1.5 (x + y))
 
     Args:
         kind: "and" or "or".
@@ -61,12 +61,13 @@ def gate(
             v=(stream["token"], eye(N_TOKENS)[:, TRUE, None]),
             o=(stream[bit], eye(1)),
         )
-    sign = 1 if kind == "and" else -1
+    sign, threshold = (1, 2.0) if kind == "and" else (-1, -1.0)
+    reading = 1.5 * sign * eye(1)
     set_mlp(
         model,
         mlp,
-        reads=((stream["x"], sign * eye(1)), (stream["y"], sign * eye(1))),
-        threshold=sign,
+        reads=((stream["x"], reading), (stream["y"], reading)),
+        threshold=threshold,
         writes=(stream["output"], sign * eye(1)),
         constant=0 if kind == "and" else 1,
     )

@@ -33,7 +33,7 @@ def induction(
         sharpness: the attention score of a match; of all else it is 0. At 30 the softmax is so
             saturated that its gradient at the clean run is nothing beside a leak of 0.05.
         eps: how strongly all other heads and MLPs write to the output.
-        mlp: whether an MLP looks tokens up, by relu(2 x - 1), and the second head copies from it.
+        mlp: whether the second head copies what an MLP looked up, by relu(1.5 x - 0.5).
         n_layers: at least 2.
         n: examples.
         seed: of the other parts' weights and of the task.
@@ -78,8 +78,8 @@ def induction(
         set_mlp(
             model,
             lookup,
-            reads=((stream["token"], 2 * eye(N_TOKENS)),),
-            threshold=1,
+            reads=((stream["token"], 1.5 * eye(N_TOKENS)),),
+            threshold=0.5,
             writes=(stream["looked_up"], eye(N_TOKENS)),
         )
         edges += [f"input->{lookup}", f"{lookup}->{match}<v>"]

@@ -57,7 +57,7 @@ def linear(*, eps: float = 0.0, n: int = 6, seed: int = 0) -> GroundTruth:
         return strength
 
     _fill(model, stream, wiring, generator)
-    task = random_task(n, N_CTX, N_TOKENS, seed)
+    task = replace(random_task(n, N_CTX, N_TOKENS, seed), name="linear")
     made = GroundTruth.of("linear", model, task, edges)
     return replace(made, effects=effects(model, made.graph, task))
 

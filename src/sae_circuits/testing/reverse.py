@@ -69,8 +69,8 @@ def reverse(
     set_mlp(  # a hidden unit for each pair is on where both of its inputs are
         model,
         "m0",
-        reads=((stream["at"], 2 * from_at), (stream["position"], 2 * from_index)),
-        threshold=3,
+        reads=((stream["at"], 1.5 * from_at), (stream["position"], 1.5 * from_index)),
+        threshold=2,
         writes=(stream["mirror"], to_mirror),
     )
     set_head(
