@@ -28,15 +28,11 @@ def tasks(
         except TaskError as error:
             if name is not None:
                 raise
-            typer.echo(f"  not with this tokenizer: {reason(error)}")
+            typer.echo(f"  {error}")
             continue
         for clean, corrupt in zip(task.clean_text, task.corrupt_text, strict=True):
-            typer.echo(f"  clean:   {clean}\n  corrupt: {corrupt}")
-
-
-def reason(error: Exception) -> str:
-    """The middle of "task ... cannot be written with this tokenizer: ...; take another"."""
-    return str(error).partition(": ")[2].rpartition("; ")[0] or str(error)
+            lines = f"clean:   {clean}".split("\n") + f"corrupt: {corrupt}".split("\n")
+            typer.echo("\n".join(f"  {line}" for line in lines))
 
 
 def models() -> None:

@@ -151,7 +151,7 @@ def _table(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
                 )
             rows.append((f"line {reader.line_num}", row))
     except csv.Error as error:
-        raise FileFormatError(f"line {reader.line_num} of {path} is not CSV: {error}") from error
+        raise FileFormatError(f"{path} is not CSV after line {reader.line_num}: {error}") from error
     return rows
 
 
