@@ -56,13 +56,13 @@ def write_pictures(
     circuit.svg is written too where the `dot` program is installed.
     """
     from sae_circuits.viz.dot import has_dot
-    from sae_circuits.viz.plots import plot_curve, png_of, svg_of
+    from sae_circuits.viz.plots import curves, png_of, svg_of
     from sae_circuits.viz.report_page import report_page
 
     for suffix in ("html", "dot", *(["svg"] if has_dot() else [])):
         render(report.of, folder / f"circuit.{suffix}")
     if report.curve is not None:
-        figure = plot_curve(report.curve)
+        figure = curves(report.curve)
         write_whole(folder / "curve.svg", svg_of(figure))
         write_whole(folder / "curve.png", png_of(figure))
     write_whole(folder / "report.html", report_page(report, record=record, task=task))

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sae_circuits.io import Record
 from sae_circuits.viz.pages import circuit_fragment, page, render_template, source
 from sae_circuits.viz.pictures import picture
-from sae_circuits.viz.plots import plot_curve, plot_node_scores, plot_score_groups, svg_of
+from sae_circuits.viz.plots import curves, heat_map, svg_of
 
 if TYPE_CHECKING:
     from sae_circuits.evaluation import Curve, Minimality, Report
@@ -151,9 +151,9 @@ def _plots(report: Report) -> list[Mapping[str, object]]:
             "area between it and 1; the MIB benchmark ranks edges by 'help' for CPR and by 'abs' "
             f"for CMD, and this curve ranks them by '{report.curve.by}'."
         )
-        plots.append({"svg": Markup(svg_of(plot_curve(report.curve))), "caption": caption})
+        plots.append({"svg": Markup(svg_of(curves(report.curve))), "caption": caption})
     if report.scores is not None:
-        nodes, groups = plot_node_scores(report.scores), plot_score_groups(report.scores)
+        nodes, groups = (heat_map(report.scores, by=by) for by in ("source", "groups"))
         plots += [
             {"svg": Markup(svg_of(nodes)), "caption": "Each part's scores, summed over its edges."},
             {"svg": Markup(svg_of(groups)), "caption": "Scores summed over groups of edges."},
