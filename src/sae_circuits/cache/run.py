@@ -25,6 +25,7 @@ from sae_circuits.cache.places import (
     writer_places,
 )
 from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.backward import OWN, BackwardRules
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 
@@ -109,6 +110,7 @@ def run(
     grad: bool = False,
     split_kv: bool = False,
     attn_outputs: bool = False,
+    rules: BackwardRules = OWN,
 ) -> Run:
     """Run the model once; the logits are computed at one position of each example only.
 
@@ -122,6 +124,7 @@ def run(
         grad: keep what the readers saw, and the graph from there to the logits.
         split_kv: keep a key and a value for each query head where the model shares them.
         attn_outputs: keep what each layer's attention adds, with `grad`.
+        rules: of the backward pass, with `grad`.
     """
     kept: dict[str, Tensor] = {}
     rows = torch.arange(len(tokens), device=adapter.device)
@@ -141,6 +144,7 @@ def run(
             stack.enter_context(edit(place, lambda _, name=name: edits[name]))
         outputs, inputs = writer_places(adapter), dictionary_places(adapter, saes)
         if grad:
+            stack.enter_context(rules.inside(adapter))  # first, so that what is kept has its rule
             outputs |= projection_places(adapter)
             outputs |= attn_places(adapter, _with_attn_out(adapter, saes, attn_outputs))
             inputs |= stream_places(adapter)
@@ -150,8 +154,10 @@ def run(
             stack.enter_context(hooked(module, _keeper(kept, name)))
         for name, module in inputs.items():
             stack.enter_context(hooked_input(module, _keeper(kept, name)))
+        if grad:
+            stack.enter_context(rules.at_ports(adapter))  # last: what is kept comes before its rule
         if split_kv and grad and adapter.architecture.n_kv_heads < adapter.architecture.n_heads:
-            stack.enter_context(_split_kv(adapter, kept, calls))
+            stack.enter_context(_split_kv(adapter, kept, calls, rules))
         read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
         logits = adapter.unembed(read[rows, position])
     writes = Writes(_written(adapter, kept, saes))
@@ -181,7 +187,9 @@ def _forker(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], Tensor]:
 
 
 @contextmanager
-def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call]) -> Iterator[None]:
+def _split_kv(
+    adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call], rules: BackwardRules
+) -> Iterator[None]:
     """Inside, each query head attends with its own copy of its group's key and value."""
     arch = adapter.architecture
     group = arch.n_heads // arch.n_kv_heads
@@ -192,11 +200,11 @@ def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call])
             if layer in busy:
                 return None
             busy.add(layer)
-            q = adapter.by_head(kept[f"q{layer}"])
+            q = rules.port("q", adapter.by_head(kept[f"q{layer}"]))
             for port in "kv":
                 own = adapter.by_head(kept[f"{port}{layer}"]).repeat_interleave(group, 2)
                 kept[f"{port}{layer}"] = own
-            k, v = kept[f"k{layer}"], kept[f"v{layer}"]
+            k, v = (rules.port(port, kept[f"{port}{layer}"]) for port in "kv")
             slots = [slice(i, None, group) for i in range(group)]
             z_of = [adapter.attend(layer, calls[layer], q, k[:, :, s], v[:, :, s]) for s in slots]
             z_own = torch.stack([z[:, :, s] for z, s in zip(z_of, slots, strict=True)], 3)

@@ -7,10 +7,21 @@ from sae_circuits.attribution.methods import (
     eap_ig,
     eap_ig_activations,
     exact,
+    gim,
     random_baseline,
+    relp,
 )
 
 METHODS: dict[str, Method] = {
     module.METHOD.name: module.METHOD
-    for module in (eap, eap_ig, eap_ig_activations, clean_corrupted, exact, random_baseline)
+    for module in (
+        eap,
+        eap_ig,
+        eap_ig_activations,
+        clean_corrupted,
+        exact,
+        relp,
+        gim,
+        random_baseline,
+    )
 }
