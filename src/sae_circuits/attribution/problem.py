@@ -41,6 +41,7 @@ class Problem:
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
     attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
     spans: Spans | None = None  # of the prompts, where each has scores of its own
+    patterns: bool = False  # keep attention patterns, for their gradient
     rules: BackwardRules = OWN  # of the backward pass
 
     @classmethod
@@ -91,6 +92,7 @@ class Problem:
             "saes": self.saes,
             "split_kv": self.graph.splits_kv,
             "attn_outputs": self.attn_outputs,
+            "patterns": self.patterns,
             "rules": self.rules,
         }
         position = self.batch.position

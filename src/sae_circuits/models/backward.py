@@ -193,7 +193,11 @@ def _activation_laid(adapter: Adapter, layer: int, rules: BackwardRules) -> Iter
     if not rules.ratios_constant and not rules.halve_products:
         yield
         return
-    if f"{at}.hook_pre" not in ends or f"{at}.hook_post" not in points or f"{at}.hook_mid" in points:
+    if (
+        f"{at}.hook_pre" not in ends
+        or f"{at}.hook_post" not in points
+        or f"{at}.hook_mid" in points
+    ):
         raise UnsupportedModel(
             f"the MLP of layer {layer} of {adapter.architecture.model!r} is more than an "
             "activation between two matrices, gated or not (such as one of experts, or one with "
@@ -214,9 +218,7 @@ def _activation_laid(adapter: Adapter, layer: int, rules: BackwardRules) -> Iter
         yield
 
 
-def _through_activation(
-    post: Tensor, inputs: list[Tensor], rules: BackwardRules
-) -> Tensor | None:
+def _through_activation(post: Tensor, inputs: list[Tensor], rules: BackwardRules) -> Tensor | None:
     """What an MLP makes of its pre-activations, linear in each of them; None where it stays as it is.
 
     At x, or at x and u where the MLP is gated, `post` is act(x), or act(x) u. Its slopes are

@@ -2,12 +2,15 @@
 
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import (
+    atp_star,
     clean_corrupted,
     eap,
     eap_ig,
     eap_ig_activations,
     exact,
     gim,
+    information_flow,
+    mask_ig,
     random_baseline,
     relp,
 )
@@ -22,6 +25,9 @@ METHODS: dict[str, Method] = {
         exact,
         relp,
         gim,
+        atp_star,
+        mask_ig,
+        information_flow,
         random_baseline,
     )
 }
