@@ -1,4 +1,4 @@
-"""Other backward passes, written out in full: a `HookedTransformer`'s own parts with other gradients.
+"""Other backward passes, written out: a `HookedTransformer`'s own parts with other gradients.
 
 Inside `relp_rules()` or `gim_rules()` the parts of every `HookedTransformer` compute what they
 always do, and autograd gives the method's gradients, so that the slow `eap` of

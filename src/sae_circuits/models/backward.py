@@ -219,7 +219,7 @@ def _activation_laid(adapter: Adapter, layer: int, rules: BackwardRules) -> Iter
 
 
 def _through_activation(post: Tensor, inputs: list[Tensor], rules: BackwardRules) -> Tensor | None:
-    """What an MLP makes of its pre-activations, linear in each of them; None where it stays as it is.
+    """What an MLP makes of its pre-activations, linear in each of them; None where no rule is laid.
 
     At x, or at x and u where the MLP is gated, `post` is act(x), or act(x) u. Its slopes are
     act'(x), or act'(x) u and act(x); with the ratio constant act(x) / x stands for act'(x).

@@ -1,22 +1,22 @@
 """AtP*: EAP whose queries and keys are patched for real as far as the attention pattern (QK fix).
 
 Kramar, Lieberum, Shah and Nanda 2024, arXiv 2403.00745. An attention that is sure of itself has no
-gradient, though its pattern may change altogether. So an edge into a query or a key is scored by what
-the pattern P of the head becomes when the reader alone sees the writer's change, at all positions,
+gradient, though its pattern may change altogether. So an edge into a query or a key is scored by
+what the pattern P of the head becomes when the reader alone sees the writer's change, everywhere,
 
-    score(u -> v) = (P(x_v + d_u) - P) . dm/dP                       v a query or a key
-    score(u -> v) = d_u . g_v                                        all other readers, as in EAP
+    score(u -> v) = (P(x_v + d_u) - P) . dm/dP                      v a query or a key
+    score(u -> v) = d_u . g_v                                       all other readers, as in EAP
 
-with the reader's norm, rotation, mask and cap those of the model, and the gradients at the clean run.
+with the reader's norm, rotation, mask and cap those of the model; gradients are at the clean run.
 
-`grad_drop` also guards against effects that cancel between a direct path and one through a layer: it
-is the mean, over the backward passes that skip one layer's attention and MLP each, of the size of an
-example's score. Passes that skip the reader's own layer, where it has no gradient, do not count. Its
-scores are sizes, at least 0.
+`grad_drop` also guards against effects that cancel between a direct path and one through a layer:
+it is the mean, over the backward passes that skip one layer's attention and MLP each, of the size
+of an example's score. Passes that skip the reader's own layer, where it has no gradient, do not
+count. Its scores are sizes, at least 0.
 
-2 forward passes and 1 backward (with `grad_drop`, one for each layer; one more of each where query
-heads read a shared key apart); and for each layer and each writer before it two patterns, of all its
-heads at once.
+2 forward passes and 1 backward (with `grad_drop`, one for each layer; one forward more where query
+heads read a shared key apart); and for each layer and each writer before it two patterns, of all
+its heads at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.attribution.gradients import Gradients, Place

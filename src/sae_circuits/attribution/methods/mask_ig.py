@@ -1,15 +1,17 @@
 """Integrated gradients of all edges' masks, moved together from clean (0) to corrupt (1).
 
 The mask gradient of AutoCircuit (Miller, Chughtai and Saunders 2024, arXiv 2407.08734), integrated.
-Where every mask is a, a reader v sees, of each writer u, what u writes in that very run some of the
-way towards what it would write:
+Where every mask is a, a reader v sees, of each writer u, what u writes in that very run some of
+the way towards what it would write:
 
-    x_v = sum_u (1 - a) u_now + a u_corrupt,      score(u -> v) = mean over a of (u_corrupt - u_now) . g_v
+    x_v = sum_u (1 - a) u_now + a u_corrupt
+    score(u -> v) = (u_corrupt - u_now) . g_v                       mean over a
 
-Since every edge carries the same mixture, a reader sees the run's own stream the same part of the way
-towards the corrupt one, and a point costs one run of the model. The scores of all edges add up to
-m(corrupt) - m(clean), with an error that falls as 1 / steps^2 (`midpoint`) or 1 / steps (`left`). So
-a score is an edge's share in the whole effect, which the edges along a path divide between them.
+Since every edge carries the same mixture, a reader sees the run's own stream the same part of the
+way towards the corrupt one, and a point costs one run of the model. The scores of all edges add up
+to m(corrupt) - m(clean), with an error that falls as 1 / steps^2 (`midpoint`) or 1 / steps
+(`left`). So a score is an edge's share in the whole effect, which the edges along a path divide
+between them.
 
 2 + steps forward passes and `steps` backward.
 """
@@ -18,7 +20,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
