@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from sae_circuits.attribution import Method, along_embedding, methods
-from sae_circuits.testing import CHECKS, Case, check_method, random_model, random_task
+from sae_circuits.testing import (
+    CHECKS,
+    Case,
+    check_method,
+    checks_for,
+    random_model,
+    random_task,
+)
 
-OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}}
+OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}, "mask-ig": {"steps": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +23,25 @@ def models():
     return random_model(), random_model(linear=True)
 
 
-@pytest.mark.parametrize("method", sorted(set(methods()) - {"random"}))
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    ("method", "check"),
+    [
+        pytest.param(method, check, id=f"{method}-{check.__name__}")
+        for method in sorted(set(methods()) - {"random"})
+        for check in checks_for(method)
+    ],
+)
 def test_methods_conform(method, check, models):
     check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
+
+
+@pytest.mark.parametrize("method", ["gim", "mask-ig", "information-flow"])
+def test_a_method_fails_the_checks_that_it_says_are_not_for_it(method, models):
+    left = set(CHECKS) - set(checks_for(method))
+    assert left
+    for check in left:
+        with pytest.raises(AssertionError):
+            check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
 
 
 def wrong(change):

@@ -11,7 +11,7 @@ from sae_circuits.attribution import attribute, methods
 from sae_circuits.evaluation import curve, evaluate
 from sae_circuits.graph import Circuit, TensorGraph
 
-METHODS = sorted(set(methods()) - {"random"})
+METHODS = sorted(set(methods()) - {"random", "information-flow"})
 
 
 def auroc(values: torch.Tensor, positive: torch.Tensor) -> float:

@@ -9,14 +9,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sae_circuits.attribution import Method, attribute
+from sae_circuits.attribution.run import find_method
 from sae_circuits.graph import Scores, TensorGraph
 from sae_circuits.metrics import Targets, logit_diff
 from sae_circuits.models.small import random_model
@@ -42,14 +44,24 @@ class Case:
 
 
 def check_method(method: str | Method, **options: Any) -> None:
-    """Run every check on a method, on small random models in float64.
+    """Run every check that applies to a method, on small random models in float64.
 
     Raises:
         AssertionError: naming the check and the largest difference.
     """
     case = Case(method, options, random_model(), random_model(linear=True), random_task())
-    for check in CHECKS:
+    for check in checks_for(method):
         check(case)
+
+
+def checks_for(method: str | Method) -> tuple[Check, ...]:
+    """The checks that apply to a method, by what it declares of itself.
+
+    >>> len(checks_for("eap")) == len(CHECKS)
+    True
+    """
+    found = find_method(method)
+    return tuple(check for check in CHECKS if getattr(found, ASKS.get(check, ""), True))
 
 
 def random_task(n: int = 6, pos: int = 7, d_vocab: int = 30, seed: int = 0) -> Task:
@@ -124,16 +136,21 @@ def leaves_the_model_as_it_was(case: Case) -> None:
     case.scores()
     _unchanged(case.model, before)
     for error in (RuntimeError("stop"), KeyboardInterrupt()):
+        broken = case.model.ln_final.register_forward_hook(_breaker(error))
         try:
-            case.scores(metric=_raiser(error))
+            case.scores()
         except type(error):
             pass
         else:
-            raise AssertionError("the metric's error did not reach the caller")
+            raise AssertionError("the error of a run did not reach the caller")
+        finally:
+            broken.remove()
         _unchanged(case.model, before)
 
 
-CHECKS: tuple[Callable[[Case], None], ...] = (
+Check = Callable[[Case], None]
+
+CHECKS: tuple[Check, ...] = (
     leaves_the_model_as_it_was,  # first, before anything else has touched the model
     equals_exact_patching_on_a_linear_model,
     is_zero_when_clean_equals_corrupt,
@@ -143,6 +160,15 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     permuting_heads_permutes_scores,
     scales_with_the_metric,
 )
+
+ASKS: Mapping[Check, str] = MappingProxyType(
+    {
+        equals_exact_patching_on_a_linear_model: "estimates_effect",
+        is_zero_when_clean_equals_corrupt: "in_metric_unit",
+        scales_with_the_metric: "in_metric_unit",
+    }
+)
+"""What a method has to say of itself for a check to apply; methods that do not say are checked."""
 
 
 # -- what they are made of -----------------------------------------------------------------------
@@ -177,11 +203,11 @@ def _twice(logits: Tensor, targets: Targets) -> Tensor:
     return 2 * logit_diff(logits, targets)
 
 
-def _raiser(error: BaseException) -> Callable[[Tensor, Targets], Tensor]:
-    def metric(logits: Tensor, targets: Targets) -> Tensor:
+def _breaker(error: BaseException) -> Callable[..., None]:
+    def see(*_: Any) -> None:
         raise error
 
-    return metric
+    return see
 
 
 def _state(model: Any) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from sae_circuits.cache import Run
 from sae_circuits.errors import OptionError, unknown
 from sae_circuits.models.backward import BackwardRules
 
-Meaning = Literal["effect", "share", "importance"]
 Level = Literal["edges", "nodes", "spans"]
 Point = tuple[float, float]  # where on the path, 0 corrupt to 1 clean; and its weight
 TOGETHER = 8  # points whose gradients are held, in narrow form, and multiplied at once
@@ -40,11 +39,10 @@ class Method:
         reference: where it was published.
         interventions: those for which it is defined.
         options: the options it takes, with their defaults.
-        meaning: what a score is. "effect": it estimates what corrupting that edge alone does to the
-            metric, and on a linear model is that. "share": it is in the metric's unit, zero where
-            clean equals corrupt, and grows with the metric, but is no effect of one edge alone.
-            "importance": it is at least 0, in a unit of its own, and depends on the clean prompts
-            alone.
+        estimates_effect: whether a score estimates what corrupting that edge alone does to the
+            metric, and on a linear model is that.
+        in_metric_unit: whether scores are in the metric's unit: zero where clean equals corrupt,
+            and twice as large for twice the metric.
         levels: of what it gives scores: "edges", "nodes" (writers), and "spans" of the prompts.
     """
 
@@ -53,7 +51,8 @@ class Method:
     reference: str = ""
     interventions: tuple[str, ...] = ("corrupt", "resample")
     options: dict[str, Any] = field(default_factory=dict)
-    meaning: Meaning = "effect"
+    estimates_effect: bool = True
+    in_metric_unit: bool = True
     levels: tuple[Level, ...] = ("edges", "nodes", "spans")
 
     def require_level(self, level: Level) -> None:

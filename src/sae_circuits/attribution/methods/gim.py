@@ -38,5 +38,5 @@ METHOD = Method(
     reference="arXiv 2505.17630",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
     options={"temperature": 2.0, "q_scale": 0.25, "k_scale": 0.25, "v_scale": 0.5},
-    meaning="share",
+    estimates_effect=False,
 )

@@ -110,6 +110,7 @@ METHOD = Method(
     score_batch=score_batch,
     reference="arXiv 2403.00824",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
-    meaning="importance",
+    estimates_effect=False,
+    in_metric_unit=False,
     levels=("edges", "spans"),
 )

@@ -67,6 +67,6 @@ METHOD = Method(
     reference="arXiv 2407.08734",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
     options={"steps": 5, "rule": "midpoint"},
-    meaning="share",
+    estimates_effect=False,
     levels=("edges", "spans"),
 )
