@@ -251,7 +251,9 @@ def certainty(logits, targets):
     return logits.softmax(-1).sum(-1)
 
 
-@pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "gim"])
+@pytest.mark.parametrize(
+    "method", ["eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "gim"]
+)
 @pytest.mark.parametrize("metric", [nothing, certainty])
 def test_a_constant_metric(metric, method, model, graph, full, task):
     with pytest.raises(MetricError) as error:

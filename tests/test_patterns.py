@@ -83,6 +83,4 @@ def test_what_it_is_not_defined_for():
         attribute_spans(model, graph, task, method="atp-star")
     shallow = hooked("gpt2", n_layers=1)
     with pytest.raises(OptionError, match="skips one layer of several, and 'tiny-gpt2' has 1"):
-        attribute(
-            shallow, TensorGraph.from_model(shallow), task, method="atp-star", grad_drop=True
-        )
+        attribute(shallow, TensorGraph.from_model(shallow), task, method="atp-star", grad_drop=True)

@@ -179,7 +179,8 @@ def _is_softmax(
 ) -> bool:
     """Whether a pattern is the softmax of scores, by its first example."""
     made = scores[:1].softmax(-1).to(pattern.dtype)
-    return float((made - pattern[:1]).abs().max()) < TOLERANCE.get(pattern.dtype, 1e-4)
+    difference = (made - pattern[:1]).abs().nan_to_num()  # NaN is found where it first appears
+    return float(difference.max()) < TOLERANCE.get(pattern.dtype, 1e-4)
 
 
 # -- MLPs --------------------------------------------------------------------------------------
