@@ -23,7 +23,7 @@ from sae_circuits.testing.conformance import (
     finds_the_induction_circuit,
 )
 
-OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}}
+OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}, "mask-ig": {"steps": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,15 @@ def models():
 )
 def test_methods_conform(method, check, models):
     check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
+
+
+@pytest.mark.parametrize("method", ["gim", "mask-ig", "information-flow"])
+def test_a_method_fails_the_checks_that_it_says_are_not_for_it(method, models):
+    left = set(CHECKS) - set(checks_for(method))
+    assert left
+    for check in left:
+        with pytest.raises(AssertionError):
+            check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
 
 
 def wrong(change):

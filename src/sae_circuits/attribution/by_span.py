@@ -69,13 +69,10 @@ def attribute_spans(
         (['end', 'rest'], True)
     """
     chosen = find_method(method)
-    if chosen.name in ("exact", "random"):
-        raise OptionError(
-            f"scores of method {chosen.name!r} are no sums over positions: give a rule over "
-            "gradients, such as 'eap-ig'"
-        )
     if of not in ("edges", "nodes"):
         raise OptionError(f"of={of!r}: 'edges' or 'nodes'")
+    for level in ("spans", of):
+        chosen.require_level(level)
     kind = Problem if of == "edges" else NodeProblem
     labelled = Spans.of(task, spans)
     total, made = score_task(

@@ -60,8 +60,7 @@ def checks_for(method: str | Method) -> tuple[Check, ...]:
     found = find_method(method)
     if getattr(found, "search", None) is not None:
         return FOR_SEARCHES
-    meaning = getattr(found, "meaning", "effect")
-    return tuple(check for check in CHECKS if meaning in MEANT_FOR.get(check, (meaning,)))
+    return tuple(check for check in CHECKS if getattr(found, ASKS.get(check, ""), True))
 
 
 # -- the checks ----------------------------------------------------------------------------------
@@ -139,12 +138,15 @@ def leaves_the_model_as_it_was(case: Case) -> None:
     case.scores()
     _unchanged(case.model, before)
     for error in (RuntimeError("stop"), KeyboardInterrupt()):
+        broken = case.model.ln_final.register_forward_hook(_breaker(error))
         try:
-            case.scores(metric=_raiser(error))
+            case.scores()
         except type(error):
             pass
         else:
-            raise AssertionError("the metric's error did not reach the caller")
+            raise AssertionError("the error of a run did not reach the caller")
+        finally:
+            broken.remove()
         _unchanged(case.model, before)
 
 
@@ -163,19 +165,16 @@ CHECKS: tuple[Check, ...] = (
     scales_with_the_metric,
 )
 
-MEANT_FOR: Mapping[Check, tuple[str, ...]] = MappingProxyType(
+ASKS: Mapping[Check, str] = MappingProxyType(
     {
-        equals_exact_patching_on_a_linear_model: ("effect",),
-        equals_the_closed_form_of_a_linear_model: ("effect",),
-        finds_the_induction_circuit: ("effect", "share"),
-        is_zero_when_clean_equals_corrupt: ("effect", "share"),
-        scales_with_the_metric: ("effect", "share"),
+        equals_exact_patching_on_a_linear_model: "estimates_effect",
+        equals_the_closed_form_of_a_linear_model: "estimates_effect",
+        finds_the_induction_circuit: "in_metric_unit",
+        is_zero_when_clean_equals_corrupt: "in_metric_unit",
+        scales_with_the_metric: "in_metric_unit",
     }
 )
-"""What scores have to mean for a check to apply; all others apply to every method.
-
-A method that does not say what its scores mean estimates effects.
-"""
+"""What a method has to say of itself for a check to apply; methods that do not say are checked."""
 
 FOR_SEARCHES: tuple[Check, ...] = (leaves_the_model_as_it_was, does_not_depend_on_padding)
 """Those that apply to a search over a whole task, whose scores are no sums over examples."""
@@ -192,11 +191,11 @@ def _twice(logits: Tensor, targets: Targets) -> Tensor:
     return 2 * logit_diff(logits, targets)
 
 
-def _raiser(error: BaseException) -> Callable[[Tensor, Targets], Tensor]:
-    def metric(logits: Tensor, targets: Targets) -> Tensor:
+def _breaker(error: BaseException) -> Callable[..., None]:
+    def see(*_: Any) -> None:
         raise error
 
-    return metric
+    return see
 
 
 def _state(model: Any) -> dict[str, Any]:
