@@ -6,8 +6,9 @@ from sae_circuits.benchmarking.folder import Folder
 from sae_circuits.benchmarking.page import benchmark_page, markdown
 from sae_circuits.errors import GraphError
 from sae_circuits.evaluation import Benchmark
-from sae_circuits.graph import Circuit, Scores
+from sae_circuits.graph import Scores
 from sae_circuits.io import Record, export_eap_ig, load, save, write_whole
+from sae_circuits.prune import top_n
 
 TABLES = ("cpr", "cmd", "auroc")
 
@@ -44,6 +45,6 @@ def _write_circuits(found: Benchmark, folder: Folder) -> None:
             where = folder.path / "mib" / method / name
             try:
                 where.mkdir(parents=True, exist_ok=True)
-                export_eap_ig(Circuit.full(scores.graph, scores), where / "importances.json")
+                export_eap_ig(top_n(scores, scores.graph.n_edges), where / "importances.json")
             except GraphError:  # shared key/value heads, or no MLPs: MIB has no such files
                 where.rmdir()

@@ -134,6 +134,7 @@ class Column:
             path = self.folder.of(self.subject.place, method.name, self.seed) / "cell.json"
             if not path.exists():
                 stage = stage or self.subject.set_up(self.seed)
+                ready_folder(path.parent)
                 save(self.fill(stage, method, path.parent), path)
             found.append(load(path, Cell))
         return found
@@ -151,7 +152,6 @@ class Column:
         except CircuitsError as error:
             return replace(cell, refused=str(error))
         measures = {"seconds": time.perf_counter() - start, "peak_mb": peak / 2**20}
-        ready_folder(folder)
         save(scores, folder / "scores.safetensors")
         curves = {by: self.curve(stage, scores, by) for by in BY.values()}
         measures |= {"cpr": curves["help"].cpr, "cmd": curves["abs"].cmd}
