@@ -8,9 +8,14 @@ from sae_circuits import prune
 from sae_circuits.attribution import attribute, methods
 from sae_circuits.evaluation import against, curve, evaluate, minimality
 from sae_circuits.graph import Circuit
-from sae_circuits.testing import truth
+from sae_circuits.testing import checks_for, truth
+from sae_circuits.testing.conformance import finds_the_induction_circuit
 
-METHODS = sorted(set(methods()) - {"random", "information-flow"})
+METHODS = [
+    name
+    for name in sorted(set(methods()) - {"random"})
+    if finds_the_induction_circuit in checks_for(name)
+]
 
 
 @pytest.fixture(scope="module")

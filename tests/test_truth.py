@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,8 +236,10 @@ def test_ranking_of_scores_with_ties():
 
 
 @pytest.mark.slow
-def test_the_page_shows_the_table_that_its_code_makes(capsys):
+def test_the_page_shows_the_table_that_its_code_makes():
     page = (Path(__file__).parents[1] / "docs" / "ground-truth.md").read_text()
     (code,) = re.findall(r"<!-- not run.*-->\n```python\n(.*?)```", page, re.DOTALL)
-    exec(code, {})
-    assert capsys.readouterr().out in page
+    # In a process of its own, where no shapes are checked: a third of the time.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("|  | linear | and | or |")
+    assert done.stdout in page

@@ -176,7 +176,11 @@ ASKS: Mapping[Check, str] = MappingProxyType(
 )
 """What a method has to say of itself for a check to apply; methods that do not say are checked."""
 
-FOR_SEARCHES: tuple[Check, ...] = (leaves_the_model_as_it_was, does_not_depend_on_padding)
+FOR_SEARCHES: tuple[Check, ...] = (
+    leaves_the_model_as_it_was,
+    finds_the_induction_circuit,
+    does_not_depend_on_padding,
+)
 """Those that apply to a search over a whole task, whose scores are no sums over examples."""
 
 
