@@ -18,7 +18,7 @@ def discover(
     task_file: options.TaskFile = None,
     skip: options.Skip = False,
     method: Annotated[
-        str, typer.Option(help="eap, eap-ig, eap-ig-activations, clean-corrupted, exact, random.")
+        str, typer.Option(help="Such as eap, eap-ig, relp or exact: docs/methods.md has all.")
     ] = "eap-ig",
     steps: Annotated[int, typer.Option(min=1, help="Points of integrated gradients.")] = 5,
     metric: options.MetricName = "logit_diff",
