@@ -69,7 +69,7 @@ def pairs(
         for fact in facts
         if fact not in kept
     }
-    warn_left_out(f"task {name!r}", left, len(facts))
+    warn_left_out(f"task {name!r}", left, len(facts), callers=1)
     return build(recipe, model, len(given) if n is None else n, seed, prepend_bos=prepend_bos)
 
 
@@ -99,7 +99,7 @@ def _written(
             f"task {name!r}: {len(kept)} of {len(rows)} pairs fit this tokenizer, and "
             f"{'one is needed' if n is None else f'{n} are asked for'}: {summary(left)}"
         )
-    warn_left_out(f"task {name!r}", left, len(rows))
+    warn_left_out(f"task {name!r}", left, len(rows), callers=2)
     return from_pairs(model, kept[:n], prepend_bos=prepend_bos, name=name)
 
 

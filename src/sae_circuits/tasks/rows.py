@@ -68,7 +68,7 @@ def from_rows(
             pairs[where] = pair
     if left and not (skip and pairs):
         raise _refusal(of.source, left, len(rows), any_fits=bool(pairs))
-    warn_left_out(of.source, left, len(rows))
+    warn_left_out(of.source, left, len(rows), callers=3)
     return from_pairs(model, list(pairs.values()), prepend_bos=prepend_bos, name=name)
 
 

@@ -137,11 +137,18 @@ def summary(problems: Mapping[str, str], shown: int = 5) -> str:
     return "; ".join([*first, *rest])
 
 
-def warn_left_out(source: str, problems: Mapping[str, str], total: int) -> None:
-    """Warn of pairs that are left out, as was asked."""
+def warn_left_out(source: str, problems: Mapping[str, str], total: int, *, callers: int) -> None:
+    """Warn of pairs that are left out, as was asked.
+
+    Args:
+        source: what holds the pairs.
+        problems: where each of those stands, and what is the matter with it.
+        total: how many pairs there are.
+        callers: how many functions of ours lie between here and the user.
+    """
     if problems:
         said = f"{source}: left out {len(problems):,} of {total:,} pairs: {summary(problems)}"
-        warnings.warn(said, PairsLeftOut, stacklevel=4)
+        warnings.warn(said, PairsLeftOut, stacklevel=callers + 2)
 
 
 def _answers(
