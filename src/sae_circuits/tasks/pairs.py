@@ -51,7 +51,7 @@ def pairs(
         >>> capitals = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo"}
         >>> task = sc.tasks.pairs(model, capitals, "The capital of {} is")
         >>> task.clean_text[0], task.corrupt_text[0]
-        ('The capital of Italy is', 'The capital of Japan is')
+        ('The capital of Italy is', 'The capital of France is')
 
     Reference: Zhang and Nanda, arXiv 2309.16042.
     """
