@@ -91,6 +91,7 @@ def _written(
 ) -> Task:
     found = [_pair(row) for row in rows]
     vocabulary = Vocabulary.of(model)
+    vocabulary.learn(text for pair in found for text in (pair.clean, pair.corrupt))
     reasons = [problem(vocabulary, pair, prepend_bos=prepend_bos) for pair in found]
     left = {f"pair {i}": reason for i, reason in enumerate(reasons) if reason is not None}
     kept = [pair for pair, reason in zip(found, reasons, strict=True) if reason is None]
@@ -100,7 +101,7 @@ def _written(
             f"{'one is needed' if n is None else f'{n} are asked for'}: {summary(left)}"
         )
     warn_left_out(f"task {name!r}", left, len(rows), callers=2)
-    return from_pairs(model, kept[:n], prepend_bos=prepend_bos, name=name)
+    return from_pairs(model, vocabulary, kept[:n], prepend_bos=prepend_bos, name=name)
 
 
 def _pair(row: Sequence[Any]) -> Pair:
