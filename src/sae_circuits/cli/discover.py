@@ -42,9 +42,7 @@ def discover(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
-    no_curve: Annotated[
-        bool, typer.Option("--no-curve", help="Leave out the curve over circuit sizes.")
-    ] = False,
+    no_curve: options.NoCurve = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Find a circuit, test it, draw it, and write all to a folder.
