@@ -91,13 +91,16 @@ def _name(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[st
         axes.annotate(
             names[i],
             (x[i], y[i]),
-            (1.03, at),
+            (1.04, at),
             textcoords="axes fraction",
             fontsize=LETTERS,
             color=INK,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": VERMILION, "lw": 0.5, "alpha": 0.6},
-        )
+            arrowprops={
+                "arrowstyle": "-", "color": VERMILION, "lw": 0.5, "alpha": 0.6,
+                "relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 2,
+            },
+        )  # fmt: skip
 
 
 def _apart(wished: Sequence[float]) -> list[float]:
