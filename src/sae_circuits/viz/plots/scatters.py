@@ -60,7 +60,7 @@ def scatter(scores: Scores, reference: Scores, *, n_named: int = 6) -> Figure:
         )
     axes.set_xlabel(f"{reference.provenance.method or 'reference'}{unit_of(reference)}")
     axes.set_ylabel(f"{scores.provenance.method or 'scores'}{unit_of(scores)}")
-    axes.set_title(_correlations(x, y), fontsize=9, loc="left")
+    axes.set_title(_correlations(x, y), fontsize=9, loc="left", color=INK)
     axes.set_box_aspect(1)
     names = [edge.name for edge in Edges(scores.graph, worst)]
     _name(axes, x[worst].tolist(), y[worst].tolist(), names)
@@ -107,7 +107,7 @@ def _apart(wished: Sequence[float]) -> list[float]:
     """Heights from 0 to 1 in the order given, as near to those wished as lines of text allow.
 
     >>> [round(at, 3) for at in _apart([0.5, 0.5, 0.9])]
-    [0.472, 0.527, 0.9]
+    [0.473, 0.528, 0.9]
     """
     step = min(LINE, 1 / max(len(wished), 1))
     pools: list[tuple[float, int]] = []  # the mean wish of neighbours that touch, and their number
