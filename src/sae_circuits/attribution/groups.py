@@ -28,29 +28,26 @@ def each_batch(
 def each_example(
     problems: Iterable[Problem], method: Method, settings: dict[str, Any]
 ) -> Iterator[Group]:
-    """The scores of each example: of many in one pass once a method has told one from others.
+    """The scores of each example: of a batch's in one pass, as spans, where the method has spans.
 
-    Each is a span of its batch. What is no sum of `Problem.score` has no axis of spans, and is
-    asked for one example at a time.
+    Others are asked for one example at a time, as are those that turn out to give no spans.
     """
-    together = 1
+    together = "spans" in method.levels
     for problem in problems:
-        start, n = 0, len(problem.batch)
-        while start < n:
-            part = _split(problem, start, min(start + together, n))
-            found = method.score_batch(part, **settings)
-            if found.ndim == 3:
-                together = n
-            yield from ((score, 1) for score in found.reshape(-1, *found.shape[-2:]))
-            start += len(part.batch)
+        if together:
+            found = method.score_batch(replace(problem, spans=_examples(problem)), **settings)
+            together = found.ndim == 3
+        if together:
+            yield from ((score, 1) for score in found)
+            continue
+        for i in range(len(problem.batch)):
+            alone = replace(problem, batch=problem.batch[i : i + 1], first=problem.first + i)
+            yield method.score_batch(alone, **settings), 1
 
 
-def _split(problem: Problem, start: int, stop: int) -> Problem:
-    """Some of a batch's examples, each with scores of its own."""
-    first = problem.first + start
-    names = tuple(f"example {first + i}" for i in range(stop - start))
-    label = torch.arange(problem.first + stop) - first  # of all of the task's up to here
+def _examples(problem: Problem) -> Spans:
+    """A batch's examples as spans, of which each covers all tokens of its own prompt."""
+    n = len(problem.batch)
+    label = torch.arange(problem.first + n) - problem.first  # of the task's prompts up to here
     labels = label[:, None].expand(-1, problem.batch.clean.shape[1])
-    return replace(
-        problem, batch=problem.batch[start:stop], first=first, spans=Spans(names, labels)
-    )
+    return Spans(tuple(f"example {problem.first + i}" for i in range(n)), labels)

@@ -74,8 +74,8 @@ def attribute(
         batch_size: examples at a time; by default as many as keep a run near 1 GiB.
         seed: of the `resample` intervention and of the `random` method.
         keep: "example" or "batch" to keep the scores of each beside their mean (`SampledScores`,
-            with standard errors), in the same pass where the method is a sum over tokens; other
-            methods run example by example.
+            with standard errors), in the same pass where the method scores spans; other methods
+            run example by example.
         options: of the method, such as `steps=5, rule="midpoint"` of `eap-ig`.
 
     Raises:

@@ -57,7 +57,7 @@ def curves(given: Curve | Iterable[Curve] | Mapping[str, Curve | Sequence[Curve]
         colour, marker = SERIES[i % len(SERIES)]
         line = "-" if i < len(SERIES) else "--"
         rows = torch.tensor([curve.faithfulness for curve in its], dtype=torch.float64)
-        own = torch.tensor(getattr(its[0], "band", ())).reshape(-1, 2).mT
+        own = torch.tensor(its[0].band).reshape(-1, 2).mT
         band = _range(rows) if len(its) > 1 else own
         style = {"color": colour, "marker": marker, "lw": 1.8, "ms": 4, "ls": line}
         _draw(axes, its[0].fractions, rows, band, zorder=3, label=_label(name, its), **style)
@@ -123,7 +123,7 @@ def _pooled(every: Sequence[Curve], kind: str) -> dict[Sizes, Float[Tensor, "dra
     """The random circuits of all curves by their sizes; methods may share draws of one seed."""
     rows: dict[Sizes, dict[Sizes, None]] = {}
     for curve in every:
-        for row in getattr(curve, kind, ()):
+        for row in getattr(curve, kind):
             rows.setdefault(tuple(curve.fractions), {})[tuple(map(float, row))] = None
     return {sizes: torch.tensor(list(its), dtype=torch.float64) for sizes, its in rows.items()}
 
