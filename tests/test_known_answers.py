@@ -64,9 +64,7 @@ def test_of_all_edges_only_the_true_ones_are_needed(known):
     others = ~circuit.mask[found.ids]
     assert found.lost[others].abs().max() < 1e-12
     assert found.lost_interval[others].abs().max() < 1e-12
-    assert {name for name, _ in found.least(len(found))[-5:]} == {
-        edge.name for edge in circuit.edges
-    }
+    assert {name for name, _ in found.least(len(found))[-5:]} == {edge.name for edge in circuit.edges}
 
 
 def test_denoising_the_true_circuit_restores_everything(known):

@@ -36,10 +36,10 @@ def each_example(
     for problem in problems:
         if together:
             found = method.score_batch(replace(problem, spans=_examples(problem)), **settings)
-            together = found.ndim == 3
-        if together:
-            yield from ((score, 1) for score in found)
-            continue
+            if found.ndim == 3:
+                yield from ((score, 1) for score in found)
+                continue
+            together = False
         for i in range(len(problem.batch)):
             alone = replace(problem, batch=problem.batch[i : i + 1], first=problem.first + i)
             yield method.score_batch(alone, **settings), 1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from sae_circuits.errors import OptionError
+from sae_circuits.evaluation.ranking import pearson, spearman
 from sae_circuits.graph import Edges, Scores
-from sae_circuits.graph.ranks import ranks
 from sae_circuits.viz.picture import BLUE, VERMILION
 from sae_circuits.viz.plots.style import GREY, INK, axes_of, unit_of
 
@@ -67,17 +70,10 @@ def scatter(scores: Scores, reference: Scores, *, n_named: int = 6) -> Figure:
     return figure
 
 
-def _correlations(x: torch.Tensor, y: torch.Tensor) -> str:
+def _correlations(x: Float[Tensor, "edge"], y: Float[Tensor, "edge"]) -> str:
     """Pearson's and Spearman's, of which there is none where all scores are equal."""
-
-    def correlation(a: torch.Tensor, b: torch.Tensor) -> str:
-        flat = bool((a == a[0]).all() or (b == b[0]).all())
-        return "–" if flat else f"{float(torch.corrcoef(torch.stack([a, b]))[0, 1]):.3f}"
-
-    return (
-        f"Pearson {correlation(x, y)}, Spearman {correlation(ranks(x), ranks(y))} "
-        f"over {len(x):,} edges"
-    )
+    both = (f"{r:.3f}" if isfinite(r) else "–" for r in (pearson(x, y), spearman(x, y)))
+    return "Pearson {}, Spearman {} over {:,} edges".format(*both, len(x))
 
 
 def _name(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
