@@ -186,8 +186,7 @@ def _batches(
             position=batch.position.to(clean.device),
             saes=saes,
         )
-        every = track(sweep.logits(circuits), total=len(circuits), description="circuits")
-        logits = (_finite(each, first) for each in every)
+        logits = (_finite(each, first) for each in sweep.logits(circuits))
         yield Targets.of(original, clean), logits
         first += len(batch)
 
