@@ -67,7 +67,7 @@ class Sweep:
     def final_stream(self, circuit: Circuit) -> Float[Tensor, "batch d_model"]:
         """What the logits read at the answer positions."""
         plan = Plan.of(circuit, self.adapter, self.saes, is_run=self.is_run)
-        wide = (plan.writers & ~self._is_feature).nonzero()[:, 0]
+        wide = (plan.writers & ~self._is_narrow).nonzero()[:, 0]
         changes = Changes(plan, wide, self._space(len(wide)))
         for site in self.sites:
             alive = plan.alive(site.rows)
@@ -208,9 +208,9 @@ class Sweep:
         return tuple(Site(rows, blocks) for rows, blocks in self.graph.sites())
 
     @cached_property
-    def _is_feature(self) -> Bool[Tensor, "src"]:
+    def _is_narrow(self) -> Bool[Tensor, "src"]:
         blocks = self.graph.writers
-        return torch.cat([torch.full((len(b),), b.kind == "feature") for b in blocks])
+        return torch.cat([torch.full((len(b),), b.is_narrow) for b in blocks])
 
     @cached_property
     def _placed(self) -> dict[tuple[str, int], Placed]:

@@ -114,7 +114,7 @@ def require_given(circuit: Circuit, saes: Dictionaries) -> None:
     Raises:
         OptionError: with what to give, as far as the file says.
     """
-    has_features = any(block.is_split for block in circuit.graph.writers)
+    has_features = circuit.graph.lacks_saes
     if has_features and saes.source is None:
         names = " ".join(f"--sae-id {record.name}" for record in circuit.graph.made_with)
         raise OptionError(

@@ -5,6 +5,7 @@ from sae_circuits.graph.attribution_graph import AttributionGraph
 from sae_circuits.graph.blocks import Block, depth_of
 from sae_circuits.graph.circuit import Circuit
 from sae_circuits.graph.edges import Edges
+from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
@@ -21,6 +22,7 @@ __all__ = [
     "Edge",
     "Edges",
     "FeatureSource",
+    "Neurons",
     "Node",
     "NodeScores",
     "PairScores",

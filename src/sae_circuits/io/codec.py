@@ -148,7 +148,16 @@ def _graph_content(graph: TensorGraph) -> dict[str, object]:
     """The nodes, and a record of each dictionary: they are given again where they are needed."""
     content = _fields_of(graph)
     del content["saes"], content["made_with"]
+    if not graph.neurons:
+        del content["neurons"]
     return {**content, "made_with": graph.records} if graph.records else content
+
+
+def _block_content(block: Block) -> dict[str, object]:
+    content = _fields_of(block)
+    if block.each is None:
+        del content["each"]
+    return content
 
 
 # -- circuits and graphs: edges by name, so that other programs can read them --------------------
@@ -199,6 +208,7 @@ def _traced(nodes: tuple[str, ...], edges: tuple[str, ...], **rest: Any) -> Attr
 
 _WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {
     "graph": _graph_content,
+    "block": _block_content,
     "circuit": _circuit_content,
     "attribution_graph": _traced_content,
 }

@@ -34,12 +34,15 @@ FILL: dict[Drawn, str] = {
     "kv": "#FFFFFF",
     "mlp": "#FEF3C7",
     "feature": "#CFECE1",
+    "neuron": "#FCE7D6",
     "error": "#F3F4F6",
     "skip": "#F6E6F0",
     "group": "#FFFFFF",
     "logits": "#E5E7EB",
 }
-BORDER: dict[Drawn, str] = {"feature": "#009E73", "error": FAINT, "skip": "#CC79A7"}
+BORDER: dict[Drawn, str] = {
+    "feature": "#009E73", "neuron": "#B45309", "error": FAINT, "skip": "#CC79A7",
+}  # fmt: skip
 WEAKEST, STRONGEST = (246, 251, 249), (127, 205, 178)  # of a feature's tint
 DPI = 150  # sharp in print at the width of a column
 PORT_FILL, PORT_HEIGHT = "#EEF2F7", 11

@@ -32,12 +32,13 @@ SAID: dict[Drawn, str] = {
     "kv": "shared key/value head",
     "mlp": "MLP",
     "feature": "feature",
-    "error": "error node: what the dictionary does not reconstruct",
+    "neuron": "neuron",
+    "error": "error node: what features or neurons leave",
     "skip": "skip term: what passes the features by",
     "group": "group of nodes",
     "logits": "output",
 }
-KINDS_TO_EXPLAIN: tuple[Drawn, ...] = ("feature", "error", "skip", "group")
+KINDS_TO_EXPLAIN: tuple[Drawn, ...] = ("feature", "neuron", "error", "skip", "group")
 THINNEST, THICKEST = 0.6, 5.0  # points
 
 

@@ -169,7 +169,7 @@ def _heat_map(
 def _column(node: Node) -> str:
     """The column of a writer: features of one place have one together."""
     if node.is_split:
-        return f"{node.site} {'features' if node.kind == 'feature' else node.kind}"
+        return f"{node.site} {node.kind}{'s' if node.kind in ('feature', 'neuron') else ''}"
     return "mlp" if node.kind == "mlp" else f"h{node.index}"
 
 
@@ -179,7 +179,10 @@ def _groups(nodes: tuple[Node, ...]) -> list[str]:
     def group(node: Node) -> str:
         if node.kind in ("head", "kv"):
             return f"a{node.layer}{f'<{node.port}>' if node.port else ''}"
-        return f"{node.site}{node.layer} features" if node.kind == "feature" else node.name
+        if node.head is not None:
+            return f"a{node.layer}.h{node.head} neurons"
+        many = node.kind in ("feature", "neuron")
+        return f"{node.site}{node.layer} {node.kind}s" if many else node.name
 
     return [group(node) for node in nodes]
 
