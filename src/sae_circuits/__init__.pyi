@@ -20,6 +20,7 @@ from .graph import (
     NodeScores,
     PairScores,
     Scores,
+    SpanCircuit,
     SpanScores,
     TensorGraph,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "NodeScores",
     "PairScores",
     "Scores",
+    "SpanCircuit",
     "SpanScores",
     "Task",
     "TensorGraph",

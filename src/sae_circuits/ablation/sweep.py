@@ -21,10 +21,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae_circuits.ablation.changes import Changes
+from sae_circuits.ablation.located import Located
 from sae_circuits.ablation.plan import Plan
 from sae_circuits.ablation.split import Site, SplitChange
 from sae_circuits.cache import Writes
-from sae_circuits.graph import Block, Circuit, TensorGraph, depth_of
+from sae_circuits.graph import Block, TensorGraph, depth_of
 from sae_circuits.models.adapter import Adapter, Call
 from sae_circuits.models.dictionaries.placed import Placed
 
@@ -53,7 +54,7 @@ class Sweep:
     position: Int64[Tensor, "batch"]
     saes: tuple[Placed, ...] = ()
 
-    def logits(self, circuits: Sequence[Circuit]) -> Iterator[Float[Tensor, "batch vocab"]]:
+    def logits(self, circuits: Sequence[Located]) -> Iterator[Float[Tensor, "batch vocab"]]:
         """The logits at the answer positions when only a circuit's edges carry what is now.
 
         One circuit after the other; several share a pass through the unembedding.
@@ -64,7 +65,7 @@ class Sweep:
             streams = torch.cat([self.final_stream(circuit) for circuit in some])
             yield from self.adapter.logits(streams).split(batch)
 
-    def final_stream(self, circuit: Circuit) -> Float[Tensor, "batch d_model"]:
+    def final_stream(self, circuit: Located) -> Float[Tensor, "batch d_model"]:
         """What the logits read at the answer positions."""
         plan = Plan.of(circuit, self.adapter, self.saes, is_run=self.is_run)
         wide = (plan.writers & ~self._is_narrow).nonzero()[:, 0]
@@ -248,7 +249,7 @@ def attend_split(
     return torch.stack(z, 3).flatten(2, 3)
 
 
-def batched(circuits: Sequence[Circuit], size: int) -> Iterator[Sequence[Circuit]]:
+def batched(circuits: Sequence[Located], size: int) -> Iterator[Sequence[Located]]:
     """Some circuits at a time."""
     for start in range(0, len(circuits), size):
         yield circuits[start : start + size]

@@ -8,11 +8,11 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.nodes import NodeProblem
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.run import find_method, score_task
-from sae_circuits.attribution.spans import Given, Spans
 from sae_circuits.errors import OptionError
-from sae_circuits.graph import NodeScores, Scores, SpanScores, TensorGraph
+from sae_circuits.graph import Given, NodeScores, Scores, SpanScores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.tasks import Task
+from sae_circuits.tasks.spans import Spans
 
 
 @overload
@@ -95,4 +95,4 @@ def attribute_spans(
         found = [NodeScores(graph, part[:, 0], made) for part in total]
     else:
         found = [Scores(graph, graph.flat(part), made) for part in total]
-    return SpanScores(dict(zip(labelled.names, found, strict=True)))
+    return SpanScores(dict(zip(labelled.names, found, strict=True)), spans)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae_circuits.errors import GraphError, unknown
 from sae_circuits.evaluation.measures import cmd, cpr, recovered
-from sae_circuits.graph import Circuit, Provenance, Scores
+from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Report:
         curve: where one was made too.
     """
 
-    of: Circuit
+    of: Circuit | SpanCircuit
     examples: Mapping[str, Float[Tensor, "n"]]
     intervals: Mapping[str, tuple[float, float]]
     provenance: Provenance = field(default_factory=Provenance)
@@ -215,7 +215,7 @@ class Report:
 
     @property
     def n_edges(self) -> int:
-        """How many edges the circuit has."""
+        """How many edges the circuit has, each counted for every span of a circuit by span."""
         return len(self.of)
 
     @property
@@ -224,7 +224,7 @@ class Report:
         return self.of.fraction
 
     @property
-    def scores(self) -> Scores | None:
+    def scores(self) -> Scores | SpanScores[Scores] | None:
         """The scores that the circuit was made of, where known."""
         return self.of.scores
 

@@ -15,13 +15,14 @@ from sae_circuits.ablation import run_circuits
 from sae_circuits.errors import MetricError, NumericalError, OptionError
 from sae_circuits.evaluation.measures import FRACTIONS, bootstrap, recovered, recovered_each
 from sae_circuits.evaluation.report import Curve, Report
-from sae_circuits.graph import Circuit, Provenance, Scores
+from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
 from sae_circuits.metrics import Metric, Targets, accuracy, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
 
-Pruner = Callable[..., Circuit]
+AnyCircuit = Circuit | SpanCircuit
+Pruner = Callable[..., AnyCircuit]
 """(scores, n, by=...) -> a circuit of n edges, such as `prune.top_n` or `prune.best_first`."""
 
 RATIOS = {
@@ -34,7 +35,7 @@ RATIOS = {
 
 def evaluate(
     model: Any,
-    circuit: Circuit,
+    circuit: Circuit | SpanCircuit,
     task: Task,
     *,
     metric: str | Metric = logit_diff,
@@ -54,7 +55,7 @@ def evaluate(
 
     Args:
         model: a TransformerLens model of either kind; left as it was found.
-        circuit: of `TensorGraph.from_model(model)`.
+        circuit: of `TensorGraph.from_model(model)`, at all positions or by span.
         task: the prompts.
         metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
         intervention, direction, batch_size, seed: see `ablate`. `seed` is the bootstrap's too.
@@ -109,7 +110,7 @@ def evaluate(
 
 def curve(
     model: Any,
-    scores: Scores,
+    scores: Scores | SpanScores[Scores],
     task: Task,
     *,
     metric: str | Metric = logit_diff,
@@ -128,7 +129,8 @@ def curve(
     whole edges, as the MIB benchmark does.
 
     Args:
-        scores: of every edge of `TensorGraph.from_model(model)`.
+        scores: of every edge of `TensorGraph.from_model(model)`, or by span; then sizes count pairs
+            of a span and an edge.
         fractions: shares of the edges, ascending; by default those of the MIB benchmark.
         by: how to rank edges: "help" for CPR, "abs" for CMD as the benchmark defines them.
         pruner: called as `pruner(scores, n, by=by)`.
@@ -150,9 +152,10 @@ def curve(
         ((47, 479), 1.0, 1)
     """
     metric = get(metric)
-    graph, sizes = scores.graph, _sizes(fractions, scores.graph.n_edges)
+    n_edges = scores.graph.n_edges * (len(scores) if isinstance(scores, SpanScores) else 1)
+    graph, sizes = scores.graph, _sizes(fractions, n_edges)
     orders = [scores, *(_random_order(scores, seed + i) for i in range(n_random))]
-    ranked = [[pruner(scores, n, by=by) for n in sizes]]
+    ranked: list[list[AnyCircuit]] = [[pruner(scores, n, by=by) for n in sizes]]
     ranked += [[prune.top_n(order, n) for n in sizes] for order in orders[1:]]
     circuits = [Circuit.empty(graph), *(circuit for row in ranked for circuit in row)]
     full = Circuit.full(graph)  # its value is the clean one, which is measured anyway
@@ -187,7 +190,7 @@ def curve(
 
 
 def _measure(
-    model: Any, circuits: Sequence[Circuit], task: Task, metric: Metric, **ran: Any
+    model: Any, circuits: Sequence[AnyCircuit], task: Task, metric: Metric, **ran: Any
 ) -> Float[Tensor, "circuit n 4"]:
     """The metric and the accuracy of each circuit, then those of the whole model, per example.
 
@@ -266,16 +269,21 @@ def _sizes(fractions: Sequence[float], n_edges: int) -> list[int]:
     return [int(fraction * n_edges) for fraction in fractions]
 
 
-def _random_order(scores: Scores, seed: int) -> Scores:
-    """Scores whose `top_n` is a random circuit, nested over n."""
+def _random_order(scores: Any, seed: int) -> Any:
+    """Scores, by span where those given are, whose `top_n` is a random circuit, nested over n."""
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(scores, SpanScores):
+        shape = scores.stacked.shape
+        return scores.with_values(
+            torch.randperm(shape.numel(), generator=generator).double().view(shape)
+        )
     order = torch.randperm(scores.graph.n_edges, generator=generator)
     return Scores(scores.graph, order.double().to(scores.values.device))
 
 
 def _provenance(
     model: Any,
-    scores: Scores | None,
+    scores: Scores | SpanScores[Scores] | None,
     task: Task,
     metric: Metric,
     intervention: str,

@@ -10,7 +10,8 @@ from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
-from sae_circuits.graph.span_scores import SpanScores
+from sae_circuits.graph.span_circuit import SpanCircuit
+from sae_circuits.graph.span_scores import Given, SpanScores, Where
 from sae_circuits.graph.splits import FeatureSource, Split
 from sae_circuits.graph.tensor_graph import TensorGraph
 
@@ -22,6 +23,7 @@ __all__ = [
     "Edge",
     "Edges",
     "FeatureSource",
+    "Given",
     "Neurons",
     "Node",
     "NodeScores",
@@ -30,9 +32,11 @@ __all__ = [
     "Provenance",
     "Scores",
     "SourceRecord",
+    "SpanCircuit",
     "SpanScores",
     "Split",
     "TensorGraph",
+    "Where",
     "depth_of",
     "parse_edge",
     "parse_node",

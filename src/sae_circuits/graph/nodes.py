@@ -131,8 +131,8 @@ def parse_node(name: str) -> Node:
         raise GraphError(
             f"{name!r} is not a node's name: write 'input', 'a9.h6' (a head as source), "
             "'a9.h6<q>' (a head as destination), 'a3.kv1<k>', 'm3', 'logits', or a feature or "
-            "what is left beside them, such as 'm3.f17', 'a3.f17', 'post3.f17' and 'm3.error', or a "
-            "neuron, such as 'm3.n17' and 'a2.h1.n5'"
+            "what is left beside them, such as 'm3.f17', 'a3.f17', 'post3.f17' and 'm3.error', or "
+            "a neuron, such as 'm3.n17' and 'a2.h1.n5'"
         )
     pos = _int(match["pos"])
     if match["input"]:

@@ -28,6 +28,8 @@ from sae_circuits.graph import (
     Provenance,
     Scores,
     SourceRecord,
+    SpanCircuit,
+    SpanScores,
     TensorGraph,
     parse_edge,
     parse_node,
@@ -51,6 +53,7 @@ def kinds() -> Mapping[str, type]:
         "scores": Scores,
         "pair_scores": PairScores,
         "circuit": Circuit,
+        "span_circuit": SpanCircuit,
         "attribution_graph": AttributionGraph,
         "curve": Curve,
         "report": Report,
@@ -75,7 +78,8 @@ def to_plain(value: object) -> Plain:
     if isinstance(value, Tensor):
         return _plain_tensor(value)
     if isinstance(value, range):
-        return {"$range": [value.start, value.stop]}
+        step = [value.step] if value.step != 1 else []
+        return {"$range": [value.start, value.stop, *step]}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -184,6 +188,37 @@ def _circuit(
     return Circuit.from_edges(graph, edges, None if scores is None else Scores(graph, **scores))
 
 
+def _span_circuit_content(circuit: SpanCircuit) -> dict[str, object]:
+    scores = circuit.scores
+    return {
+        "graph": circuit.graph,
+        "spans": circuit.spans,
+        "edges": {span: [edge.name for edge in part.edges] for span, part in circuit.items()},
+        "scores": None
+        if scores is None
+        else {"values": scores.stacked, "provenance": scores.provenance},
+    }
+
+
+def _span_circuit(
+    graph: TensorGraph,
+    spans: Any,
+    edges: Mapping[str, tuple[str, ...]],
+    scores: Mapping[str, Any] | None,
+) -> SpanCircuit:
+    rows = (
+        [None] * len(edges)
+        if scores is None
+        else [Scores(graph, values, scores["provenance"]) for values in scores["values"]]
+    )
+    parts = {
+        span: Circuit.from_edges(graph, names, own)
+        for (span, names), own in zip(edges.items(), rows, strict=True)
+    }
+    held = {span: own for span, own in zip(edges, rows, strict=True) if own is not None}
+    return SpanCircuit(parts, spans, SpanScores(held, spans) if held else None)
+
+
 def _traced_content(graph: AttributionGraph) -> dict[str, object]:
     content = _fields_of(graph)
     del content["src"], content["dest"]
@@ -210,6 +245,11 @@ _WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {
     "graph": _graph_content,
     "block": _block_content,
     "circuit": _circuit_content,
+    "span_circuit": _span_circuit_content,
     "attribution_graph": _traced_content,
 }
-_READERS: Mapping[str, Callable[..., Any]] = {"circuit": _circuit, "attribution_graph": _traced}
+_READERS: Mapping[str, Callable[..., Any]] = {
+    "circuit": _circuit,
+    "span_circuit": _span_circuit,
+    "attribution_graph": _traced,
+}

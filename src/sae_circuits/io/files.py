@@ -24,7 +24,7 @@ from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 1
-SAVED = ("scores", "pair_scores", "circuit", "attribution_graph", "curve", "report")
+SAVED = ("scores", "pair_scores", "circuit", "span_circuit", "attribution_graph", "curve", "report")
 TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
 
 Value = TypeVar("Value")

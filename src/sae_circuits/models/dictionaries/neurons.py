@@ -3,8 +3,9 @@
     MLP of layer l, hidden unit k    (act_k / s) (w * W_out[k])
     head h of layer l, coordinate k  (z_hk / s) (w * W_O[h, k])
 
-with act_k the input of W_out, gate and all, and w and s the gain and the scale of the norm after the
-MLP or the heads, where there is one. Neurons do not read the stream: their MLP or their head does.
+with act_k the input of W_out, gate and all, and w and s the gain and the scale of the norm after
+the MLP or the heads, where there is one. Neurons do not read the stream: their MLP or their head
+does.
 """
 
 from __future__ import annotations

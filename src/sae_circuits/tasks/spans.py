@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,10 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from sae_circuits.errors import TaskError
-from sae_circuits.tasks import Task
+from sae_circuits.graph import Given, Where
+from sae_circuits.tasks.task import Task
 
 REST = "rest"  # the tokens that no span names
-Where = int | range | Tensor
-Given = str | Mapping[str, Where]  # "position", or spans by their names
 
 
 @dataclass(frozen=True, eq=False)
