@@ -255,7 +255,7 @@ def test_both_kinds_of_model_agree(shape):
         scores = attribute(model, graph, task, method="eap-ig", steps=2)
         found.append((scores.values, ablate(model, random_circuit(graph, 0.5), task)))
     for ours, other in zip(*found, strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-6)  # norms run in float32
 
 
 # -- circuits ----------------------------------------------------------------------------------
@@ -356,7 +356,8 @@ def test_scores_and_circuits_survive_files_without_dictionaries(tmp_path):
         again = load(tmp_path / "circuit.json")
         assert again == circuit
         torch.testing.assert_close(ablate(model, again, task), ablate(model, circuit, task))
-    assert '"a0.h3.n5->' in (tmp_path / "circuit.json").read_text()
+        text = (tmp_path / "circuit.json").read_text()
+        assert all(f'"{edge.name}"' in text for edge in circuit.edges)
 
 
 def test_features_and_neurons_side_by_side(tmp_path):

@@ -126,7 +126,7 @@ class _Mix:
 
     edges: Bool[Tensor, "above dest"]
     above: Float[Tensor, "above token d_model"]
-    features: list[tuple[Narrow, Bool[Tensor, "feature dest"]]]
+    features: list[tuple[Narrow, Bool[Tensor, "_ dest"]]]
 
     @classmethod
     def of(

@@ -54,7 +54,7 @@ def locate(circuits: Sequence[Circuit | SpanCircuit], task: Task) -> list[Locate
 
 
 def _labels(circuit: SpanCircuit, task: Task) -> Int64[Tensor, "n pos"]:
-    spans, parts = Spans.of(task, circuit.spans), list(circuit)
+    spans, parts = Spans.of(task, circuit.spans), list(circuit.parts)
     if missing := [name for name in spans.names if name not in parts]:
         label = spans.names.index(missing[0])
         real = torch.arange(task.clean.shape[1]) < task.lengths.cpu()[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import or_
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class SpanCircuit(Mapping[str, Circuit]):
+class SpanCircuit:
     """A circuit for each span of the prompts: which edges carry what they carry there.
 
         input(v)[t] = base(v)[t] + sum over edges (u -> v) in at the span of t of (now - replaced)
@@ -69,17 +69,12 @@ class SpanCircuit(Mapping[str, Circuit]):
     @classmethod
     def everywhere(cls, circuit: Circuit, like: SpanCircuit | SpanScores[Any]) -> SpanCircuit:
         """The same circuit at all spans of another circuit by span, or of scores by span."""
-        return cls(dict.fromkeys(like, circuit), like.spans)
-
-    # -- as a mapping ------------------------------------------------------------------------
+        return cls(dict.fromkeys(like.parts, circuit), like.spans)
 
     def __getitem__(self, span: str) -> Circuit:
         if span not in self.parts:
             raise unknown("span", span, self.parts)
         return self.parts[span]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.parts)
 
     def __len__(self) -> int:
         """How many edges are in, each counted once for every span."""

@@ -193,7 +193,7 @@ def _span_circuit_content(circuit: SpanCircuit) -> dict[str, object]:
     return {
         "graph": circuit.graph,
         "spans": circuit.spans,
-        "edges": {span: [edge.name for edge in part.edges] for span, part in circuit.items()},
+        "edges": {span: [edge.name for edge in part.edges] for span, part in circuit.parts.items()},
         "scores": None
         if scores is None
         else {"values": scores.stacked, "provenance": scores.provenance},

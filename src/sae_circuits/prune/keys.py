@@ -23,11 +23,11 @@ def ranked(values: Float[Tensor, "item"], by: str) -> Float[Tensor, "item"]:
     return {"abs": torch.abs, "help": torch.neg, "hurt": torch.clone}[by](values)
 
 
-def sizes(scores: Scores, by: str) -> Float[Tensor, "edge"]:
+def sizes(scores: Scores | SpanScores[Scores], by: str) -> Float[Tensor, "edge"]:
     """Return what each edge is ranked by.
 
     Raises:
-        GraphError: another `by` than "abs", "help" or "hurt".
+        GraphError: another `by` than "abs", "help" or "hurt"; or scores by span.
         NumericalError: a score is not a number, and so has no rank.
     """
     if isinstance(scores, SpanScores):
