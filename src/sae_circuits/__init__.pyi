@@ -21,6 +21,7 @@ from .graph import (
     PairScores,
     Scores,
     SpanCircuit,
+    SpanPairScores,
     SpanScores,
     TensorGraph,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "PairScores",
     "Scores",
     "SpanCircuit",
+    "SpanPairScores",
     "SpanScores",
     "Task",
     "TensorGraph",

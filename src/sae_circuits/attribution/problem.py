@@ -122,8 +122,14 @@ class Problem:
         leaves, saes = self._leaves(of, graph or self.graph)
         return Gradients.of(self.adapter, self.slopes(of, leaves), of, saes)
 
-    def slopes(self, of: Run, leaves: dict[Place, Tensor]) -> dict[Place, Tensor]:
-        """The gradient of the metric, summed over the batch, at some tensors of a run."""
+    def slopes(
+        self, of: Run, leaves: dict[Place, Tensor], *, retain: bool = False
+    ) -> dict[Place, Tensor]:
+        """The gradient of the metric, summed over the batch, at some tensors of a run.
+
+        Args:
+            retain: keep the run's graph for more gradients.
+        """
         value = self.measure(of.logits)
         if not value.requires_grad:
             raise MetricError(
@@ -132,7 +138,9 @@ class Problem:
                 "such as logit_diff, and evaluate with this one"
             )
         asked = [of.logits, *leaves.values()]
-        slope, *found = torch.autograd.grad(value.sum(), asked, allow_unused=True)
+        slope, *found = torch.autograd.grad(
+            value.sum(), asked, allow_unused=True, retain_graph=retain or None
+        )
         if slope is not None:
             self.flat.append(is_flat(slope, value.detach(), of.logits, self.measure))
         return {

@@ -58,10 +58,11 @@ class Writes:
 class Reads:
     """What the readers saw: the stream before each norm, and what they made of it.
 
-    `q`, `k`, `v`, `mlp` (the MLP's normalised input) and `final` (the stream that the logits
-    read) are in the graph of the run's logits if it was made with gradients; so is `outputs`,
-    what stands in the stream's place after a dictionary on it, or what an MLP or a layer's heads
-    add, by the names of `Writes`: of dictionaries that read the stream, or of all.
+    `q`, `k`, `v`, the `z` that heads make of them, `mlp` (the MLP's normalised input) and `final`
+    (the stream that the logits read) are in the graph of the run's logits if it was made with
+    gradients; so is `outputs`, what stands in the stream's place after a dictionary on it, or what
+    an MLP or a layer's heads add, by the names of `Writes`: of dictionaries that read the stream,
+    or of all.
     """
 
     attn_stream: tuple[Float[Tensor, "batch pos d_model"], ...]
@@ -69,6 +70,7 @@ class Reads:
     q: tuple[Tensor, ...]
     k: tuple[Tensor, ...]
     v: tuple[Tensor, ...]
+    z: tuple[Tensor, ...]
     mlp: tuple[Float[Tensor, "batch pos d_model"], ...]
     final: Float[Tensor, "batch pos d_model"]
     outputs: Mapping[str, Float[Tensor, "batch pos d_model"]]
@@ -201,7 +203,7 @@ def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call])
             z_of = [adapter.attend(layer, calls[layer], q, k[:, :, s], v[:, :, s]) for s in slots]
             z_own = torch.stack([z[:, :, s] for z, s in zip(z_of, slots, strict=True)], 3)
             kept[f"z{layer}"] = z_own.flatten(2, 3)
-            return z_own.reshape(z.shape)
+            return kept[f"z{layer}"].reshape(z.shape)
 
         return split
 
@@ -273,6 +275,7 @@ def _reads(adapter: Adapter, kept: dict[str, Tensor], saes: Sequence[Placed]) ->
         q=tuple(kept[f"q{layer}"] for layer in layers),
         k=tuple(kept[f"k{layer}"] for layer in layers),
         v=tuple(kept[f"v{layer}"] for layer in layers),
+        z=tuple(kept[f"z{layer}"] for layer in layers),
         mlp=tuple(kept[f"mlp_in{layer}"] for layer in with_mlps),
         final=kept["final"],
         outputs=_outputs(adapter, kept, saes),

@@ -11,7 +11,7 @@ from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
 from sae_circuits.graph.span_circuit import SpanCircuit
-from sae_circuits.graph.span_scores import Given, SpanScores, Where
+from sae_circuits.graph.span_scores import Given, SpanPairScores, SpanScores, Where
 from sae_circuits.graph.splits import FeatureSource, Split
 from sae_circuits.graph.tensor_graph import TensorGraph
 
@@ -33,6 +33,7 @@ __all__ = [
     "Scores",
     "SourceRecord",
     "SpanCircuit",
+    "SpanPairScores",
     "SpanScores",
     "Split",
     "TensorGraph",
