@@ -24,8 +24,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
     Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores PairScores Scores
-    SpanScores Task TensorGraph __version__ ablate active_features attribute attribute_nodes
-    attribute_pairs attribute_spans curve errors evaluate intervene load load_model load_saes
+    SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features
+    attribute attribute_nodes attribute_pairs attribute_spans curve errors evaluate intervene load load_model load_saes
     methods metrics prune save tasks trace viz
 """
 

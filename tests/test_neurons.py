@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from reference_ablation import reference_logits
 from reference_attribution import reference_scores
 from sae_circuits import load, prune, save
-from sae_circuits.ablation import ablate, clean_logits
+from sae_circuits.ablation import ablate, clean_logits, intervene
 from sae_circuits.ablation.interventions import partners
 from sae_circuits.attribution import attribute, attribute_nodes, attribute_spans
-from sae_circuits.errors import GraphError, UnknownName
+from sae_circuits.errors import GraphError, OptionError, UnknownName
 from sae_circuits.evaluation import evaluate
 from sae_circuits.graph import Architecture, Circuit, Node, TensorGraph, parse_node
 from sae_circuits.metrics import logit_diff
@@ -389,3 +389,43 @@ def test_drawings_name_neurons(tmp_path):
             assert node.name in text
             assert node.name in page
     assert any(node.kind == "neuron" for node in circuit.nodes)
+
+
+# -- changes in a run --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "gemma2"])
+def test_neurons_are_changed_where_they_stand(shape):
+    model, graph, task = problem(shape, "all", lengths=[6, 4, 5])
+    changes = {"m0.n3": ("set", 2.0), "a1.h2.n5": ("scale", -1.0), "m1.n4@2": ("add", 0.5)}
+    done = intervene(model, graph, task, changes, watch=["m1.n4", "a1.h2.n5"])
+    real = (torch.arange(6) < task.lengths[:, None])[..., None]
+
+    def write(layer, where, new):
+        def hook(x, hook):
+            x = x.clone()
+            x[(..., *where)] = torch.where(real[..., 0], new(x[(..., *where)]), x[(..., *where)])
+            return x
+
+        return f"blocks.{layer}.{'mlp.hook_post' if len(where) == 1 else 'attn.hook_z'}", hook
+
+    third = torch.arange(6) == 2
+    hooks = [
+        write(0, (3,), lambda a: torch.full_like(a, 2.0)),
+        write(1, (2, 5), lambda a: -a),
+        write(1, (4,), lambda a: a + 0.5 * third),
+    ]
+    logits = model.run_with_hooks(task.clean, fwd_hooks=hooks)[torch.arange(3), task.position]
+    torch.testing.assert_close(done.logits, logits.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(done.clean_logits, clean_logits(model, task))
+    assert (done.logits - done.clean_logits).abs().max() > 1e-3
+    clean, changed = done.clean_activations["m1.n4"], done.activations["m1.n4"]
+    assert clean.shape == changed.shape == (3, 6)
+    _, cache_ = model.run_with_cache(task.clean)
+    torch.testing.assert_close(clean, cache_["blocks.1.mlp.hook_post"][..., 4] * real[..., 0])
+
+
+def test_what_neurons_leave_is_not_changed():
+    model, graph, task = problem("gpt2", "mlp")
+    with pytest.raises(OptionError, match=r"'m0\.error' is what neurons leave"):
+        intervene(model, graph, task, {"m0.error": ("scale", 0.0)})

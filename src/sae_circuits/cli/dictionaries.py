@@ -28,6 +28,16 @@ SaeId = Annotated[
 SaeKind = Annotated[
     str | None, typer.Option(help="Only these: sae, transcoder or skip-transcoder.")
 ]
+Neurons = Annotated[
+    str | None,
+    typer.Option(help="Write by neuron: mlp (hidden units), heads (output coordinates) or all."),
+]
+Features = Annotated[
+    int,
+    typer.Option(
+        min=0, help="With --sae or --neurons: keep the N strongest features or neurons; 0 for all."
+    ),
+]
 Through = Annotated[
     bool,
     typer.Option(

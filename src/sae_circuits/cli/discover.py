@@ -29,18 +29,11 @@ def discover(
     by: Annotated[
         str, typer.Option(help="Which edges come first: abs (largest), help or hurt.")
     ] = "abs",
-    neurons: Annotated[
-        str | None,
-        typer.Option(
-            help="Write by neuron: mlp (hidden units), heads (output coordinates) or all."
-        ),
-    ] = None,
+    neurons: dictionaries.Neurons = None,
     sae: dictionaries.Sae = None,
     sae_id: dictionaries.SaeId = None,
     sae_kind: dictionaries.SaeKind = None,
-    features: Annotated[
-        int, typer.Option(min=0, help="With --sae or --neurons: keep the N strongest; 0 for all.")
-    ] = 200,
+    features: dictionaries.Features = 200,
     through: dictionaries.Through = False,
     n: options.N = 64,
     seed: options.Seed = 0,
