@@ -25,8 +25,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = """
     Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores PairScores Scores
     SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features
-    attribute attribute_nodes attribute_pairs attribute_spans curve errors evaluate intervene load load_model load_saes
-    methods metrics prune save tasks trace viz
+    attribute attribute_nodes attribute_pairs attribute_spans curve errors evaluate intervene load
+    load_model load_saes methods metrics prune save tasks trace viz
 """
 
 

@@ -67,8 +67,10 @@ def attribute_spans(
 
     Args:
         spans: "position", for spans "@0", "@1", ...; or spans by their names, each a position (-1
-            is the last of each prompt), a range of positions, positions [n] (int64) or a mask
-            [n, pos] (bool). Tokens that none of them covers are the span "rest".
+            is the last of each prompt) or a range of positions; or, where prompts differ, int64
+            positions [n] or starts and ends [n, 2], or a mask [n, pos]. A pair of these says where
+            a span is in the clean and in the corrupt prompts, and is refused unless they are the
+            same tokens. Tokens that no span covers are the span "rest".
         of: "edges", or "nodes" for the writers.
         across: give the scores from each span to each: an edge into a head's key or value goes from
             where its writer writes to where the head does (see `SpanPairScores`).
@@ -76,7 +78,8 @@ def attribute_spans(
             `attribute`.
 
     Raises:
-        TaskError: a span outside of a prompt, or two spans at one token.
+        TaskError: a span outside of a prompt, two spans at one token, or a span that is elsewhere
+            in the corrupt prompt than in the clean one.
         OptionError: a method whose scores are no sums over positions; `across` of nodes, of
             features that read through heads, or of so many spans that it would need gigabytes.
         GraphError, MetricError, NumericalError and others: as in `attribute`.

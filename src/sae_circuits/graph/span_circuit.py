@@ -36,9 +36,8 @@ class SpanCircuit:
 
     Args:
         parts: circuits of one graph, by the names of the spans.
-        spans: where the spans are, as `attribute_spans` takes it: "position", or by name a
-            position, a range of positions, positions [n] or a mask [n, pos]. Where some tokens are
-            in none of them, `parts` has a circuit named "rest".
+        spans: where the spans are, as `attribute_spans` takes it. Where some tokens are in none of
+            them, `parts` has a circuit named "rest".
         scores: only carried along.
 
     Raises:

@@ -17,8 +17,10 @@ from sae_circuits.graph.tensor_graph import TensorGraph
 if TYPE_CHECKING:
     import pandas
 
-Where = int | range | Tensor
-"""Of each prompt a position, -1 for its last; or positions of all, [n]; or a mask, [n, pos]."""
+Where = int | range | Tensor | tuple["int | range | Tensor", "int | range | Tensor"]
+"""A position of each prompt, -1 for its last; a range of them; int64 positions [n], or starts and
+ends (exclusive) [n, 2]; a mask [n, pos]. Or two of these, in the clean and in the corrupt prompts,
+which have to be the same tokens."""
 
 Given = str | Mapping[str, Where]
 """Where spans are: "position" for each position by itself, or by the names of the spans."""

@@ -62,10 +62,10 @@ def write_pictures(
     from sae_circuits.viz.plots import plot_curve, png_of, svg_of
     from sae_circuits.viz.report_page import report_page
 
-    if isinstance(report.of, SpanCircuit):
-        report = replace(report, of=report.of.union)
+    circuit = report.of.union if isinstance(report.of, SpanCircuit) else report.of
+    report = replace(report, of=circuit)
     for suffix in ("html", "dot", *(["svg"] if has_dot() else [])):
-        render(report.of, folder / f"circuit.{suffix}")
+        render(circuit, folder / f"circuit.{suffix}")
     if report.curve is not None:
         figure = plot_curve(report.curve)
         write_whole(folder / "curve.svg", svg_of(figure))
