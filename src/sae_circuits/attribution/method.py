@@ -24,6 +24,7 @@ from sae_circuits.cache import Run
 from sae_circuits.errors import OptionError, unknown
 
 Point = tuple[float, float]  # where on the path, 0 corrupt to 1 clean; and its weight
+LEVELS = ("nodes", "spans")
 TOGETHER = 8  # points whose gradients are held, in narrow form, and multiplied at once
 
 
@@ -37,6 +38,8 @@ class Method:
         reference: where it was published.
         interventions: those for which it is defined.
         options: the options it takes, with their defaults.
+        levels: what else it scores beside edges, by asking its batch (see `Problem`) for scores of
+            "nodes" or by "spans"; a rule along the embedding's path scores both.
     """
 
     name: str
@@ -44,6 +47,11 @@ class Method:
     reference: str = ""
     interventions: tuple[str, ...] = ("corrupt", "resample")
     options: dict[str, Any] = field(default_factory=dict)
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.score_batch, Rule) and not self.levels:
+            object.__setattr__(self, "levels", LEVELS)
 
     def require(self, intervention: str, options: dict[str, Any]) -> None:
         """Refuse an intervention for which the method is not defined, or an option it lacks."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.products import narrow_by_wide
-from sae_circuits.attribution.run import find_method, score_task
+from sae_circuits.attribution.run import at_level, find_method, score_task
 from sae_circuits.cache import Run
 from sae_circuits.cache.expand import expand_writes, take
 from sae_circuits.errors import OptionError
@@ -69,8 +69,11 @@ def attribute_nodes(
         63
     """
     chosen = find_method(method)
-    if chosen.name in ("exact", "random"):
-        raise OptionError(f"method {chosen.name!r} scores edges only: give a rule over gradients")
+    if "nodes" not in chosen.levels:
+        known = ", ".join(at_level("nodes"))
+        raise OptionError(
+            f"method {chosen.name!r} scores edges only: writers are scored by {known}"
+        )
     total, made = score_task(
         NodeProblem,
         model,

@@ -202,3 +202,8 @@ def find_method(name: str | Method) -> Method:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
+
+
+def at_level(level: str) -> tuple[str, ...]:
+    """The names of the methods that score "nodes", or by "spans"."""
+    return tuple(name for name, method in METHODS.items() if level in method.levels)

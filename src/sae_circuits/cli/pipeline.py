@@ -83,7 +83,7 @@ class Settings:
         self.saes.check()
         if self.through and self.saes.source is None:
             raise OptionError("--through says how features read: give dictionaries with --sae")
-        if self.chooses and self.method in ("exact", "random"):
+        if self.chooses and "nodes" not in METHODS[self.method].levels:
             raise OptionError(
                 f"--method {self.method} scores edges only and cannot choose features: give "
                 "--features 0 to keep all, or another method"

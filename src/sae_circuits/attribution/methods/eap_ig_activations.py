@@ -73,4 +73,5 @@ METHOD = Method(
     reference="arXiv 2403.19647",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
     options={"steps": 5, "rule": "midpoint"},
+    levels=("nodes", "spans"),
 )
