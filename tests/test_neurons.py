@@ -24,6 +24,7 @@ from sae_circuits.errors import GraphError, OptionError, UnknownName
 from sae_circuits.evaluation import evaluate
 from sae_circuits.graph import Architecture, Circuit, Node, TensorGraph, parse_node
 from sae_circuits.metrics import logit_diff
+from sae_circuits.viz.plots import plot_node_scores
 from shapes import D_HEAD, D_MLP, HOOKED, N_HEADS, TWINS, random_task
 from small_dictionaries import dictionary
 
@@ -444,3 +445,12 @@ def test_active_features_are_features_alone():
     found = active_features(model, graph, random_task(model))
     assert found
     assert all(node.kind == "feature" and graph.src_id(node) for node in found)
+
+
+def test_a_heat_map_sums_neurons_in_the_column_of_their_head_or_mlp():
+    model, graph, task = problem("gpt2", "all")
+    fine = plot_node_scores(attribute(model, graph, task, method="eap"))
+    whole = attribute(model, TensorGraph.from_model(model), task, method="eap")
+    coarse = plot_node_scores(whole)
+    grids = [torch.as_tensor(figure.axes[0].images[0].get_array()) for figure in (fine, coarse)]
+    torch.testing.assert_close(grids[0][:, : N_HEADS + 1], grids[1], rtol=1e-5, atol=1e-6)

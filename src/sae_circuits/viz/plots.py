@@ -57,14 +57,15 @@ def plot_curve(curve: Curve) -> Figure:
 def plot_node_scores(scores: Scores) -> Figure:
     """A heat map of node attribution: one row per layer, one column per head and one for the MLP.
 
-    A node's attribution is the sum of its edges' scores. Where a dictionary splits heads, an MLP or
-    the stream, its features have one column together, and so have error nodes and skip terms.
+    A node's attribution is the sum of its edges' scores. Neurons are in the column of their head or
+    MLP. Where a dictionary splits heads, an MLP or the stream, its features have one column
+    together, and so have error nodes and skip terms.
     """
     architecture = scores.graph.architecture
     columns = [*(f"h{i}" for i in range(architecture.n_heads))]
     columns += ["mlp"] if architecture.has_mlps else []
     nodes = [node for node in scores.graph.src_nodes if node.layer is not None]
-    columns += sorted({_column(node) for node in nodes if node.is_split})
+    columns += sorted({_column(node) for node in nodes} - {*columns})
     grid = torch.full((architecture.n_layers, len(columns)), float("nan"))
     values = scores.by_source()
     for node in nodes:
@@ -168,8 +169,10 @@ def _heat_map(
 
 def _column(node: Node) -> str:
     """The column of a writer: features of one place have one together."""
+    if node.kind == "neuron":
+        return "mlp" if node.head is None else f"h{node.head}"
     if node.is_split:
-        return f"{node.site} {node.kind}{'s' if node.kind in ('feature', 'neuron') else ''}"
+        return f"{node.site} {'features' if node.kind == 'feature' else node.kind}"
     return "mlp" if node.kind == "mlp" else f"h{node.index}"
 
 
