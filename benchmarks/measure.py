@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import json
 import multiprocessing
-import resource
+import runpy
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +13,9 @@ from typing import Any
 
 import torch
 
-CLEAR_REFS = Path("/proc/self/clear_refs")
+# By its path: a peer's environment has this file, not the package.
+PEAK = Path(__file__).parents[1] / "src" / "sae_circuits" / "peak.py"
+highest_bytes = runpy.run_path(str(PEAK))["highest_bytes"]
 
 
 def seconds(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -51,33 +49,6 @@ def peak_bytes(make: Callable[[], Callable[[], Any]]) -> int:
 
 def _peak(make: Callable[[], Callable[[], Any]]) -> int:
     return highest_bytes(make())[0]
-
-
-def highest_bytes(function: Callable[[], Any]) -> tuple[int, Any]:
-    """How far a call's peak memory stands above what was held before it, and what it returns."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        result = function()
-        return torch.cuda.max_memory_allocated() - before, result
-    if not CLEAR_REFS.exists():  # the peak then counts from the process's start
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        result = function()
-        unit = 1 if sys.platform == "darwin" else 1024
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit, result
-    gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before hides what is taken now
-    CLEAR_REFS.write_text("5")  # the peak so far is forgotten
-    before = _status("VmRSS")
-    result = function()
-    return _status("VmHWM") - before, result
-
-
-def _status(field: str) -> int:
-    """A size of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def _wait() -> None:

@@ -44,7 +44,7 @@ def main() -> int:
         edge, value = scores[method].top(1)[0]
         print(f"  {method:7} {how}; largest: {edge} ({value:+.2f})")
     for method in ("eap", "eap-ig"):
-        figure = sc.viz.plot_agreement(scores["exact"], scores[method])
+        figure = sc.viz.scatter(scores[method], scores["exact"])
         figure.savefig(options.out / f"exact_and_{method}.png", dpi=160)
 
     n_edges = int(options.share * graph.n_edges)

@@ -107,7 +107,7 @@ def part(name: str, *, held_out: bool) -> Recipe:
 
 def vocabulary() -> list[str]:
     """Return every word of every task, in order of first appearance."""
-    recipes = [tasks.recipe(name) for name in tasks.names()]
+    recipes = [tasks.recipe(name) for name in tasks.DEMO]
     texts = [literal(template) for recipe in recipes for template in recipe.templates]
     texts += [form for r in recipes for entries in r.words.values() for form in forms(entries)]
     texts += [" is was has are were have .", " ".join(f"{i:02}" for i in range(100))]
@@ -390,7 +390,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 def describe(out: Path, *, steps: int, seed: int, cpu: float, digest: str) -> str:
     """Measure a saved model, write its figures and its card, and return the figures' table."""
     model = load_model(out)
-    held_out = {name: held_out_task(name, model) for name in tasks.names()}
+    held_out = {name: held_out_task(name, model) for name in tasks.DEMO}
     figures = {name: measure(model, task) for name, task in held_out.items()}
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     card = CARD.format(

@@ -205,7 +205,7 @@ def figures(
 ) -> dict[str, dict[str, float]]:
     """All figures of all dictionaries, on other tokens than they were trained on."""
     held = activations(model, seed + 1, tokens)
-    measured_on = [held_out_task(name, model, EXAMPLES) for name in tasks.names()]
+    measured_on = [held_out_task(name, model, EXAMPLES) for name in tasks.DEMO]
     whole = [spliced(model, task, None) for task in measured_on]
     result = {}
     for d in track(found, total=len(found), description="measuring"):

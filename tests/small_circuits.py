@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from sae_circuits.evaluation import Curve, Report
+from sae_circuits.evaluation import Curve, Minimality, Report
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
 
 
@@ -53,7 +53,33 @@ def small_curve() -> Curve:
         clean=3.0,
         corrupt=0.5,
         provenance=Provenance(method="eap-ig", metric="logit_diff"),
+        degrees_values=((0.5, 1.5, 3.0),),
+        band=((-0.25, 0.125), (0.625, 0.875), (1.0, 1.0)),
+        intervals={"cpr": (0.75, 0.875), "cmd": (0.125, 0.25)},
+        examples={
+            "values": torch.tensor([[0.5, 0.5], [2.0, 3.0], [2.5, 3.5]]).double(),
+            "clean": torch.tensor([2.5, 3.5]).double(),
+            "corrupt": torch.tensor([0.5, 0.5]).double(),
+        },
+        weighted_edges=(0.0, 4.0, 46.0),
     )
+
+
+def small_minimality() -> Minimality:
+    """Of the circuit by hand: `input->m0` hurts, and `m0->a1.h0<q>` does nothing."""
+    circuit = by_hand()
+    lost = {
+        "input->m0": -0.125,
+        "m0->a1.h0<q>": 0.0,
+        "a0.h1->a1.h0<k>": 0.25,
+        "input->a0.h1<v>": 0.5,
+        "a1.h0->logits": 1.0,
+    }
+    values = torch.tensor(list(lost.values()), dtype=torch.float64)
+    ends = torch.stack([values - 0.0625, values + 0.0625], 1)
+    ids = torch.tensor([circuit.graph.edge_id(name) for name in lost])
+    made = Provenance(method="eap-ig", metric="logit_diff")
+    return Minimality(circuit, ids, -2.5 * values, values, -2.5 * ends.flip(1), ends, 0.8, made)
 
 
 def small_report(curve: Curve | None = None) -> Report:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 
 from sae_circuits.attribution import Method, along_embedding, methods
-from sae_circuits.testing import CHECKS, Case, check_method, random_model, random_task
+from sae_circuits.testing import (
+    CHECKS,
+    Case,
+    check_method,
+    checks_for,
+    random_model,
+    random_task,
+)
+from sae_circuits.testing.conformance import (
+    does_not_depend_on_order,
+    does_not_depend_on_padding,
+    equals_the_closed_form_of_a_linear_model,
+    finds_the_induction_circuit,
+)
 
-OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}}
+OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}, "mask-ig": {"steps": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +31,25 @@ def models():
     return random_model(), random_model(linear=True)
 
 
-@pytest.mark.parametrize("method", sorted(set(methods()) - {"random"}))
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    ("method", "check"),
+    [
+        pytest.param(method, check, id=f"{method}-{check.__name__}")
+        for method in sorted(set(methods()) - {"random"})
+        for check in checks_for(method)
+    ],
+)
 def test_methods_conform(method, check, models):
     check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
+
+
+@pytest.mark.parametrize("method", ["gim", "mask-ig", "information-flow"])
+def test_a_method_fails_the_checks_that_it_says_are_not_for_it(method, models):
+    left = set(CHECKS) - set(checks_for(method))
+    assert left
+    for check in left:
+        with pytest.raises(AssertionError):
+            check(Case(method, OPTIONS.get(method, {}), *models, random_task()))
 
 
 def wrong(change):
@@ -57,3 +87,47 @@ def test_a_leaked_hook_and_a_leaked_flag_are_caught():
     for fault in (leak, turn):
         with pytest.raises(AssertionError, match="changed"):
             check_method(wrong(fault))
+
+
+def test_checks_on_known_circuits_catch_what_they_are_for(models):
+    def first_edge(problem, scores):
+        first = torch.zeros_like(scores)
+        first[0, 0] = problem.change["input"].abs().sum()  # of a query, of no effect here
+        return scores + first
+
+    def nearly(problem, scores):
+        return scores * (1 + 1e-6)
+
+    def case(change):
+        return Case(wrong(change), {}, *models, random_task())
+
+    with pytest.raises(AssertionError, match=r"AUROC 0\.9"):
+        finds_the_induction_circuit(case(first_edge))
+    with pytest.raises(AssertionError, match="not close"):
+        equals_the_closed_form_of_a_linear_model(case(nearly))
+    finds_the_induction_circuit(case(nearly))
+
+
+def test_what_a_method_declares_says_which_checks_apply():
+    @dataclass(frozen=True)
+    class Declared(Method):
+        meaning: str = "effect"
+        search: object = None
+
+    rule = along_embedding(lambda: [(1.0, 1.0)])
+    thrice = {
+        meaning: Declared("thrice", lambda problem: 3 * rule(problem), meaning=meaning)
+        for meaning in ("effect", "share", "importance")
+    }
+    assert checks_for(thrice["effect"]) == CHECKS
+    with pytest.raises(AssertionError, match="not close"):
+        check_method(thrice["effect"])
+    assert finds_the_induction_circuit in checks_for(thrice["share"])
+    check_method(thrice["share"])
+    assert set(checks_for(thrice["importance"])) < set(checks_for(thrice["share"]))
+    padding = replace(thrice["importance"], score_batch=lambda p: rule(p) * p.batch.clean.shape[1])
+    with pytest.raises(AssertionError, match="not close"):
+        check_method(padding)
+    search = replace(thrice["effect"], search=print)
+    assert does_not_depend_on_padding in checks_for(search)
+    assert not set(checks_for(search)) & {finds_the_induction_circuit, does_not_depend_on_order}

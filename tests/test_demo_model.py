@@ -45,7 +45,7 @@ def figures():
     return json.loads((demo_path() / "figures.json").read_text())
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", tasks.DEMO)
 def test_the_figures_of_the_card_are_met(script, model, figures, name):
     measured = script.measure(model, script.held_out_task(name, model))
     assert measured == pytest.approx(figures[name], abs=2e-3)  # other machines round otherwise
@@ -56,7 +56,7 @@ def test_greater_than_divides_the_probability(figures):
     assert figures["greater_than"]["probability difference"] > 0.85
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", tasks.DEMO)
 def test_corrupt_prompts_take_the_answer_away(figures, name):
     unit = "probability" if name == "greater_than" else "logit"
     clean, corrupt = (figures[name][f"{unit} difference{run}"] for run in ("", ", corrupt"))
@@ -64,7 +64,7 @@ def test_corrupt_prompts_take_the_answer_away(figures, name):
     assert clean - corrupt > (0.4 if name == "greater_than" else 4)
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", tasks.DEMO)
 def test_what_is_held_out_is_not_trained_on(script, model, name):
     trained, held_out = (script.part(name, held_out=flag) for flag in (False, True))
     if name != "induction":

@@ -7,7 +7,10 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from graph_strategies import RANDOM as NOT_OURS
 from reference_ablation import reference_logits
 from sae_circuits import metrics, prune
 from sae_circuits.ablation import run_circuits
@@ -23,11 +26,12 @@ from sae_circuits.evaluation import (
     evaluate,
     recovered,
 )
-from sae_circuits.evaluation.report import MEASURES
+from sae_circuits.evaluation.report import MEASURES, RANDOM
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.tasks import Task
 from shapes import BRIDGED, HOOKED, random_task
 
+pytestmark = pytest.mark.filterwarnings(f"ignore:{NOT_OURS}")
 SHAPES = sorted(HOOKED)
 
 
@@ -80,8 +84,33 @@ def test_areas_of_known_curves(faithfulness, expected_cpr, expected_cmd):
     assert cmd(FRACTIONS, faithfulness) == pytest.approx(expected_cmd, abs=1e-12)
 
 
+@given(
+    st.lists(st.floats(0.001, 1), min_size=2, max_size=6, unique=True).map(sorted),
+    st.integers(0, 2**31),
+)
+def test_from_zero_one_triangle_is_added_below_the_first_fraction(fractions, seed):
+    f = torch.rand(len(fractions), generator=torch.Generator().manual_seed(seed)).double() * 3 - 1
+    kept, first = f.tolist(), fractions[0]
+    below = cpr(fractions, kept, from_zero=True) - cpr(fractions, kept)
+    assert below == pytest.approx(first * kept[0] / 2)
+    below = cmd(fractions, kept, from_zero=True) - cmd(fractions, kept)
+    assert below == pytest.approx(first * (1 + abs(1 - kept[0])) / 2)
+    with_point = ([0, *fractions], [0, *kept])
+    assert cpr(fractions, kept, from_zero=True) == pytest.approx(cpr(*with_point))
+    assert cmd(fractions, kept, from_zero=True) == pytest.approx(cmd(*with_point))
+
+
+def test_from_zero_a_perfect_circuit_lacks_half_of_the_first_step():
+    assert cpr(FRACTIONS, [1.0] * 10, from_zero=True) == pytest.approx(0.9995)
+    assert cmd(FRACTIONS, [1.0] * 10, from_zero=True) == pytest.approx(0.0005)
+    line = (0.25, 0.5, 1.0)  # a straight line from 0: a half of either area, whatever the points
+    for points in (line, (1.0,), (0.1, 1.0)):
+        assert cpr(points, points, from_zero=True) == pytest.approx(0.5)
+        assert cmd(points, points, from_zero=True) == pytest.approx(0.5)
+
+
 def test_areas_need_a_value_for_each_fraction():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(OptionError, match="1 values for 10 fractions"):
         cpr(FRACTIONS, [1.0])
 
 
@@ -290,7 +319,7 @@ def test_one_replacement_run_serves_all_circuits_and_equal_ones_run_once(
         asked.append(circuits)
         return run_circuits(model, circuits, *rest, **more)
 
-    module = importlib.import_module("sae_circuits.evaluation.run")
+    module = importlib.import_module("sae_circuits.evaluation.per_example")
     monkeypatch.setattr(module, "run_circuits", counted)
     found = curve(model, scores, task, n_random=2)
     assert len(asked) == 1
@@ -308,6 +337,80 @@ def test_a_curve_takes_any_pruner(model, task, scores):
     found = curve(model, scores, task, fractions=(0.2, 1), pruner=only_live)
     report = evaluate(model, only_live(scores, found.n_edges[0], "abs"), task)
     assert found.faithfulness[0] == pytest.approx(report.faithfulness)
+
+
+def test_a_curves_intervals_are_the_bootstraps_of_its_reports(model, graph, task, scores):
+    how = {"fractions": (0.2, 0.6, 1), "n_bootstrap": 300, "seed": 2}
+    found = curve(model, scores, task, random=["size", "degrees"], n_random=2, **how)
+    picks = torch.randint(5, (300, 5), generator=torch.Generator().manual_seed(2))
+    reports = [evaluate(model, prune.top_n(scores, n), task) for n in found.n_edges]
+    clean, corrupt = (reports[0].examples[name][picks].mean(1) for name in ("clean", "corrupt"))
+    drawn = [(r.examples["circuit"][picks].mean(1) - corrupt) / (clean - corrupt) for r in reports]
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    for column, band in zip(drawn, found.band, strict=True):
+        assert band == pytest.approx(torch.quantile(column, ends).tolist())
+    table = torch.stack(drawn, 1).tolist()
+    for name, area in (("cpr", cpr), ("cmd", cmd)):
+        for suffix, from_zero in (("", False), ("_from_zero", True)):
+            each = torch.tensor([area(found.fractions, f, from_zero=from_zero) for f in table])
+            expected = torch.quantile(each.double(), ends).tolist()
+            assert found.interval(name + suffix) == pytest.approx(expected, rel=1e-6)
+            of_all = area(found.fractions, found.faithfulness, from_zero=from_zero)
+            assert getattr(found, name + suffix) == of_all
+    randoms = {f"{kind}_{area}" for kind in ("random", "degrees") for area in ("cpr", "cmd")}
+    own = {f"{area}{end}" for area in ("cpr", "cmd") for end in ("", "_from_zero")}
+    assert set(found.intervals) == randoms | own
+    assert repr(found).startswith(f"Curve(3 sizes by 'abs', CPR {found.cpr:.3f} [")
+    with pytest.raises(UnknownName, match="unknown area with an interval 'cprs': did you mean"):
+        found.interval("cprs")
+
+
+def test_a_curve_keeps_the_metric_of_each_example(model, graph, task, scores):
+    found = curve(model, scores, task, fractions=(0.2, 1), n_random=0)
+    report = evaluate(model, prune.top_n(scores, found.n_edges[0]), task)
+    torch.testing.assert_close(found.examples["values"][0], report.examples["circuit"])
+    torch.testing.assert_close(found.examples["values"][1], report.examples["clean"])
+    for name in ("clean", "corrupt"):
+        torch.testing.assert_close(found.examples[name], report.examples[name])
+    assert found.weighted_edges == pytest.approx(found.n_edges)
+
+
+def test_random_circuits_of_equal_degrees_stand_beside_those_of_equal_size(
+    model, graph, task, scores
+):
+    both = curve(model, scores, task, fractions=(0.3, 1), random=("size", "degrees"), n_random=2)
+    for kind, rows in (("size", both.random), ("degrees", both.degrees)):
+        alone = curve(model, scores, task, fractions=(0.3, 1), random=kind, n_random=2)
+        assert (alone.random or alone.degrees) == rows
+        assert not (alone.random and alone.degrees)
+        for i, row in enumerate(rows):
+            best = prune.top_n(scores, both.n_edges[0])
+            drawn = prune.random_circuit(best, seed=i, degrees=kind == "degrees")
+            assert row[0] == pytest.approx(evaluate(model, drawn, task).faithfulness)
+    assert both.degrees_cpr == pytest.approx(
+        sum(cpr(both.fractions, row) for row in both.degrees) / 2
+    )
+    with pytest.raises(UnknownName, match="unknown kind of random circuits 'degree'"):
+        curve(model, scores, task, random="degree")
+
+
+def test_a_report_has_random_circuits_where_they_are_asked_for(model, graph, task, scores):
+    circuit = prune.top_n(scores, 30)
+    report = evaluate(model, circuit, task, n_random=2, seed=5)
+    for name, degrees in (("random", False), ("degrees", True)):
+        drawn = [prune.random_circuit(circuit, seed=5 + i, degrees=degrees) for i in range(2)]
+        each = torch.stack([evaluate(model, c, task).examples["circuit"] for c in drawn]).mean(0)
+        torch.testing.assert_close(report.examples[name], each)
+        share = recovered(float(each.mean()), clean=report.clean, corrupt=report.corrupt)
+        assert getattr(report, f"faithfulness_{name}") == pytest.approx(share)
+        assert getattr(report, name) == pytest.approx(float(each.mean()))
+        assert report.interval(f"faithfulness_{name}") == report.intervals[f"faithfulness_{name}"]
+    assert set(report.measures) == set(report.examples) == {*MEASURES, *RANDOM}
+    plain = evaluate(model, circuit, task, seed=5)
+    assert plain.measures == MEASURES
+    assert plain.intervals == {name: report.intervals[name] for name in MEASURES}
+    with pytest.raises(OptionError, match="no random circuits were run: evaluate with n_random=1"):
+        _ = plain.faithfulness_random
 
 
 def test_a_perfect_ranking_scores_as_the_benchmark_says():

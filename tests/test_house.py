@@ -23,10 +23,11 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores PairScores Scores
-    SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features
-    attribute attribute_nodes attribute_pairs attribute_spans curve errors evaluate intervene load
-    load_model load_saes methods metrics prune save tasks trace viz
+    Architecture AttributionGraph Circuit Dictionary Edge Method Node NodeScores PairScores
+    SampledScores Scores SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate
+    active_features against agreement attribute attribute_nodes attribute_pairs attribute_spans
+    benchmark combine curve errors evaluate intervene load load_model load_saes methods metrics
+    minimality overlap prune save stability tasks trace viz
 """
 
 

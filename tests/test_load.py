@@ -172,7 +172,7 @@ def test_names_describe_the_bundled_models():
 
 
 def test_every_task_can_be_written_for_the_bundled_model(demo):
-    for name in tasks.names():
+    for name in tasks.DEMO:
         task = tasks.make(name, demo, 8)
         assert int(task.lengths.max()) <= demo.cfg.n_ctx
         assert task.clean.max() < demo.cfg.d_vocab

@@ -24,7 +24,7 @@ from sae_circuits.errors import GraphError, OptionError, UnknownName
 from sae_circuits.evaluation import evaluate
 from sae_circuits.graph import Architecture, Circuit, Node, TensorGraph, parse_node
 from sae_circuits.metrics import logit_diff
-from sae_circuits.viz.plots import plot_node_scores
+from sae_circuits.viz import heat_map
 from shapes import D_HEAD, D_MLP, HOOKED, N_HEADS, TWINS, random_task
 from small_dictionaries import dictionary
 
@@ -449,8 +449,16 @@ def test_active_features_are_features_alone():
 
 def test_a_heat_map_sums_neurons_in_the_column_of_their_head_or_mlp():
     model, graph, task = problem("gpt2", "all")
-    fine = plot_node_scores(attribute(model, graph, task, method="eap"))
+    fine = heat_map(attribute(model, graph, task, method="eap"))
     whole = attribute(model, TensorGraph.from_model(model), task, method="eap")
-    coarse = plot_node_scores(whole)
+    coarse = heat_map(whole)
     grids = [torch.as_tensor(figure.axes[0].images[0].get_array()) for figure in (fine, coarse)]
     torch.testing.assert_close(grids[0][:, : N_HEADS + 1], grids[1], rtol=1e-5, atol=1e-6)
+
+
+def test_all_neurons_together_are_worth_their_components():
+    _, graph, _ = problem("gpt2", "all")
+    whole = TensorGraph.from_model(model_of("gpt2"))
+    assert Circuit.full(graph).weighted_edges == pytest.approx(whole.n_edges)
+    one = Circuit.from_edges(graph, ["a0.h1.n2->logits"])
+    assert one.weighted_edges == pytest.approx(1 / D_HEAD)

@@ -141,5 +141,5 @@ def test_spans_that_cannot_be(spans, error, message):
 def test_methods_that_are_no_sums_over_positions():
     model, graph, task = problem(features=False)
     for method in ("exact", "random"):
-        with pytest.raises(OptionError, match="no sums over positions"):
+        with pytest.raises(OptionError, match="scores edges only, no spans"):
             sc.attribute_spans(model, graph, task, method=method)

@@ -27,7 +27,8 @@ from sae_circuits.tasks.recipes import build, suited
 from sae_circuits.tasks.vocabulary import Vocabulary
 
 KINDS = ("word_level", "byte_level", "sentence_piece")
-WITH_YEARS = ("word_level", "byte_level")  # the third writes digit by digit
+WITH_NUMBERS = ("word_level", "byte_level")  # the third writes digit by digit
+OF_NUMBERS = ("greater_than", "addition", "subtraction")
 
 
 @pytest.fixture(params=KINDS)
@@ -44,7 +45,7 @@ def texts(tokenizer, ids) -> list[list[str]]:
     return [[tokenizer.decode([i]).strip() for i in row if i >= 0] for row in ids.tolist()]
 
 
-# -- the six tasks ---------------------------------------------------------------------------------
+# -- the tasks -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def texts(tokenizer, ids) -> list[list[str]]:
     [
         (name, kind)
         for name in tasks.names()
-        for kind in (WITH_YEARS if name == "greater_than" else KINDS)
+        for kind in (WITH_NUMBERS if name in OF_NUMBERS else KINDS)
     ],
 )
 def test_every_task_is_aligned_distinct_and_what_its_text_says(name, kind):
@@ -93,7 +94,7 @@ def test_ioi_asks_for_the_name_that_is_not_repeated(tokenizer):
     assert min(orders.values()) > 10  # either name comes first
 
 
-@pytest.mark.parametrize("kind", WITH_YEARS)
+@pytest.mark.parametrize("kind", WITH_NUMBERS)
 def test_greater_than_divides_the_years_at_the_first(kind):
     tokenizer = getattr(small_tokenizers, kind)()
     task = tasks.greater_than(tokenizer, n=30)
@@ -227,8 +228,12 @@ def test_a_tokenizer_that_knows_no_template_is_refused():
 
 
 def test_names_and_their_nearest(plain):
-    assert tasks.names() == (
+    assert tasks.DEMO == (
         "ioi", "greater_than", "subject_verb", "induction", "docstring", "facts",
+    )  # fmt: skip
+    assert tasks.names() == (
+        *tasks.DEMO, "gender_bias", "hypernymy", "country_capital", "colored_objects", "sports",
+        "multiple_choice", "addition", "subtraction",
     )  # fmt: skip
     with pytest.raises(
         UnknownName, match=r"unknown task 'greater-than': did you mean 'greater_than'"
@@ -575,7 +580,16 @@ WORDS = st.sampled_from(["France", "Italy", "Japan", "Spain"])
 ANSWERS = st.lists(st.sampled_from([" Paris", " Rome", " Tokyo", "Madrid"]), min_size=1, max_size=3)
 
 
-@given(st.lists(st.tuples(WORDS, WORDS, ANSWERS, ANSWERS), min_size=1, max_size=4))
+def is_pair(row) -> bool:
+    clean, corrupt, *answers = row
+    right, wrong = ({word.strip() for word in words} for words in answers)
+    return clean != corrupt and not right & wrong
+
+
+PAIRS = st.tuples(WORDS, WORDS, ANSWERS, ANSWERS).filter(is_pair)
+
+
+@given(st.lists(PAIRS, min_size=1, max_size=4))
 @settings(deadline=None)
 def test_csv_and_json_hold_what_strings_hold(tmp_path_factory, pairs):
     plain, folder = small_tokenizers.word_level(), tmp_path_factory.mktemp("files")
@@ -613,10 +627,11 @@ def test_wrong_answers_may_be_left_out(plain, tmp_path):
         ("mine.txt", "", "is neither a CSV nor a JSON file"),
         ("mine.csv", "", "holds no prompts"),
         ("mine.csv", "clean,corrupt,answer\n", "holds no prompts"),
-        ("mine.csv", "clean,answer\nThe war,is\n", "example 1 of .* has None as 'corrupt'"),
+        ("mine.csv", "clean,answer\nThe war,is\n", "has the columns clean, answer, and no layout"),
+        ("mine.csv", "clean,corrupt,answer\nThe war\n", "line 2 of .* has None as 'corrupt'"),
         ("mine.csv", "clean,corrupt,answer\nThe war,The siege,\n", "has '' as 'answer'"),
         ("mine.json", "[{", "is not JSON"),
-        ("mine.json", '{"clean": 3}', "must hold a list of objects"),
+        ("mine.json", "[3]", "must hold a list of objects"),
         ("mine.json", '[{"clean": 3, "corrupt": "", "answer": ""}]', "has 3 as 'clean'"),
     ],
 )

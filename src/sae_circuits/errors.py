@@ -11,10 +11,15 @@ CircuitsError
 │   └── DictionaryError  an SAE or transcoder that cannot be read, or fits no model here
 ├── OptionError          an option that a method does not have, or a value it does not take
 ├── MetricError          a metric that is constant, of the wrong shape or not differentiable
+├── NoSolution           constraints that no circuit satisfies, or no solution in the time given
 ├── NumericalError       NaN or infinity, with the node and the example
 ├── FileFormatError      a file that is damaged, truncated, of another kind or newer
 ├── OutputError          a place that cannot be written
-└── MissingProgram       an external program that is not installed
+└── MissingProgram       an external program, or a library of an extra, that is not installed
+
+CircuitsWarning
+├── PairsLeftOut         pairs of a file or a list that do not fit a tokenizer and were left out
+└── WeakTask             a task that the model hardly does, or whose corruption hardly matters
 """
 
 from __future__ import annotations
@@ -70,6 +75,10 @@ class MetricError(CircuitsError, ValueError):
     """A metric that is constant, of the wrong shape or not differentiable."""
 
 
+class NoSolution(CircuitsError, ValueError):
+    """Constraints that no circuit satisfies, or a solver that ran out of time."""
+
+
 class NumericalError(CircuitsError, ArithmeticError):
     """NaN or infinity in activations, gradients or a metric."""
 
@@ -83,7 +92,19 @@ class OutputError(CircuitsError, OSError):
 
 
 class MissingProgram(CircuitsError, RuntimeError):
-    """An external program that is not installed; the message names the package."""
+    """A program, or a library of an extra, that is not installed; the message names the package."""
+
+
+class CircuitsWarning(UserWarning):
+    """The root of what the library warns of."""
+
+
+class PairsLeftOut(CircuitsWarning):
+    """Pairs that do not fit a tokenizer and were left out, as was asked; the message lists them."""
+
+
+class WeakTask(CircuitsWarning):
+    """A task that the model hardly does, or whose corruption hardly changes the metric."""
 
 
 def unknown(kind: str, value: object, known: Iterable[str]) -> UnknownName:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from sae_circuits import __version__
+from sae_circuits import __version__, tasks
 from sae_circuits.attribution import attribute
 from sae_circuits.cli.app import COMMANDS, app
 from sae_circuits.evaluation import Curve, Report
@@ -109,7 +109,9 @@ def test_discover_leaves_all_files(quick: list[str], model_folder: Path, tmp_pat
     assert f"{100 * report.faithfulness:.3g}".replace("-", "−") in result.stdout
     assert str(tmp_path / "run" / "report.html") in result.stdout
     assert "gave" in (tmp_path / "run" / "report.html").read_text()  # the prompts are shown
-    assert result.stderr == ""  # no bar where nobody watches
+    # No bar where nobody watches; the model is random and does no task.
+    assert result.stderr.startswith("sae-circuits: warning: task 'ioi': ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_the_curve_is_left_out_when_asked(run: Path) -> None:
@@ -149,7 +151,7 @@ def test_an_interrupted_run_goes_on(
         patch.setattr("sae_circuits.cli.pipeline.Job.report", interrupted)
         result = call(*quick)
     assert result.exit_code == 130
-    assert result.stderr == "sae-circuits: interrupted; finished files are kept\n"
+    assert result.stderr.endswith("\nsae-circuits: interrupted; finished files are kept\n")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"record.json", "scores.safetensors", "circuit.json"}
     before = (tmp_path / "run" / "scores.safetensors").stat().st_mtime_ns
@@ -285,11 +287,58 @@ def test_tasks_are_listed_with_examples(model_folder: Path) -> None:
     result = call("tasks", "--model", model_folder)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == [
-        "ioi", "greater_than", "subject_verb", "induction", "docstring", "facts",
-    ]  # fmt: skip
+    assert [line for line in lines if not line.startswith(" ")] == list(tasks.names())
+    for name in tasks.names():
+        assert lines[lines.index(name) + 1].startswith("  clean:   ")
+    listed = call("tasks").stdout.splitlines()  # for the bundled model
+    assert listed[listed.index("gender_bias") + 1].startswith(
+        "  task 'gender_bias' cannot be written with this tokenizer: the list 'professions' keeps "
+        "0 of 55 entries and needs 2"
+    )
+    refused(call("tasks", "addition"), "task 'addition' cannot be written with this tokenizer")
     assert call("tasks", "ioi", "--model", model_folder, "--n", 3).stdout.count("clean:") == 3
     refused(call("tasks", "oi", "--model", model_folder), "did you mean 'ioi'")
+
+
+def test_pairs_that_do_not_fit_are_left_out_when_asked(
+    quick: list[str], run: Path, tmp_path: Path
+) -> None:
+    """From EAP-IG's columns, with ids; and `evaluate` in the same way."""
+    tokens = {"Mary": 2, "John": 3}
+    rows = [
+        ("Mary and John", "John and John"),
+        ("Mary and", "John"),
+        ("John and Mary", "Tom and Mary"),
+    ]
+    path = tmp_path / "mine.csv"
+    ids = f"{tokens['Mary']},{tokens['John']}"
+    lines = ["clean,corrupted,correct_idx,incorrect_idx", *(f"{a},{b},{ids}" for a, b in rows)]
+    path.write_text("\n".join(lines))
+    how = "--no-curve", "--overwrite", "--task-file", path
+    refused(call(*quick, *how), "1 of 3 pairs do not fit this tokenizer: line 3: ")
+    result = call(*quick, *how, "--skip")
+    assert result.exit_code == 0, result.output
+    assert "warning: " + str(path) + ": left out 1 of 3 pairs: line 3: " in result.stderr
+    assert Record.load(tmp_path / "run" / "record.json").settings["skip"] is True
+    model = quick[quick.index("--model") + 1]
+    circuit = tmp_path / "run" / "circuit.json"
+    refused(call("evaluate", circuit, "--model", model, "--task-file", path), "1 of 3 pairs")
+    result = call("evaluate", circuit, "--model", model, "--task-file", path, "--skip")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_folder_is_a_task_file_too(quick: list[str], tmp_path: Path) -> None:
+    import datasets
+
+    row = {"clean": "Mary and John", "corrupt": "John and John", "answer": "Mary", "wrong": "John"}
+    datasets.Dataset.from_list([row]).save_to_disk(tmp_path / "mine")
+    how = "--no-curve", "--task-file", tmp_path / "mine"
+    result = call(*quick, *how)
+    assert result.exit_code == 0, result.output
+    first = Record.load(tmp_path / "run" / "record.json").settings
+    assert (first["task_file"], len(first["task_file_sha256"])) == ("mine", 64)
+    datasets.Dataset.from_list([row, row]).save_to_disk(tmp_path / "other")
+    refused(call(*quick, *how[:-1], tmp_path / "other"), "task_file_sha256: ")
 
 
 def test_models_are_listed() -> None:
@@ -326,7 +375,8 @@ def test_ctrl_c_leaves_whole_files_and_one_line(quick: list[str], tmp_path: Path
     finally:
         process.kill()
     assert process.returncode == 130
-    assert stderr == "sae-circuits: interrupted; finished files are kept\n"
+    assert stderr.splitlines()[1:] == ["sae-circuits: interrupted; finished files are kept"]
+    assert stderr.startswith("sae-circuits: warning: task 'ioi': ")  # the model is random
     assert [path.name for path in record.parent.iterdir()] == ["record.json"]
     loaded = Record.load(record)
     assert loaded.finished is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import pickle
@@ -14,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sae_circuits._version import __version__
-from sae_circuits.errors import FileFormatError, OutputError
-from sae_circuits.evaluation import Curve, Report
+from sae_circuits.errors import FileFormatError, OutputError, UnknownName
+from sae_circuits.evaluation import Curve, Minimality, Report
 from sae_circuits.graph import (
     Architecture,
     AttributionGraph,
@@ -26,7 +27,7 @@ from sae_circuits.graph import (
 )
 from sae_circuits.io import load, save
 from sae_circuits.io.codec import from_plain, to_plain
-from small_circuits import by_hand, graph_of, small_curve, small_report
+from small_circuits import by_hand, graph_of, small_curve, small_minimality, small_report
 from small_graphs import EDGES, assert_same_graph, traced, traced_graphs
 
 # The shape checks pick a random element of each list, which Hypothesis takes for ours.
@@ -149,10 +150,55 @@ def test_reports_and_curves_come_back(tmp_path: Path) -> None:
     for curve in (loaded.curve, load(tmp_path / "curve.json", Curve)):
         assert curve is not None
         assert repr(curve) == repr(small_curve())
-        assert (curve.values, curve.random_values) == (
-            small_curve().values, small_curve().random_values,
-        )  # fmt: skip
+        for name in ("values", "random_values", "degrees_values", "band", "weighted_edges"):
+            assert getattr(curve, name) == getattr(small_curve(), name)
+        assert curve.intervals == small_curve().intervals
+        for name, values in small_curve().examples.items():
+            assert torch.equal(curve.examples[name], values)
     assert "NaN" not in (tmp_path / "report.json").read_text()
+
+
+def test_a_minimality_comes_back_alone_and_in_a_report(tmp_path: Path) -> None:
+    made = small_minimality()
+    report = small_report().with_minimality(made)
+    save(made, tmp_path / "minimality.json")
+    save(report, tmp_path / "report.json")
+    for found in (
+        load(tmp_path / "minimality.json", Minimality),
+        load(tmp_path / "report.json", Report).minimality,
+    ):
+        assert found is not None
+        assert found.of == made.of
+        for name in ("ids", "change", "lost", "change_interval", "lost_interval"):
+            assert torch.equal(getattr(found, name), getattr(made, name)), name
+        assert (repr(found), found.faithfulness) == (repr(made), 0.8)
+
+
+def test_files_of_the_schema_before_are_read(tmp_path: Path) -> None:
+    """A curve and a report of schema 1, which had neither intervals nor random degrees."""
+    report = small_report(small_curve())
+    for value, kind in ((small_curve(), "curve"), (report, "report")):
+        content = to_plain(value)
+        for part in (content, content.get("curve") or {}):
+            for name in (
+                "degrees_values", "band", "weighted_edges", "minimality",
+                *(("intervals", "examples") if part.get("$kind") == "curve" else ()),
+            ):  # fmt: skip
+                part.pop(name, None)
+        header = {
+            "format": "sae-circuits", "schema": 1, "kind": kind, "written_by": "0.1.0",
+            "content": content,
+        }  # fmt: skip
+        said = json.dumps(header, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(said.encode()).hexdigest()
+        (tmp_path / "old.json").write_text(json.dumps({**header, "sha256": digest}))
+        loaded = load(tmp_path / "old.json")
+        curve = loaded if kind == "curve" else loaded.curve
+        assert curve.faithfulness == small_curve().faithfulness
+        assert (curve.degrees, curve.band, dict(curve.intervals)) == ((), (), {})
+        assert repr(curve).startswith(f"Curve(3 sizes by 'abs', CPR {small_curve().cpr:.3f}, CMD")
+        with pytest.raises(UnknownName, match="area with an interval 'cpr'"):
+            curve.interval("cpr")
 
 
 def test_the_same_value_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -175,7 +221,7 @@ def test_the_circuits_file_is_readable_by_others(tmp_path: Path) -> None:
     save(by_hand(), tmp_path / "c.json")
     document = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     assert {name: document[name] for name in ("format", "schema", "kind", "written_by")} == {
-        "format": "sae-circuits", "schema": 1, "kind": "circuit", "written_by": __version__,
+        "format": "sae-circuits", "schema": 2, "kind": "circuit", "written_by": __version__,
     }  # fmt: skip
     content = document["content"]
     assert content["edges"] == [
@@ -245,8 +291,8 @@ def rewritten(path: Path, **changes: object) -> Path:
 
 
 def test_a_newer_schema_asks_for_an_upgrade(both: list[Path]) -> None:
-    path = rewritten(both[0], schema=2, written_by="9.1.0")
-    with pytest.raises(FileFormatError, match=r"schema 2, written by sae-circuits 9\.1\.0.*pip"):
+    path = rewritten(both[0], schema=3, written_by="9.1.0")
+    with pytest.raises(FileFormatError, match=r"schema 3, written by sae-circuits 9\.1\.0.*pip"):
         load(path)
 
 

@@ -18,6 +18,8 @@ CURVE = SimpleNamespace(
     fractions=(0.01, 0.1, 1.0),
     faithfulness=torch.tensor([0.2, 0.9, 1.0]),
     random=torch.tensor([[0.0, 0.1, 1.0], [0.0, 0.05, 1.0]]),
+    degrees=torch.tensor([[0.0, 0.25, 1.0]]),
+    band=((0.1, 0.3), (0.8, 0.95), (1.0, 1.0)),
     cpr=0.876,
     cmd=0.124,
     provenance=Provenance(method="eap"),
@@ -36,9 +38,17 @@ def test_the_curve_draws_its_numbers_beside_the_random_ones() -> None:
         pytest.approx([0.2, 0.9, 1.0]),
         pytest.approx([0.0, 0.1, 1.0]),
         pytest.approx([0.0, 0.05, 1.0]),
+        pytest.approx([0.0, 0.25, 1.0]),
     ]
+    (band,) = axes.collections
+    corners = {tuple(map(float, point)) for point in band.get_paths()[0].vertices}
+    assert corners == {(0.01, 0.1), (0.01, 0.3), (0.1, 0.8), (0.1, 0.95), (1.0, 1.0)}
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["eap (CPR 0.88, CMD 0.12)", "random circuits of the same sizes"]
+    assert labels == [
+        "eap (CPR 0.88, CMD 0.12)",
+        "random circuits of the same sizes",
+        "random circuits of the same degrees",
+    ]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1%", "10%", "100%"]
 
 

@@ -15,7 +15,7 @@ from sae_circuits.io import Record, load
 from sae_circuits.tasks import Task
 from sae_circuits.viz import dot, save_report
 from sae_circuits.viz.report_page import report_page, verdict
-from small_circuits import small_curve, small_report
+from small_circuits import small_curve, small_minimality, small_report
 
 EVIL = "<script>alert('x')</script>"
 
@@ -48,7 +48,10 @@ def test_the_page_shows_measures_edges_curve_and_origin() -> None:
         "complement 1 [0.25, 0.75]",
         "a1.h0-&gt;logits −4 helps yes",
         "input-&gt;m0 +0.5 hurts yes",
-        "10% 4 0.8 0.1, 0",
+        "10% 4 0.8 [0.625, 0.875] 0.1, 0 0.4",
+        "CPR 0.",
+        "CPR from 0%",
+        "CMD, random of equal degrees",
         "1 3 0.5 2.5 0.8 yes",
         "4 3 0 2 – no",
         "eap-ig (steps=5)",
@@ -56,6 +59,33 @@ def test_the_page_shows_measures_edges_curve_and_origin() -> None:
         f"torch {torch.__version__}",
     ):
         assert said in text, said
+
+
+def test_the_page_shows_random_circuits_and_the_least_useful_edges() -> None:
+    report = small_report().with_minimality(small_minimality())
+    text = text_of(report_page(report))
+    assert "input-&gt;m0 −0.125 [−0.188, −0.0625]" in text
+    assert text.index("input-&gt;m0 −0.125") < text.index("m0-&gt;a1.h0&lt;q&gt; 0 [")
+    assert "3 of its 5 edges lose something for sure" in text
+    assert "The least useful edges" not in text_of(report_page(small_report()))
+    added = {
+        "random": 0.75,
+        "degrees": 1.0,
+        "faithfulness_random": 0.1,
+        "faithfulness_degrees": 0.2,
+    }
+    examples = {name: torch.full((4,), value).double() for name, value in added.items()}
+    page = text_of(
+        report_page(
+            replace(
+                report,
+                examples={**report.examples, **examples},
+                intervals={**report.intervals, **dict.fromkeys(added, (0.125, 0.5))},
+            )
+        )
+    )
+    assert "faithfulness_random 0.1 [0.125, 0.5] the same share for random circuits" in page
+    assert "degrees 1 [0.125, 0.5] the metric on random circuits" in page
 
 
 def test_prompts_are_shown_and_escaped() -> None:

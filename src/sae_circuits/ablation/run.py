@@ -172,7 +172,7 @@ def _batches(
     """For each batch, the targets and the logits of every circuit, one after the other."""
     first, total = 0, -(-len(task) // size)
     pairs = zip(prepared.task.batches(size), task.batches(size), strict=True)
-    for batch, original in track(pairs, total=total, description=f"circuits, {prepared.name}"):
+    for batch, original in track(pairs, total=total, description=f"batches, {prepared.name}"):
         now = run(adapter, batch.clean, batch.position, saes=saes)
         require_finite(now.writes, first, f"the {_START[direction]} run")
         clean = now.logits
@@ -192,7 +192,8 @@ def _batches(
         )
         examples, width = slice(first, first + len(batch)), batch.clean.shape[1]
         here = [circuit.of(examples, width) for circuit in circuits]
-        logits = (_finite(each, first) for each in sweep.logits(here))
+        every = track(sweep.logits(here), total=len(circuits), description="circuits")
+        logits = (_finite(each, first) for each in every)
         yield Targets.of(original, clean), logits
         first += len(batch)
 

@@ -2,6 +2,7 @@
 
 from sae_circuits.attribution.active import active_features
 from sae_circuits.attribution.by_span import attribute_spans
+from sae_circuits.attribution.combining import combine
 from sae_circuits.attribution.method import Method, along_embedding, path_points
 from sae_circuits.attribution.nodes import attribute_nodes
 from sae_circuits.attribution.pairs import attribute_pairs
@@ -17,6 +18,7 @@ __all__ = [
     "attribute_nodes",
     "attribute_pairs",
     "attribute_spans",
+    "combine",
     "methods",
     "path_points",
 ]

@@ -62,15 +62,15 @@ class AcrossProblem(Problem):
         """The scores that one point's gradient gives, summed over the batch."""
         graph = graph or self.graph
         across, here = _parted(graph)
-        leaves, saes = self._leaves(of, here)
+        leaves, saes = self.leaves(of, here)
         layers = {block.layer for block in across.readers if block.layer is not None}
         heads = {layer: of.reads.z[layer] for layer in sorted(layers)}
-        slopes = self.slopes(of, {**leaves, **{("z", i): z for i, z in heads.items()}}, retain=True)
+        slopes = self.slopes(of, {**leaves, **{("z", i): z for i, z in heads.items()}}, again=True)
         dz = {layer: slopes.pop(("z", layer)) for layer in heads}
         total = self._zeros(graph)
         labels = self._labels()
         if here.readers:
-            own = Gradients.of(self.adapter, slopes, of, saes)
+            own = self.gradients_from(slopes, of, saes)
             for i, tokens in enumerate(self.tokens()):
                 _place(total[i, i], graph, here, self._scored(here, own, tokens))
         for i in range(len(total)) if across.readers else ():
@@ -101,7 +101,7 @@ class AcrossProblem(Problem):
                 of.reads.z[block.layer], read, dz[block.layer], retain_graph=True, allow_unused=True
             )
             at[block.port, block.layer] = torch.zeros_like(read) if grad is None else grad
-        return Gradients.of(self.adapter, at, of)
+        return self.gradients_from(at, of, ())
 
     def _scored(
         self, part: TensorGraph, gradients: Gradients, tokens: Tensor

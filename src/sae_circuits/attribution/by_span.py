@@ -12,7 +12,7 @@ from sae_circuits.attribution.across import AcrossProblem, require_room
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.nodes import NodeProblem
 from sae_circuits.attribution.problem import Problem
-from sae_circuits.attribution.run import at_level, find_method, score_task
+from sae_circuits.attribution.run import find_method, score_task
 from sae_circuits.errors import OptionError
 from sae_circuits.graph import (
     Given,
@@ -99,15 +99,14 @@ def attribute_spans(
     Reference: Haklay et al. 2025, arXiv 2502.04577.
     """
     chosen = find_method(method)
-    if "spans" not in chosen.levels:
-        raise OptionError(
-            f"scores of method {chosen.name!r} are no sums over positions: by span there are "
-            f"{', '.join(at_level('spans'))}"
-        )
     if of not in ("edges", "nodes"):
         raise OptionError(f"of={of!r}: 'edges' or 'nodes'")
+    for level in ("spans", of):
+        chosen.require_level(level)
     if across and of == "nodes":
         raise OptionError("a writer has one position: of='nodes' has no scores across spans")
+    if across:  # as for nodes, a method has to take what its batch gives for gradients
+        chosen.require_level("nodes")
     kind = AcrossProblem if across else Problem if of == "edges" else NodeProblem
     labelled = Spans.of(task, spans)
     if across:

@@ -79,7 +79,13 @@ class Gradients:
 
     @classmethod
     def of(
-        cls, adapter: Adapter, at: Mapping[Place, Tensor], of: Run, saes: Sequence[Placed] = ()
+        cls,
+        adapter: Adapter,
+        at: Mapping[Place, Tensor],
+        of: Run,
+        saes: Sequence[Placed] = (),
+        *,
+        norms_constant: bool = False,
     ) -> Gradients:
         """Those at one point, from what autograd gives at each place.
 
@@ -89,6 +95,7 @@ class Gradients:
             at: by place; "m.out" and the like are gradients at what a dictionary writes.
             of: the run at that point.
             saes: dictionaries whose features read the stream.
+            norms_constant: take norms' scales for constant, so that nothing goes along x_p.
         """
         reads = of.reads
         dtype = torch.promote_types(reads.final.dtype, torch.float32)
@@ -111,7 +118,7 @@ class Gradients:
             if key not in scales:
                 stream = (reads.mlp_stream if is_mlp else reads.attn_stream)[layer]
                 x, scales[key] = norm.normalise(stream.to(dtype))
-                normed[key] = (x,)
+                normed[key] = (torch.zeros_like(x) if norms_constant else x,)
             if is_mlp:
                 s[place] = s[place] / scales[key]
                 c = torch.linalg.vecdot(norm.gain(s[place]), normed[key][0])[..., None]

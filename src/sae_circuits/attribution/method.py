@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import islice
 from operator import add
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -22,9 +22,10 @@ from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import Run
 from sae_circuits.errors import OptionError, unknown
+from sae_circuits.models.backward import BackwardRules
 
+Level = Literal["edges", "nodes", "spans"]
 Point = tuple[float, float]  # where on the path, 0 corrupt to 1 clean; and its weight
-LEVELS = ("nodes", "spans")
 TOGETHER = 8  # points whose gradients are held, in narrow form, and multiplied at once
 
 
@@ -38,8 +39,11 @@ class Method:
         reference: where it was published.
         interventions: those for which it is defined.
         options: the options it takes, with their defaults.
-        levels: what else it scores beside edges, by asking its batch (see `Problem`) for scores of
-            "nodes" or by "spans"; a rule along the embedding's path scores both.
+        estimates_effect: whether a score estimates what corrupting that edge alone does to the
+            metric, and on a linear model is that.
+        in_metric_unit: whether scores are in the metric's unit: zero where clean equals corrupt,
+            and twice as large for twice the metric.
+        levels: of what it gives scores: "edges", "nodes" (writers), and "spans" of the prompts.
     """
 
     name: str
@@ -47,11 +51,21 @@ class Method:
     reference: str = ""
     interventions: tuple[str, ...] = ("corrupt", "resample")
     options: dict[str, Any] = field(default_factory=dict)
-    levels: tuple[str, ...] = ()
+    estimates_effect: bool = True
+    in_metric_unit: bool = True
+    levels: tuple[Level, ...] = ("edges", "nodes", "spans")
 
-    def __post_init__(self) -> None:
-        if isinstance(self.score_batch, Rule) and not self.levels:
-            object.__setattr__(self, "levels", LEVELS)
+    def require_level(self, level: Level) -> None:
+        """Refuse a level for which the method is not defined.
+
+        Raises:
+            OptionError: with the levels for which it is.
+        """
+        if level not in self.levels:
+            raise OptionError(
+                f"method {self.name!r} scores {' and '.join(self.levels)} only, no {level}: give a "
+                "rule over gradients, such as 'eap-ig'"
+            )
 
     def require(self, intervention: str, options: dict[str, Any]) -> None:
         """Refuse an intervention for which the method is not defined, or an option it lacks."""
@@ -94,6 +108,20 @@ class Rule:
 def along_embedding(points: Callable[..., Sequence[Point]]) -> Callable[..., Tensor]:
     """The `score_batch` of a rule, which gets the method's options and returns its points."""
     return Rule(points)
+
+
+def with_rules(rules: Callable[..., BackwardRules]) -> Callable[..., Tensor]:
+    """The `score_batch` of EAP with other rules in the backward pass.
+
+    Args:
+        rules: gets the method's options and returns the rules.
+    """
+
+    def score_batch(problem: Problem, **options: Any) -> Float[Tensor, "*span src dest"]:
+        problem = replace(problem, rules=rules(**options))
+        return problem.score(problem.gradients(problem.clean))
+
+    return score_batch
 
 
 def _run_at(problem: Problem, at: float) -> Run:

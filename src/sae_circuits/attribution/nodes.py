@@ -20,10 +20,9 @@ from torch import Tensor
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.products import narrow_by_wide
-from sae_circuits.attribution.run import at_level, find_method, score_task
+from sae_circuits.attribution.run import find_method, score_task
 from sae_circuits.cache import Run
 from sae_circuits.cache.expand import expand_writes, take
-from sae_circuits.errors import OptionError
 from sae_circuits.graph import Block, NodeScores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.tasks import Task
@@ -52,7 +51,7 @@ def attribute_nodes(
         model: a TransformerLens model of either kind; left as it was found.
         graph: whose writers to score, such as one with whole dictionaries.
         task, metric, intervention, batch_size, seed: as in `attribute`.
-        method: "eap", "eap-ig", "eap-ig-activations" or "clean-corrupted".
+        method: a rule over gradients, such as "eap" or "eap-ig".
         options: of the method, such as `steps=5`.
 
     Raises:
@@ -69,11 +68,7 @@ def attribute_nodes(
         63
     """
     chosen = find_method(method)
-    if "nodes" not in chosen.levels:
-        known = ", ".join(at_level("nodes"))
-        raise OptionError(
-            f"method {chosen.name!r} scores edges only: writers are scored by {known}"
-        )
+    chosen.require_level("nodes")
     total, made = score_task(
         NodeProblem,
         model,

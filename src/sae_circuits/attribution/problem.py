@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -16,13 +16,14 @@ from sae_circuits.attribution.flat import is_flat
 from sae_circuits.attribution.gradients import Gradients, Place
 from sae_circuits.attribution.kernel import score_edges
 from sae_circuits.cache import Run, Writes, require_finite, run
-from sae_circuits.errors import MetricError, NumericalError
+from sae_circuits.errors import MetricError, NumericalError, OptionError
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import Metric, Targets, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.backward import OWN, BackwardRules
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.tasks import Task
-from sae_circuits.tasks.spans import Spans
+from sae_circuits.tasks.spans import Examples, Spans
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,18 @@ class Problem:
     clean_has_graph: bool = True  # False saves memory where no gradient is taken there
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
     attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
-    spans: Spans | None = None  # of the prompts, where each has scores of its own
+    spans: Spans | Examples | None = None  # parts of the prompts with scores of their own
+    patterns: bool = False  # keep attention patterns, for their gradient
+    rules: BackwardRules = OWN  # of the backward pass
 
     @classmethod
     def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
         """The graph's dictionaries, in the form that such problems take."""
         return Placed.all_of(adapter, graph)
+
+    def part(self, start: int, stop: int) -> Problem:
+        """Some of the batch's examples by themselves."""
+        return replace(self, batch=self.batch[start:stop], first=self.first + start)
 
     @cached_property
     def clean(self) -> Run:
@@ -77,18 +84,23 @@ class Problem:
         """The answers of the batch, and the clean logits."""
         return Targets.of(self.batch, self.clean.logits.detach())
 
-    def run(self, tokens: Tensor, *, grad: bool, edits: Mapping[str, Tensor] | None = None) -> Run:
-        """Run the model on tokens of this batch."""
-        return run(
-            self.adapter,
-            tokens,
-            self.batch.position,
-            saes=self.saes,
-            edits=edits,
-            grad=grad,
-            split_kv=self.graph.splits_kv,
-            attn_outputs=self.attn_outputs,
-        )
+    def run(
+        self, tokens: Tensor, *, grad: bool, edits: Mapping[str, Tensor] | None = None, **more: Any
+    ) -> Run:
+        """Run the model on tokens of this batch.
+
+        Args:
+            more: what else `cache.run` takes, in place of what this problem says.
+        """
+        own = {
+            "saes": self.saes,
+            "split_kv": self.graph.splits_kv,
+            "attn_outputs": self.attn_outputs,
+            "patterns": self.patterns,
+            "rules": self.rules,
+        }
+        position = self.batch.position
+        return run(self.adapter, tokens, position, edits=edits, grad=grad, **{**own, **more})
 
     def measure(self, logits: Tensor, targets: Targets | None = None) -> Float[Tensor, "batch"]:
         """The metric per example.
@@ -118,17 +130,32 @@ class Problem:
 
         Raises:
             MetricError: the metric does not depend differentiably on the logits.
+            OptionError: features for which the backward pass's rules are not defined.
         """
-        leaves, saes = self._leaves(of, graph or self.graph)
-        return Gradients.of(self.adapter, self.slopes(of, leaves), of, saes)
+        leaves, saes = self.leaves(of, graph or self.graph)
+        return self.gradients_from(self.slopes(of, leaves), of, saes)
+
+    def gradients_from(
+        self, slopes: dict[Place, Tensor], of: Run, saes: tuple[Placed, ...]
+    ) -> Gradients:
+        """What readers see of the gradients at what they made of a run."""
+        bent = [placed.name for placed in saes if not placed.is_linear]
+        if self.rules.changes and bent:
+            raise OptionError(
+                f"{bent[0]}'s features read the stream through a component or a normalisation of "
+                "their own, for which this method has no rule: use another, such as 'eap', or "
+                "dictionaries that read the stream themselves"
+            )
+        constant = self.rules.norms_constant
+        return Gradients.of(self.adapter, slopes, of, saes, norms_constant=constant)
 
     def slopes(
-        self, of: Run, leaves: dict[Place, Tensor], *, retain: bool = False
+        self, of: Run, leaves: dict[Place, Tensor], *, again: bool = False
     ) -> dict[Place, Tensor]:
         """The gradient of the metric, summed over the batch, at some tensors of a run.
 
         Args:
-            retain: keep the run's graph for more gradients.
+            again: keep the run's graph, so that more gradients can be taken.
         """
         value = self.measure(of.logits)
         if not value.requires_grad:
@@ -139,7 +166,7 @@ class Problem:
             )
         asked = [of.logits, *leaves.values()]
         slope, *found = torch.autograd.grad(
-            value.sum(), asked, allow_unused=True, retain_graph=retain or None
+            value.sum(), asked, allow_unused=True, retain_graph=again
         )
         if slope is not None:
             self.flat.append(is_flat(slope, value.detach(), of.logits, self.measure))
@@ -148,9 +175,7 @@ class Problem:
             for (place, leaf), grad in zip(leaves.items(), found, strict=True)
         }
 
-    def _leaves(
-        self, of: Run, graph: TensorGraph
-    ) -> tuple[dict[Place, Tensor], tuple[Placed, ...]]:
+    def leaves(self, of: Run, graph: TensorGraph) -> tuple[dict[Place, Tensor], tuple[Placed, ...]]:
         """What the readers of a graph made of a run, and the dictionaries among them."""
         leaves: dict[Place, Tensor] = {}
         saes: dict[str, Placed] = {}
@@ -179,17 +204,13 @@ class Problem:
 
     def zeros(self) -> Float[Tensor, "*span src dest"]:
         """Where a method sums its scores."""
-        spans = () if self.spans is None else (len(self.spans.names),)
+        spans = () if self.spans is None else (len(self.tokens()),)
         return torch.zeros(*spans, *self.shape, dtype=torch.float64, device=self.adapter.device)
 
     def tokens(self) -> list[Int64[Tensor, "token"]]:
         """The real tokens of the batch, all examples in a row; or those of each span."""
-        batch, pos = self.batch.clean.shape
-        real = torch.arange(pos) < self.batch.lengths.cpu()[:, None]
-        found = [real]
-        if self.spans is not None:
-            labels = self.spans.labels[self.first : self.first + batch, :pos]
-            found = [real & (labels == i) for i in range(len(self.spans.names))]
+        real = torch.arange(self.batch.clean.shape[1]) < self.batch.lengths.cpu()[:, None]
+        found = [real] if self.spans is None else self.spans.masks(self.first, real)
         return [some.flatten().nonzero()[:, 0].to(self.adapter.device) for some in found]
 
     def columns(self, part: TensorGraph) -> slice:
@@ -201,7 +222,13 @@ class Problem:
         self, gradients: Any, graph: TensorGraph | None = None
     ) -> Float[Tensor, "*span src dest"]:
         """`change . gradient` of every edge, summed over the batch; for each span, where asked."""
-        found = [self.score_at(tokens, gradients, graph or self.graph) for tokens in self.tokens()]
+        return self.sum_spans(lambda tokens: self.score_at(tokens, gradients, graph or self.graph))
+
+    def sum_spans(
+        self, at: Callable[[Int64[Tensor, "token"]], Float[Tensor, "src dest"]]
+    ) -> Float[Tensor, "*span src dest"]:
+        """What a function gives for the batch's real tokens; for each span, where asked."""
+        found = [at(tokens) for tokens in self.tokens()]
         return found[0] if self.spans is None else torch.stack(found)
 
     def score_at(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -16,14 +17,14 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import check_model
-from sae_circuits.errors import GraphError, unknown
-from sae_circuits.graph import Provenance, Scores, TensorGraph
+from sae_circuits.errors import GraphError, OptionError, unknown
+from sae_circuits.graph import Provenance, SampledScores, Scores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
-from sae_circuits.tasks.spans import Spans
+from sae_circuits.tasks.spans import Examples, Spans
 
 
 def methods() -> tuple[str, ...]:
@@ -31,6 +32,18 @@ def methods() -> tuple[str, ...]:
     return tuple(METHODS)
 
 
+@overload
+def attribute(
+    model: Any, graph: TensorGraph, task: Task, *, metric: str | Metric = ...,
+    method: str | Method = ..., intervention: str = ..., batch_size: int | None = ...,
+    seed: int = ..., keep: None = ..., **options: Any,
+) -> Scores: ...  # fmt: skip
+@overload
+def attribute(
+    model: Any, graph: TensorGraph, task: Task, *, keep: Literal["example", "batch"],
+    metric: str | Metric = ..., method: str | Method = ..., intervention: str = ...,
+    batch_size: int | None = ..., seed: int = ..., **options: Any,
+) -> SampledScores: ...  # fmt: skip
 def attribute(
     model: Any,
     graph: TensorGraph,
@@ -41,6 +54,7 @@ def attribute(
     intervention: str = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
+    keep: str | None = None,
     **options: Any,
 ) -> Scores:
     """Estimate what corrupting each edge alone would do to the metric.
@@ -59,11 +73,14 @@ def attribute(
         intervention: what a corrupted edge would carry (see `ablate`).
         batch_size: examples at a time; by default as many as keep a run near 1 GiB.
         seed: of the `resample` intervention and of the `random` method.
+        keep: "example" or "batch" to keep the scores of each beside their mean (`SampledScores`,
+            with standard errors), in the same pass where the method is a sum over tokens; other
+            methods run example by example.
         options: of the method, such as `steps=5, rule="midpoint"` of `eap-ig`.
 
     Raises:
         UnknownName: no such method, metric, intervention or option.
-        OptionError: an intervention for which the method is not defined.
+        OptionError: an intervention for which the method is not defined; another `keep`.
         GraphError: a graph of another model.
         ContextError: a prompt longer than the model's context.
         MetricError: a metric that is not differentiable, or constant where gradients are taken.
@@ -77,19 +94,66 @@ def attribute(
         >>> sc.attribute(model, graph, task, method="eap")
         Scores(eap, ioi, logit_diff; TensorGraph('demo': 21 writers, 53 readers, 479 edges))
     """
-    total, made = score_task(
-        Problem,
-        model,
+    if keep not in (None, "example", "batch"):
+        raise OptionError(f"keep={keep!r}: 'example' or 'batch', or None for the mean alone")
+    how: dict[str, Any] = {
+        "metric": get(metric),
+        "method": find_method(method),
+        "intervention": intervention,
+        "batch_size": batch_size,
+        "seed": seed,
+        "options": options,
+    }
+    if keep is None:
+        total, made = score_task(Problem, model, graph, task, **how)
+        return Scores(graph, graph.flat(total), made)
+    problems, settings, made = prepare(Problem, model, graph, task, **how)
+    groups = each_example if keep == "example" else each_batch
+    total = torch.zeros(graph.n_edges, dtype=torch.float64)
+    dtype, each, sizes = score_dtype(model), [], []
+    for score, size in groups(problems, how["method"], settings):
+        found = graph.flat(score).cpu()
+        total += found
+        each.append((found / size).to(dtype))
+        sizes.append(size)
+    return SampledScores(
         graph,
-        task,
-        metric=get(metric),
-        method=find_method(method),
-        intervention=intervention,
-        batch_size=batch_size,
-        seed=seed,
-        options=options,
+        (total / len(task)).to(dtype),
+        made,
+        each=torch.stack(each),
+        sizes=torch.tensor(sizes),
     )
-    return Scores(graph, graph.flat(total), made)
+
+
+Group = tuple[Float[Tensor, "src dest"], int]  # scores summed over some examples, and how many
+
+
+def each_batch(
+    problems: Iterable[Problem], method: Method, settings: dict[str, Any]
+) -> Iterator[Group]:
+    """The scores of each batch."""
+    for problem in problems:
+        yield method.score_batch(problem, **settings), len(problem.batch)
+
+
+def each_example(
+    problems: Iterable[Problem], method: Method, settings: dict[str, Any]
+) -> Iterator[Group]:
+    """The scores of each example: of many in one pass once a method has told one from others.
+
+    What is no sum of `Problem.score` has no axis of examples, and is asked for one at a time.
+    """
+    together = 1
+    for problem in problems:
+        start, n = 0, len(problem.batch)
+        problem = replace(problem, spans=Examples())
+        while start < n:
+            part = problem.part(start, min(start + together, n))
+            found = method.score_batch(part, **settings)
+            if found.ndim == 3:
+                together = n
+            yield from ((score, 1) for score in found.reshape(-1, *found.shape[-2:]))
+            start += len(part.batch)
 
 
 def score_task(
@@ -128,8 +192,12 @@ def score_task(
     totals = []
     for problem in problems:
         totals = [sum(totals, method.score_batch(problem, **settings))]
-    dtype = torch.promote_types(Adapter.of(model).dtype, torch.float32)
-    return (totals[0] / len(task)).to(dtype).cpu(), made
+    return (totals[0] / len(task)).to(score_dtype(model)).cpu(), made
+
+
+def score_dtype(model: Any) -> torch.dtype:
+    """What scores are held in: the model's dtype, or float32 where that is narrower."""
+    return torch.promote_types(Adapter.of(model).dtype, torch.float32)
 
 
 def prepare(
@@ -202,8 +270,3 @@ def find_method(name: str | Method) -> Method:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
-
-
-def at_level(level: str) -> tuple[str, ...]:
-    """The names of the methods that score "nodes", or by "spans"."""
-    return tuple(name for name, method in METHODS.items() if level in method.levels)

@@ -53,6 +53,12 @@ def projection_places(adapter: Adapter) -> dict[str, nn.Module]:
     }
 
 
+def pattern_places(adapter: Adapter) -> dict[str, nn.Module]:
+    """Modules whose output is a layer's attention patterns."""
+    layers = range(adapter.architecture.n_layers)
+    return {f"pattern{i}": adapter.point(f"blocks.{i}.attn.hook_pattern") for i in layers}
+
+
 def forked_places(adapter: Adapter) -> dict[str, nn.Module]:
     """Modules whose input is read by them alone, once it is forked: MLPs and the unembedding."""
     arch = adapter.architecture

@@ -19,12 +19,16 @@ from sae_circuits.cache.places import (
     dictionary_places,
     edited_place,
     forked_places,
+    pattern_places,
     projection_places,
     stream_name,
     stream_places,
     writer_places,
 )
+from sae_circuits.cache.reads import Reads
+from sae_circuits.cache.toward import Toward
 from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.backward import OWN, BackwardRules
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 
@@ -55,36 +59,6 @@ class Writes:
 
 
 @dataclass(frozen=True, eq=False)
-class Reads:
-    """What the readers saw: the stream before each norm, and what they made of it.
-
-    `q`, `k`, `v`, the `z` that heads make of them, `mlp` (the MLP's normalised input) and `final`
-    (the stream that the logits read) are in the graph of the run's logits if it was made with
-    gradients; so is `outputs`, what stands in the stream's place after a dictionary on it, or what
-    an MLP or a layer's heads add, by the names of `Writes`: of dictionaries that read the stream,
-    or of all.
-    """
-
-    attn_stream: tuple[Float[Tensor, "batch pos d_model"], ...]
-    mlp_stream: tuple[Float[Tensor, "batch pos d_model"], ...]
-    q: tuple[Tensor, ...]
-    k: tuple[Tensor, ...]
-    v: tuple[Tensor, ...]
-    z: tuple[Tensor, ...]
-    mlp: tuple[Float[Tensor, "batch pos d_model"], ...]
-    final: Float[Tensor, "batch pos d_model"]
-    outputs: Mapping[str, Float[Tensor, "batch pos d_model"]]
-
-    def into(self, placed: Placed) -> Float[Tensor, "batch pos d_model"]:
-        """The stream that a dictionary's features read."""
-        if placed.part == "m":
-            return self.mlp_stream[placed.layer]
-        if placed.part == "a":
-            return self.attn_stream[placed.layer]
-        return self.outputs[placed.name].detach()
-
-
-@dataclass(frozen=True, eq=False)
 class Run:
     """A forward pass with what was kept of it."""
 
@@ -111,6 +85,9 @@ def run(
     grad: bool = False,
     split_kv: bool = False,
     attn_outputs: bool = False,
+    patterns: bool = False,
+    rules: BackwardRules = OWN,
+    toward: Toward | None = None,
 ) -> Run:
     """Run the model once; the logits are computed at one position of each example only.
 
@@ -124,6 +101,9 @@ def run(
         grad: keep what the readers saw, and the graph from there to the logits.
         split_kv: keep a key and a value for each query head where the model shares them.
         attn_outputs: keep what each layer's attention adds, with `grad`.
+        patterns: keep attention patterns, with `grad`.
+        rules: of the backward pass, with `grad`.
+        toward: what readers see in the stream's place, with `grad`.
     """
     kept: dict[str, Tensor] = {}
     rows = torch.arange(len(tokens), device=adapter.device)
@@ -143,7 +123,11 @@ def run(
             stack.enter_context(edit(place, lambda _, name=name: edits[name]))
         outputs, inputs = writer_places(adapter), dictionary_places(adapter, saes)
         if grad:
+            stack.enter_context(rules.inside(adapter))  # first, so that what is kept has its rule
+            if toward is not None:
+                stack.enter_context(toward.laid(adapter, kept))
             outputs |= projection_places(adapter)
+            outputs |= pattern_places(adapter) if patterns else {}
             outputs |= attn_places(adapter, _with_attn_out(adapter, saes, attn_outputs))
             inputs |= stream_places(adapter)
             for name, module in forked_places(adapter).items():
@@ -152,12 +136,17 @@ def run(
             stack.enter_context(hooked(module, _keeper(kept, name)))
         for name, module in inputs.items():
             stack.enter_context(hooked_input(module, _keeper(kept, name)))
+        if grad:
+            stack.enter_context(rules.at_ports(adapter))  # last: what is kept comes before its rule
         if split_kv and grad and adapter.architecture.n_kv_heads < adapter.architecture.n_heads:
-            stack.enter_context(_split_kv(adapter, kept, calls))
+            stack.enter_context(_split_kv(adapter, kept, calls, rules))
         read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
         logits = adapter.unembed(read[rows, position])
     writes = Writes(_written(adapter, kept, saes))
-    return Run(logits, writes, calls, _reads(adapter, kept, saes) if grad else None)
+    if not grad:
+        return Run(logits, writes, calls)
+    reads = _reads(adapter, kept, saes)
+    return Run(logits, writes, calls, toward.seen(adapter, reads, kept) if toward else reads)
 
 
 def _with_attn_out(adapter: Adapter, saes: Sequence[Placed], every: bool) -> list[int]:
@@ -183,7 +172,9 @@ def _forker(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], Tensor]:
 
 
 @contextmanager
-def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call]) -> Iterator[None]:
+def _split_kv(
+    adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call], rules: BackwardRules
+) -> Iterator[None]:
     """Inside, each query head attends with its own copy of its group's key and value."""
     arch = adapter.architecture
     group = arch.n_heads // arch.n_kv_heads
@@ -194,11 +185,11 @@ def _split_kv(adapter: Adapter, kept: dict[str, Tensor], calls: dict[int, Call])
             if layer in busy:
                 return None
             busy.add(layer)
-            q = adapter.by_head(kept[f"q{layer}"])
+            q = rules.port("q", adapter.by_head(kept[f"q{layer}"]))
             for port in "kv":
                 own = adapter.by_head(kept[f"{port}{layer}"]).repeat_interleave(group, 2)
                 kept[f"{port}{layer}"] = own
-            k, v = kept[f"k{layer}"], kept[f"v{layer}"]
+            k, v = (rules.port(port, kept[f"{port}{layer}"]) for port in "kv")
             slots = [slice(i, None, group) for i in range(group)]
             z_of = [adapter.attend(layer, calls[layer], q, k[:, :, s], v[:, :, s]) for s in slots]
             z_own = torch.stack([z[:, :, s] for z, s in zip(z_of, slots, strict=True)], 3)
@@ -279,6 +270,7 @@ def _reads(adapter: Adapter, kept: dict[str, Tensor], saes: Sequence[Placed]) ->
         mlp=tuple(kept[f"mlp_in{layer}"] for layer in with_mlps),
         final=kept["final"],
         outputs=_outputs(adapter, kept, saes),
+        patterns=tuple(kept[f"pattern{layer}"] for layer in layers if f"pattern{layer}" in kept),
     )
 
 

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from sae_circuits._version import __version__
-from sae_circuits.cli import demo, discover, evaluate, listing, render, trace
-from sae_circuits.errors import CircuitsError
+from sae_circuits.cli import benchmark, demo, discover, evaluate, listing, render, trace
+from sae_circuits.errors import CircuitsError, CircuitsWarning
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Inside, the library's warnings are one line each, and shown each time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CircuitsWarning)
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, CircuitsWarning):
+                typer.echo(f"sae-circuits: warning: {message}", err=True)
+            else:
+                other(message, category, *rest)
+
+        warnings.showwarning = show
+        yield
 
 
 class Group(TyperGroup):
@@ -19,7 +38,8 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command: exit with 2 after an error of ours, with 130 after Ctrl-C."""
         try:
-            return super().invoke(ctx)
+            with _warnings_shown():
+                return super().invoke(ctx)
         except CircuitsError as error:
             if ctx.params.get("debug"):
                 raise
@@ -39,6 +59,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     "--edges 200 --out run/",
     evaluate.evaluate: "sae-circuits evaluate run/circuit.json --model demo --task ioi "
     "--intervention zero",
+    benchmark.benchmark: "sae-circuits benchmark --task ioi --task induction --method eap --method "
+    "eap-ig --method exact --out table/",
     trace.trace: "sae-circuits trace --prompt 'Mary and John went to the park, and Mary gave a pen "
     "to' --out trace-run/",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",

@@ -16,6 +16,7 @@ def discover(
     model: options.Model = "demo",
     task: options.TaskName = "ioi",
     task_file: options.TaskFile = None,
+    skip: options.Skip = False,
     method: Annotated[
         str, typer.Option(help="eap, eap-ig, eap-ig-activations, clean-corrupted, exact, random.")
     ] = "eap-ig",
@@ -59,6 +60,7 @@ def discover(
         model=model,
         task=task,
         task_file=task_file,
+        skip=skip,
         method=method,
         steps=steps,
         metric=metric,

@@ -18,6 +18,7 @@ def evaluate(
     model: options.Model = "demo",
     task: options.TaskName = "ioi",
     task_file: options.TaskFile = None,
+    skip: options.Skip = False,
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
     direction: Annotated[
@@ -61,7 +62,7 @@ def evaluate(
         empty_folder(out)
     loaded = options.open_model(model, device, dtype)
     found = dictionaries.with_dictionaries(found, saes, options.place_of(loaded))
-    prompts = options.open_task(loaded, task, task_file, n, seed)
+    prompts = options.open_task(loaded, task, task_file, n, seed, skip=skip)
     report = measure(
         loaded,
         found,

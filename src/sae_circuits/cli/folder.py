@@ -94,6 +94,16 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     return ["sae-circuits", *arguments]
 
 
+def content_hash(path: Path) -> str:
+    """The SHA-256 of a file, or of all files of a folder with their names."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def stamp(folder: Path) -> str:
     """A hash of names, sizes and times of a folder's files: enough to notice other weights."""
     paths = sorted(

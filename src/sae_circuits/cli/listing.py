@@ -15,16 +15,24 @@ def tasks(
     n: Annotated[int, typer.Option("--n", min=1, help="How many examples.")] = 1,
     seed: options.Seed = 0,
 ) -> None:
-    """List the bundled tasks, with examples."""
+    """List the bundled tasks, with examples, and say which the tokenizer cannot write."""
     from sae_circuits import tasks as bundled
+    from sae_circuits.errors import TaskError
 
     names = bundled.names() if name is None else (bundled.recipe(name).name,)
     loaded = options.open_model(model, None, "float32")
     for task_name in names:
         typer.echo(task_name)
-        task = bundled.make(task_name, loaded, n, seed)
+        try:
+            task = bundled.make(task_name, loaded, n, seed)
+        except TaskError as error:
+            if name is not None:
+                raise
+            typer.echo(f"  {error}")
+            continue
         for clean, corrupt in zip(task.clean_text, task.corrupt_text, strict=True):
-            typer.echo(f"  clean:   {clean}\n  corrupt: {corrupt}")
+            lines = f"clean:   {clean}".split("\n") + f"corrupt: {corrupt}".split("\n")
+            typer.echo("\n".join(f"  {line}" for line in lines))
 
 
 def models() -> None:

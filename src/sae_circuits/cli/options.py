@@ -23,8 +23,13 @@ TaskName = Annotated[str, typer.Option("--task", help="A bundled task; see 'sae-
 TaskFile = Annotated[
     Path | None,
     typer.Option(
-        help="Prompts of your own instead: CSV or JSON with clean, corrupt, answer and wrong."
+        help="Prompts of your own instead: CSV, JSON, Parquet or a folder, in our layout or in "
+        "EAP-IG's, MIB's or feature-circuits'."
     ),
+]
+Skip = Annotated[
+    bool,
+    typer.Option("--skip", help="Leave out pairs of --task-file that do not fit the tokenizer."),
 ]
 N = Annotated[int, typer.Option("--n", min=1, help="How many examples of a bundled task.")]
 Seed = Annotated[int, typer.Option(help="Of the examples and of all that is drawn.")]
@@ -70,7 +75,7 @@ def check_names(
 
     if task_file is None:
         _known("task", task, tasks.names())
-    elif not task_file.is_file():
+    elif not task_file.exists():
         raise FileFormatError(f"cannot read {str(task_file)!r}: no such file")
     _known("metric", metric, metrics.names())
     _known("intervention", intervention, INTERVENTIONS)
@@ -114,12 +119,14 @@ def place_of(model: Any) -> Any:
     return Adapter.of(model).device
 
 
-def open_task(model: Any, task: str, task_file: Path | None, n: int, seed: int) -> Task:
+def open_task(
+    model: Any, task: str, task_file: Path | None, n: int, seed: int, *, skip: bool = False
+) -> Task:
     """Make the bundled task, or read the file."""
     from sae_circuits.tasks import Task, make
 
     if task_file is not None:
-        return Task.from_file(model, task_file)
+        return Task.from_file(model, task_file, skip=skip)
     return make(task, model, n, seed)
 
 

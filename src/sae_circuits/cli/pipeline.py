@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits.cli.dictionaries import Dictionaries
-from sae_circuits.cli.folder import RunFolder, command_line, stamp
+from sae_circuits.cli.folder import RunFolder, command_line, content_hash, stamp
 from sae_circuits.cli.options import check_names, open_model, open_task, place_of
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Circuit, Scores, TensorGraph
@@ -33,6 +32,7 @@ class Settings:
     model: str = "demo"
     task: str = "ioi"
     task_file: Path | None = None
+    skip: bool = False
     method: str = "eap-ig"
     steps: int = 5
     metric: str = "logit_diff"
@@ -106,8 +106,10 @@ class Settings:
         if self.saes.source is not None:
             own = {"features": self.features, "through": self.through}
             content |= {**self.saes.said(), **own}
-        if self.task_file is not None:
-            digest = hashlib.sha256(self.task_file.read_bytes()).hexdigest()
+        if self.task_file is None:
+            del content["skip"]
+        else:
+            digest = content_hash(self.task_file)
             content |= {"task": None, "task_file": self.task_file.name, "task_file_sha256": digest}
         if (folder := Path(self.model)).is_dir():
             content["model_files"] = stamp(folder)
@@ -158,7 +160,10 @@ def run(
         model, saes=saes, neurons=NEURONS[settings.neurons], through=settings.through
     )
     settings.require_edges(graph)
-    task = open_task(model, settings.task, settings.task_file, settings.n, settings.seed)
+    task = open_task(
+        model, settings.task, settings.task_file, settings.n, settings.seed, skip=settings.skip
+    )
+    task.check(model, settings.metric, batch_size=batch_size)
     folder.begin()
     job = Job(settings, model, graph, task, batch_size)
     scores = folder.stage("scores.safetensors", Scores, job.scores)
@@ -240,6 +245,7 @@ class Job:
             self.task,
             by=self.settings.by,
             pruner=self._pruner(),
+            random=("size", "degrees"),
             **self._how(),
         )
 

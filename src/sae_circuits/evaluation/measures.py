@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.errors import MetricError
+from sae_circuits.errors import MetricError, OptionError
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """The shares of the edges at which the MIB benchmark evaluates circuits."""
@@ -44,15 +43,17 @@ def recovered(value: float, *, clean: float, corrupt: float) -> float:
 
 
 def recovered_each(
-    value: Float[Tensor, "n"], clean: Float[Tensor, "n"], corrupt: Float[Tensor, "n"]
-) -> Float[Tensor, "n"]:
+    value: Float[Tensor, "*n"], clean: Float[Tensor, "*n"], corrupt: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n"]:
     """Faithfulness of each item by itself, NaN where it has no gap of its own."""
     gap = clean - corrupt
     none = gap.abs() <= NOISE * torch.maximum(clean.abs(), corrupt.abs())
     return torch.where(none, torch.nan, (value - corrupt) / torch.where(none, 1.0, gap))
 
 
-def cpr(fractions: Sequence[float], faithfulness: Sequence[float]) -> float:
+def cpr(
+    fractions: Sequence[float], faithfulness: Sequence[float], *, from_zero: bool = False
+) -> float:
     """Circuit performance ratio: the area under the faithfulness curve.
 
         sum_i (x_{i+1} - x_i) (f_i + f_{i+1}) / 2
@@ -64,34 +65,63 @@ def cpr(fractions: Sequence[float], faithfulness: Sequence[float]) -> float:
     Args:
         fractions: shares of the edges, ascending.
         faithfulness: at each of them.
+        from_zero: begin at x = 0, where no edge is in and f = 0 by definition, and not at the first
+            fraction: areas over other fractions can then be compared. It is not the benchmark's.
 
     >>> round(cpr((0.001, 0.1, 1), (0.0, 0.5, 1.0)), 6)
     0.69975
+    >>> cpr((0.5, 1), (1.0, 1.0)), cpr((0.5, 1), (1.0, 1.0), from_zero=True)
+    (0.5, 0.75)
 
     Reference: Mueller et al. 2025, arXiv 2504.13151.
     """
-    return _area(fractions, faithfulness)
+    return float(areas(fractions, _row(faithfulness), from_zero=from_zero)[0])
 
 
-def cmd(fractions: Sequence[float], faithfulness: Sequence[float]) -> float:
+def cmd(
+    fractions: Sequence[float], faithfulness: Sequence[float], *, from_zero: bool = False
+) -> float:
     """Circuit-model distance: the area between the faithfulness curve and 1.
 
         sum_i (x_{i+1} - x_i) (|1 - f_i| + |1 - f_{i+1}|) / 2
 
     The MIB benchmark ranks edges by size for it (`by="abs"`). 0 is perfect.
 
+    Args:
+        from_zero: begin at x = 0 with f = 0 (see `cpr`); no curve is 1 there, and none has 0.
+
     >>> round(cmd((0.001, 0.1, 1), (0.0, 0.5, 1.0)), 6)
     0.29925
+    >>> cmd((0.5, 1), (1.0, 1.0)), cmd((0.5, 1), (1.0, 1.0), from_zero=True)
+    (0.0, 0.25)
 
     Reference: Mueller et al. 2025, arXiv 2504.13151.
     """
-    return _area(fractions, [abs(1 - f) for f in faithfulness])
+    return float(areas(fractions, _row(faithfulness), from_zero=from_zero)[1])
 
 
-def _area(x: Sequence[float], y: Sequence[float]) -> float:
-    """Trapezoids between the points, and nothing outside them."""
-    points = pairwise(zip(x, y, strict=True))
-    return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in points)
+def areas(
+    fractions: Sequence[float],
+    faithfulness: Float[Tensor, "*row fraction"],
+    *,
+    from_zero: bool = False,
+) -> tuple[Float[Tensor, "*row"], Float[Tensor, "*row"]]:
+    """CPR and CMD of each of many curves over the same fractions.
+
+    Raises:
+        OptionError: not one value for each fraction.
+    """
+    if faithfulness.shape[-1] != len(fractions):
+        given = f"{faithfulness.shape[-1]} values for {len(fractions)} fractions"
+        raise OptionError(f"{given}: give the faithfulness at each of them")
+    x, f = torch.tensor(fractions, dtype=torch.float64), faithfulness.double()
+    if from_zero:
+        x, f = torch.cat([x.new_zeros(1), x]), torch.cat([torch.zeros_like(f[..., :1]), f], -1)
+    return torch.trapezoid(f, x), torch.trapezoid((1 - f).abs(), x)
+
+
+def _row(values: Sequence[float]) -> Float[Tensor, "fraction"]:
+    return torch.tensor(list(values), dtype=torch.float64)
 
 
 def bootstrap(
@@ -117,11 +147,23 @@ def bootstrap(
 
     Reference: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
+    means = resampled_means(columns, n_resamples=n_resamples, seed=seed)
+    return percentiles(statistic(means), level=level)
+
+
+def resampled_means(
+    columns: Float[Tensor, "n column"], *, n_resamples: int = 1000, seed: int = 0
+) -> Float[Tensor, "resample column"]:
+    """The means of columns over examples drawn with replacement, all columns by the same draw."""
     n, generator = len(columns), torch.Generator().manual_seed(seed)
     picks = torch.randint(n, (n_resamples, n), generator=generator)
     weights = torch.zeros(n_resamples, n, dtype=torch.float64)
     weights.scatter_add_(1, picks, torch.full(picks.shape, 1 / n, dtype=torch.float64))
-    found = statistic(weights @ columns.detach().cpu().double())
+    return weights @ columns.detach().cpu().double()
+
+
+def percentiles(found: Float[Tensor, "resample"], *, level: float = 0.95) -> tuple[float, float]:
+    """The ends of the middle share of what was found; what is not finite is left out."""
     found = found[found.isfinite()]
     if not len(found):
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""What an evaluation found, as frozen values: the report of one circuit, the curve of many."""
+"""What an evaluation of one circuit found, as a frozen value."""
 
 from __future__ import annotations
 
@@ -10,79 +10,11 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.errors import GraphError, unknown
-from sae_circuits.evaluation.measures import cmd, cpr, recovered
+from sae_circuits.errors import GraphError, OptionError, unknown
+from sae_circuits.evaluation.curves import Curve, made_by
+from sae_circuits.evaluation.measures import recovered
+from sae_circuits.evaluation.minimal import Minimality
 from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Faithfulness of the best circuits of growing size, beside random ones of the same sizes.
-
-    Args:
-        fractions: shares of the graph's edges, ascending.
-        n_edges: how many edges each is, rounded down.
-        values: the metric's mean on each circuit, in its own unit.
-        random_values: the same for each random circuit, one row per draw.
-        clean, corrupt: the metric's mean on the whole model and on the empty circuit.
-        by: how the edges were ranked: "abs", "help" or "hurt".
-        provenance: of the scores, with the metric, the task and the seed of this evaluation.
-    """
-
-    fractions: tuple[float, ...]
-    n_edges: tuple[int, ...]
-    values: tuple[float, ...]
-    random_values: tuple[tuple[float, ...], ...]
-    clean: float
-    corrupt: float
-    by: str = "abs"
-    provenance: Provenance = field(default_factory=Provenance)
-
-    @property
-    def faithfulness(self) -> tuple[float, ...]:
-        """The share of the clean-to-corrupt gap that each circuit recovers."""
-        return self._recovered(self.values)
-
-    @property
-    def random(self) -> tuple[tuple[float, ...], ...]:
-        """The same for each random circuit, one row per draw."""
-        return tuple(self._recovered(row) for row in self.random_values)
-
-    @property
-    def cpr(self) -> float:
-        """Area under the curve; as in the MIB benchmark where `by` is "help" (see `cpr`)."""
-        return cpr(self.fractions, self.faithfulness)
-
-    @property
-    def cmd(self) -> float:
-        """Area between the curve and 1; as in the MIB benchmark where `by` is "abs"."""
-        return cmd(self.fractions, self.faithfulness)
-
-    @property
-    def random_cpr(self) -> float:
-        """Mean area under the random circuits' curves; NaN where none was drawn."""
-        return _mean([cpr(self.fractions, row) for row in self.random])
-
-    @property
-    def random_cmd(self) -> float:
-        """Mean area between the random circuits' curves and 1; NaN where none was drawn."""
-        return _mean([cmd(self.fractions, row) for row in self.random])
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
-
-    def _recovered(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(recovered(v, clean=self.clean, corrupt=self.corrupt) for v in values)
-
-    def __repr__(self) -> str:
-        best = f"CPR {self.cpr:.3f}, CMD {self.cmd:.3f}"
-        return (
-            f"Curve({len(self.fractions)} sizes by {self.by!r}, {best}; {_made(self.provenance)})"
-        )
-
 
 MEASURES = (
     "faithfulness",
@@ -105,6 +37,9 @@ ERRORS = (
 )
 """Those that there are beside `MEASURES` where the graph has error nodes."""
 
+RANDOM = ("faithfulness_random", "faithfulness_degrees", "random", "degrees")
+"""Those that there are where random circuits were asked for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -119,6 +54,7 @@ class Report:
         intervals: by measure, the ends of its 95% bootstrap interval over examples.
         provenance: of the circuit's scores, with the metric, task and seed of this evaluation.
         curve: where one was made too.
+        minimality: where it was measured too.
     """
 
     of: Circuit | SpanCircuit
@@ -126,6 +62,7 @@ class Report:
     intervals: Mapping[str, tuple[float, float]]
     provenance: Provenance = field(default_factory=Provenance)
     curve: Curve | None = None
+    minimality: Minimality | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "examples", MappingProxyType(dict(self.examples)))
@@ -143,8 +80,8 @@ class Report:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The names of this report's numbers: `MEASURES`, and `ERRORS` if there are error nodes."""
-        return MEASURES + ERRORS if "errors_removed" in self.examples else MEASURES
+        """The names of this report's numbers: `MEASURES`, and of `ERRORS` and `RANDOM` what is."""
+        return MEASURES + tuple(name for name in ERRORS + RANDOM if name in self.examples)
 
     @property
     def faithfulness_errors_kept(self) -> float:
@@ -165,6 +102,26 @@ class Report:
     def errors_removed(self) -> float:
         """The metric when no edge into or out of an error node is in."""
         return self._errors("errors_removed")
+
+    @property
+    def faithfulness_random(self) -> float:
+        """Faithfulness of random circuits of as many edges, in the mean over draws."""
+        return self._of_random("random")
+
+    @property
+    def faithfulness_degrees(self) -> float:
+        """Faithfulness of random circuits in which each node has as many edges, likewise."""
+        return self._of_random("degrees")
+
+    @property
+    def random(self) -> float:
+        """The metric on random circuits of as many edges."""
+        return self._random("random")
+
+    @property
+    def degrees(self) -> float:
+        """The metric on random circuits in which each node has as many edges in and out."""
+        return self._random("degrees")
 
     @property
     def error_share(self) -> float:
@@ -215,13 +172,18 @@ class Report:
 
     @property
     def n_edges(self) -> int:
-        """How many edges the circuit has, each counted for every span of a circuit by span."""
+        """How many edges the circuit has."""
         return len(self.of)
 
     @property
     def fraction(self) -> float:
         """The share of the graph's edges that the circuit has."""
         return self.of.fraction
+
+    @property
+    def weighted_edges(self) -> float:
+        """How many edges of the unsplit graph it is worth (see `Circuit.weighted_edges`)."""
+        return self.of.weighted_edges
 
     @property
     def scores(self) -> Scores | SpanScores[Scores] | None:
@@ -242,6 +204,16 @@ class Report:
         """The same report with a curve in it."""
         return replace(self, curve=curve)
 
+    def with_minimality(self, minimality: Minimality) -> Report:
+        """The same report with what each edge of its circuit is worth.
+
+        Raises:
+            GraphError: of another circuit.
+        """
+        if minimality.of != self.of:
+            raise GraphError(f"{minimality!r} is not of the report's circuit, {self.of!r}")
+        return replace(self, minimality=minimality)
+
     def save(self, folder: str | Path) -> Path:
         """Write the report, its circuit, scores, pictures and a page that shows them to a folder.
 
@@ -254,6 +226,14 @@ class Report:
 
     def _of_errors(self, name: str) -> float:
         return recovered(self._errors(name), clean=self.clean, corrupt=self.corrupt)
+
+    def _of_random(self, name: str) -> float:
+        return recovered(self._random(name), clean=self.clean, corrupt=self.corrupt)
+
+    def _random(self, name: str) -> float:
+        if name not in self.examples:
+            raise OptionError("no random circuits were run: evaluate with n_random=1 or more")
+        return self._mean(name)
 
     def _errors(self, name: str) -> float:
         if name not in self.examples:
@@ -271,13 +251,5 @@ class Report:
         return (
             f"Report(faithfulness {self.faithfulness:.3f} {interval}, completeness "
             f"{self.completeness:.3f}, {self.n_edges:,} edges ({100 * self.fraction:.2g}%); "
-            f"{_made(self.provenance)})"
+            f"{made_by(self.provenance)})"
         )
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _made(made: Provenance) -> str:
-    return ", ".join(x for x in (made.method, made.task, made.metric, made.intervention) if x)

@@ -1,35 +1,27 @@
-"""`evaluate` one circuit, and the `curve` of many: runs of the model, turned into measures."""
+"""`evaluate`: one circuit on the running model, turned into measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits import prune
-from sae_circuits.ablation import run_circuits
-from sae_circuits.errors import MetricError, NumericalError, OptionError
-from sae_circuits.evaluation.measures import FRACTIONS, bootstrap, recovered, recovered_each
-from sae_circuits.evaluation.report import Curve, Report
-from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
-from sae_circuits.metrics import Metric, Targets, accuracy, get, logit_diff, metric_name
-from sae_circuits.models.adapter import Adapter
-from sae_circuits.provenance import provenance_of
+from sae_circuits.evaluation.measures import percentiles, recovered_each, resampled_means
+from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
+from sae_circuits.evaluation.report import Report
+from sae_circuits.graph import Circuit, SpanCircuit
+from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.prune import random_circuit
 from sae_circuits.tasks import Task
-
-AnyCircuit = Circuit | SpanCircuit
-Pruner = Callable[..., AnyCircuit]
-"""(scores, n, by=...) -> a circuit of n edges, such as `prune.top_n` or `prune.best_first`."""
 
 RATIOS = {
     "faithfulness": "circuit",
     "completeness": "complement",
     "faithfulness_errors_kept": "errors_kept",
     "faithfulness_errors_removed": "errors_removed",
+    "faithfulness_random": "random",
+    "faithfulness_degrees": "degrees",
 }
 
 
@@ -39,10 +31,11 @@ def evaluate(
     task: Task,
     *,
     metric: str | Metric = logit_diff,
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     direction: str = "noising",
     batch_size: int | None = None,
     seed: int = 0,
+    n_random: int = 0,
     n_bootstrap: int = 1000,
 ) -> Report:
     """How much of what the model does a circuit does alone.
@@ -51,14 +44,18 @@ def evaluate(
 
     with every edge outside the circuit really intervened on; completeness is the same for the
     complement. The metric and the accuracy are reported per example and in the mean. Where the
-    graph has error nodes, the circuit is also run with all of their edges and with none.
+    graph has error nodes, the circuit is also run with all of their edges and with none; where
+    random circuits are asked for, some of equal size and some of equal degrees run beside it.
 
     Args:
         model: a TransformerLens model of either kind; left as it was found.
         circuit: of `TensorGraph.from_model(model)`, at all positions or by span.
         task: the prompts.
         metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
-        intervention, direction, batch_size, seed: see `ablate`. `seed` is the bootstrap's too.
+        intervention, direction, batch_size, seed: see `ablate`. `seed` is also that of
+            the bootstrap and of random circuits.
+        n_random: how many random circuits to draw of each kind (see `prune.random_circuit`); what
+            is reported of them is the mean over draws.
         n_bootstrap: how often the examples are resampled for the 95% intervals.
 
     Raises:
@@ -81,9 +78,13 @@ def evaluate(
     if circuit.graph.has_errors:
         every["errors_kept"] = circuit.with_errors()
         every["errors_removed"] = circuit.without_errors()
-    measured = _measure(
+    draws = {
+        name: [random_circuit(circuit, seed=seed + i, degrees=degrees) for i in range(n_random)]
+        for name, degrees in (("random", False), ("degrees", True))
+    }
+    measured = measure(
         model,
-        list(every.values()),
+        [*every.values(), *draws["random"], *draws["degrees"]],
         task,
         metric,
         intervention=intervention,
@@ -91,150 +92,24 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
     )
-    found = dict(zip(every, measured, strict=True))
+    found = dict(zip(every, measured, strict=False))
+    if n_random:
+        drawn = measured[len(every) :].unflatten(0, (2, n_random)).mean(1)
+        found |= dict(zip(draws, drawn, strict=True))
     examples = {name: rows[:, 0] for name, rows in found.items()}
     examples |= {"accuracy": found["circuit"][:, 1], "corrupt_accuracy": found["corrupt"][:, 1]}
     examples |= {"clean": found["circuit"][:, 2], "clean_accuracy": found["circuit"][:, 3]}
-    _require_gap(examples["clean"], examples["corrupt"], metric)
+    require_gap(examples["clean"], examples["corrupt"], metric)
     for ratio, of in _ratios(examples).items():
         examples[ratio] = recovered_each(examples[of], examples["clean"], examples["corrupt"])
     return Report(
         of=circuit,
         examples=examples,
         intervals=_intervals(examples, n_bootstrap, seed),
-        provenance=_provenance(
+        provenance=provenance(
             model, circuit.scores, task, metric, intervention, seed, direction=direction
         ),
     )
-
-
-def curve(
-    model: Any,
-    scores: Scores | SpanScores[Scores],
-    task: Task,
-    *,
-    metric: str | Metric = logit_diff,
-    fractions: Sequence[float] = FRACTIONS,
-    by: str = "abs",
-    pruner: Pruner = prune.top_n,
-    intervention: str = "corrupt",
-    direction: str = "noising",
-    n_random: int = 1,
-    batch_size: int | None = None,
-    seed: int = 0,
-) -> Curve:
-    """Faithfulness of the best circuits at growing sizes, beside random ones of the same sizes.
-
-    All of them, and the random ones, share one replacement run. A fraction is rounded down to
-    whole edges, as the MIB benchmark does.
-
-    Args:
-        scores: of every edge of `TensorGraph.from_model(model)`, or by span; then sizes count pairs
-            of a span and an edge.
-        fractions: shares of the edges, ascending; by default those of the MIB benchmark.
-        by: how to rank edges: "help" for CPR, "abs" for CMD as the benchmark defines them.
-        pruner: called as `pruner(scores, n, by=by)`.
-        n_random: how many random orders of the edges to draw.
-        seed: of the random orders, and of `resample`.
-        model, task, metric, intervention, direction, batch_size: as in `evaluate`.
-
-    Raises:
-        OptionError: fractions that do not ascend from above 0 to at most 1.
-        GraphError, MetricError, NumericalError: as in `evaluate`.
-
-    Example:
-        >>> import sae_circuits as sc
-        >>> model = sc.load_model("demo")
-        >>> task = sc.tasks.ioi(model, n=8, seed=0)
-        >>> scores = sc.attribute(model, sc.TensorGraph.from_model(model), task, method="eap")
-        >>> found = sc.curve(model, scores, task, fractions=(0.1, 1))
-        >>> found.n_edges, round(found.faithfulness[-1], 3), len(found.random)
-        ((47, 479), 1.0, 1)
-    """
-    metric = get(metric)
-    n_edges = scores.graph.n_edges * (len(scores) if isinstance(scores, SpanScores) else 1)
-    graph, sizes = scores.graph, _sizes(fractions, n_edges)
-    orders = [scores, *(_random_order(scores, seed + i) for i in range(n_random))]
-    ranked: list[list[AnyCircuit]] = [[pruner(scores, n, by=by) for n in sizes]]
-    ranked += [[prune.top_n(order, n) for n in sizes] for order in orders[1:]]
-    circuits = [Circuit.empty(graph), *(circuit for row in ranked for circuit in row)]
-    full = Circuit.full(graph)  # its value is the clean one, which is measured anyway
-    distinct = list(dict.fromkeys(c for c in circuits if c != full))
-    measured = _measure(
-        model,
-        distinct,
-        task,
-        metric,
-        intervention=intervention,
-        direction=direction,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    value = dict(zip(distinct, measured[:, :, 0].double().mean(1).tolist(), strict=True))
-    _require_gap(measured[0, :, 2], measured[0, :, 0], metric)
-    clean = value[full] = float(measured[0, :, 2].double().mean())
-    rows = [tuple(value[circuit] for circuit in row) for row in ranked]
-    return Curve(
-        fractions=tuple(fractions),
-        n_edges=tuple(sizes),
-        values=rows[0],
-        random_values=tuple(rows[1:]),
-        clean=clean,
-        corrupt=value[circuits[0]],
-        by=by,
-        provenance=_provenance(model, scores, task, metric, intervention, seed),
-    )
-
-
-# -- parts -----------------------------------------------------------------------------------------
-
-
-def _measure(
-    model: Any, circuits: Sequence[AnyCircuit], task: Task, metric: Metric, **ran: Any
-) -> Float[Tensor, "circuit n 4"]:
-    """The metric and the accuracy of each circuit, then those of the whole model, per example.
-
-    Raises:
-        MetricError: not one number per example.
-        NumericalError: a metric that is not finite.
-    """
-
-    def read(logits: Tensor, targets: Targets) -> Float[Tensor, "batch 4"]:
-        clean = targets.clean_logits
-        columns = [_values(metric, logits, targets), accuracy(logits, targets)]
-        columns += [_values(metric, clean, targets), accuracy(clean, targets)]
-        return torch.stack([column.double() for column in columns], 1)
-
-    found = run_circuits(model, circuits, task, read, **ran)
-    bad = (~found.isfinite()).any(2).nonzero()
-    if len(bad):
-        which, example = bad[0].tolist()
-        raise NumericalError(
-            f"metric {metric_name(metric)!r} is not finite for example {example} under a circuit "
-            f"of {len(circuits[which]):,} edges: mend the metric, or leave that example out"
-        )
-    return found
-
-
-def _values(metric: Metric, logits: Tensor, targets: Targets) -> Tensor:
-    values = metric(logits, targets)
-    if not isinstance(values, Tensor) or values.shape != (len(logits),):
-        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise MetricError(
-            f"metric {metric_name(metric)!r} returned {got}: one number per example, "
-            f"({len(logits)},)"
-        )
-    return values.detach()
-
-
-def _require_gap(clean: Tensor, corrupt: Tensor, metric: Metric) -> None:
-    """Raise a `MetricError` where faithfulness would divide by zero."""
-    try:
-        recovered(0.0, clean=float(clean.mean()), corrupt=float(corrupt.mean()))
-    except MetricError as error:
-        same = bool((recovered_each(clean, clean, corrupt).isnan()).all())
-        where = f"on all {len(clean):,} examples" if same else "in the mean, though not on each"
-        raise MetricError(f"{metric_name(metric)!r} is constant {where}: {error}") from None
 
 
 def _ratios(examples: dict[str, Tensor]) -> dict[str, str]:
@@ -245,59 +120,12 @@ def _ratios(examples: dict[str, Tensor]) -> dict[str, str]:
 def _intervals(
     examples: dict[str, Tensor], n_resamples: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    def interval(names: list[str], statistic: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-        columns = torch.stack([examples[name] for name in names], 1)
-        return bootstrap(columns, statistic, n_resamples=n_resamples, seed=seed)
-
-    found = {
-        name: interval([name], lambda means: means[:, 0]) for name in examples if name not in RATIOS
-    }
+    names = [name for name in examples if name not in RATIOS]
+    columns = torch.stack([examples[name] for name in names], 1)
+    drawn = resampled_means(columns, n_resamples=n_resamples, seed=seed).unbind(1)
+    means = dict(zip(names, drawn, strict=True))
+    found = {name: percentiles(values) for name, values in means.items()}
     for ratio, of in _ratios(examples).items():
-        found[ratio] = interval(
-            [of, "clean", "corrupt"], lambda means: recovered_each(*means.unbind(1))
-        )
+        shares = recovered_each(means[of], means["clean"], means["corrupt"])
+        found[ratio] = percentiles(shares)
     return found
-
-
-def _sizes(fractions: Sequence[float], n_edges: int) -> list[int]:
-    ascending = all(a < b for a, b in pairwise(fractions))
-    if not fractions or not ascending or not 0 < fractions[0] <= fractions[-1] <= 1:
-        raise OptionError(
-            f"fractions {tuple(fractions)!r}: give shares of the edges that ascend, above 0 and "
-            "at most 1"
-        )
-    return [int(fraction * n_edges) for fraction in fractions]
-
-
-def _random_order(scores: Any, seed: int) -> Any:
-    """Scores, by span where those given are, whose `top_n` is a random circuit, nested over n."""
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(scores, SpanScores):
-        shape = scores.stacked.shape
-        return scores.with_values(
-            torch.randperm(shape.numel(), generator=generator).double().view(shape)
-        )
-    order = torch.randperm(scores.graph.n_edges, generator=generator)
-    return Scores(scores.graph, order.double().to(scores.values.device))
-
-
-def _provenance(
-    model: Any,
-    scores: Scores | SpanScores[Scores] | None,
-    task: Task,
-    metric: Metric,
-    intervention: str,
-    seed: int,
-    **options: Any,
-) -> Provenance:
-    """What was evaluated and how; the method and its options are those of the scores."""
-    of = scores.provenance if scores else Provenance()
-    return provenance_of(
-        Adapter.of(model),
-        task,
-        method=of.method,
-        metric=metric_name(metric),
-        intervention=intervention,
-        seed=seed,
-        options={**of.options, **options},
-    )

@@ -9,6 +9,7 @@ from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
+from sae_circuits.graph.sampled_scores import SampledScores
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
 from sae_circuits.graph.span_circuit import SpanCircuit
 from sae_circuits.graph.span_scores import Given, SpanPairScores, SpanScores, Where
@@ -30,6 +31,7 @@ __all__ = [
     "PairScores",
     "Part",
     "Provenance",
+    "SampledScores",
     "Scores",
     "SourceRecord",
     "SpanCircuit",

@@ -126,6 +126,17 @@ class Circuit:
         """The share of the graph's edges that are in."""
         return len(self) / self.graph.n_edges
 
+    @cached_property
+    def weighted_edges(self) -> float:
+        """How many edges of the unsplit graph the circuit is worth: see docs/measures.md.
+
+        An edge from a component of which some parts only are in counts as that share; without
+        dictionaries this is the number of edges.
+        """
+        from sae_circuits.graph.weights import weight_of
+
+        return weight_of(self.graph, self.mask)
+
     def __len__(self) -> int:
         return int(self.mask.sum())
 

@@ -107,6 +107,11 @@ class SpanCircuit:
         """The share of all pairs of span and edge that are in."""
         return len(self) / self.mask.numel()
 
+    @property
+    def weighted_edges(self) -> float:
+        """How many pairs of a span and an edge of the unsplit graph it is worth."""
+        return sum(part.weighted_edges for part in self.parts.values())
+
     def with_mask(self, mask: Bool[Tensor, "span edge"]) -> SpanCircuit:
         """The same spans with other edges in.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,3 +76,10 @@ def _names(starts: Mapping[Key, tuple[int, Block]], which: Int64[Tensor, "edge"]
     different, places = which.unique(return_inverse=True)
     names = [node_at(starts, i).name for i in different.tolist()]
     return pandas.array(names, dtype="str")[places.numpy()]
+
+
+def rows_table(rows: Sequence[Mapping[str, object]]) -> pandas.DataFrame:
+    """One row for each mapping, its keys as columns."""
+    import pandas
+
+    return pandas.DataFrame(list(rows))

@@ -26,6 +26,7 @@ from sae_circuits.graph import (
     Circuit,
     PairScores,
     Provenance,
+    SampledScores,
     Scores,
     SourceRecord,
     SpanCircuit,
@@ -42,7 +43,7 @@ MANY = 10_000  # values, above which a tensor is written as bytes
 @cache
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
-    from sae_circuits.evaluation import Curve, Report
+    from sae_circuits.evaluation import Benchmark, Cell, Curve, Minimality, Report
 
     return {
         "architecture": Architecture,
@@ -51,12 +52,16 @@ def kinds() -> Mapping[str, type]:
         "graph": TensorGraph,
         "provenance": Provenance,
         "scores": Scores,
+        "sampled_scores": SampledScores,
         "pair_scores": PairScores,
         "circuit": Circuit,
         "span_circuit": SpanCircuit,
         "attribution_graph": AttributionGraph,
         "curve": Curve,
+        "minimality": Minimality,
         "report": Report,
+        "cell": Cell,
+        "benchmark": Benchmark,
     }
 
 

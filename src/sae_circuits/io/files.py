@@ -23,17 +23,26 @@ from sae_circuits.errors import CircuitsError, FileFormatError, OutputError
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
-FORMAT, SCHEMA = "sae-circuits", 1
-SAVED = ("scores", "pair_scores", "circuit", "span_circuit", "attribution_graph", "curve", "report")
-TENSORS = {"scores": ("values",), "pair_scores": ("ids", "values")}  # of kinds that are safetensors
+FORMAT, SCHEMA = "sae-circuits", 2
+SAVED = (
+    "scores", "sampled_scores", "pair_scores", "circuit", "span_circuit", "attribution_graph",
+    "curve",
+    "minimality", "report", "cell", "benchmark",
+)  # fmt: skip
+TENSORS = {  # of kinds that are safetensors
+    "scores": ("values",),
+    "sampled_scores": ("values", "each", "sizes"),
+    "pair_scores": ("ids", "values"),
+}
 
 Value = TypeVar("Value")
 
 
 def save(value: object, path: str | Path) -> Path:
-    """Write scores of either kind (`.safetensors`), or another value (`.json`), to one file.
+    """Write scores of any kind (`.safetensors`), or another value (`.json`), to one file.
 
-    Those are a circuit, an attribution graph, a curve and a report.
+    Those are a circuit, an attribution graph, a curve, a minimality, a report, and a benchmark with
+    its cells.
 
     Raises:
         OutputError: the suffix does not fit the value, or the place cannot be written.

@@ -234,17 +234,35 @@ class Adapter:
         Args:
             call: how the model called this attention in a run of the same length (see `calls`).
         """
+        return self.by_head(self._attended(layer, call, "hook_z", q=q, k=k, v=v))
+
+    def pattern(
+        self,
+        layer: int,
+        call: Call,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch pos kv_head d_head"],
+    ) -> Float[Tensor, "batch head pos pos"]:
+        """The attention pattern that queries and keys make, in the model's own way.
+
+        Args:
+            call: as in `attend`.
+        """
+        return self._attended(layer, call, "hook_pattern", q=q, k=k, v=torch.zeros_like(k))
+
+    def _attended(self, layer: int, call: Call, stop: str, **ports: Tensor) -> Tensor:
+        """What a point of a layer's attention gets from these queries, keys and values."""
         # The model's own projections are replaced: a HookedTransformer may project one token, a
         # bridge wants the right number of them.
+        q = ports["q"]
         size = q.shape[:2] if hasattr(self.model, "original_model") else (1, 1)
         nothing = q.new_zeros(*size, self.architecture.d_model)
         with ExitStack() as hooks:
-            for port, value in (("q", q), ("k", k), ("v", v)):
+            for port, value in ports.items():
                 point = self.point(self.port_name(layer, port))
                 hooks.enter_context(replaced_heads(point, value))
-            z_point = self.point(f"blocks.{layer}.attn.hook_z")
-            z = stopped_at(z_point, lambda: self._call_attn(layer, call, nothing))
-        return self.by_head(z)
+            point = self.point(f"blocks.{layer}.attn.{stop}")
+            return stopped_at(point, lambda: self._call_attn(layer, call, nothing))
 
     def z(
         self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]

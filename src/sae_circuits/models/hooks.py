@@ -52,6 +52,20 @@ def hooked_input(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> I
 
 
 @contextmanager
+def hooked_pair(module: nn.Module, see: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """Inside, `see` gets the module's first argument and its output, which it replaces."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        return see(args[0] if args else next(iter(kwargs.values())), output)
+
+    handle = module.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def replaced_heads(
     module: nn.Module, value: Float[Tensor, "batch pos head d_head"]
 ) -> Iterator[None]:

@@ -1,7 +1,9 @@
 """Scores to circuits, as pure functions: which edges to keep."""
 
+from sae_circuits.prune.baselines import random_circuit
 from sae_circuits.prune.by_score import cumulative_influence, threshold, top_n, top_nodes
 from sae_circuits.prune.growth import best_first
+from sae_circuits.prune.integer import select
 from sae_circuits.prune.paths import drop_dead_nodes, path_mask
 
 __all__ = [
@@ -9,6 +11,8 @@ __all__ = [
     "cumulative_influence",
     "drop_dead_nodes",
     "path_mask",
+    "random_circuit",
+    "select",
     "threshold",
     "top_n",
     "top_nodes",

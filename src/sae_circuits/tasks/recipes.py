@@ -15,21 +15,13 @@ from itertools import islice
 from typing import Any
 
 from sae_circuits.errors import TaskError
-from sae_circuits.tasks.strings import from_strings
+from sae_circuits.tasks.strings import Pair, from_pairs, problem
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
 from sae_circuits.tasks.words import WordLists
 
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One example in words: answers are what literally follows the prompts."""
-
-    clean: str
-    corrupt: str
-    answer: tuple[str, ...]
-    wrong: tuple[str, ...]
-
+LEAST_TRIES = 1000
+OTHERWISE = "take another task, or bring prompts of your own with Task.from_strings"
 
 Write = Callable[[random.Random, str, WordLists], Pair]
 Keep = Callable[[Vocabulary, str], bool]
@@ -109,25 +101,51 @@ def _nothing_left(recipe: Recipe, words: WordLists, short: Iterable[str]) -> str
         for name in sorted(short)
     )
     reason = counts or "every template has words that the tokenizer does not know"
-    return (
-        f"task {recipe.name!r} cannot be written with this tokenizer: {reason}; "
-        "take another task, or bring prompts of your own with Task.from_strings"
-    )
+    return f"task {recipe.name!r} cannot be written with this tokenizer: {reason}; {OTHERWISE}"
 
 
 def distinct(pairs: Iterator[Pair], n: int) -> list[Pair]:
-    """Return n examples with different clean prompts, as far as fifty tries for each find them."""
+    """Return n examples with different clean prompts; fewer of them come several times."""
     found: dict[str, Pair] = {}
-    for pair in islice(pairs, 50 * n):
+    for pair in pairs:
         found.setdefault(pair.clean, pair)
         if len(found) == n:
-            return list(found.values())
+            break
     seen = list(found.values())
-    return [seen[i % len(seen)] for i in range(n)]
+    return [seen[i % len(seen)] for i in range(n)] if seen else []
+
+
+def fitting(
+    recipe: Recipe, vocabulary: Vocabulary, n: int, seed: int, *, prepend_bos: bool = True
+) -> list[Pair]:
+    """Draw n examples that fit a tokenizer, distinct ones as far as fifty tries for each find them.
+
+    Raises:
+        TaskError: none that is drawn fits; the message says why the first does not.
+    """
+    drawn = islice(recipe.pairs(random.Random(seed)), max(50 * n, LEAST_TRIES))
+    reasons: list[str] = []
+
+    def fits(pair: Pair) -> bool:
+        reason = problem(vocabulary, pair, prepend_bos=prepend_bos)
+        if reason is not None:
+            reasons.append(reason)
+        return reason is None
+
+    found = distinct(filter(fits, drawn), n)
+    if not found:
+        raise TaskError(
+            f"task {recipe.name!r} cannot be written with this tokenizer: none of {len(reasons):,} "
+            f"drawn examples fits, the first since {reasons[0]}; {OTHERWISE}"
+        )
+    return found
 
 
 def build(recipe: Recipe, model: Any, n: int, seed: int, *, prepend_bos: bool = True) -> Task:
     """Write n examples of a recipe for a model's tokenizer.
+
+    An example whose two prompts differ in token length, or whose answer is not one token, is drawn
+    anew.
 
     Args:
         recipe: what to write.
@@ -142,14 +160,7 @@ def build(recipe: Recipe, model: Any, n: int, seed: int, *, prepend_bos: bool = 
     """
     if n < 1:
         raise TaskError(f"a task of {n} examples is empty: ask for at least one")
-    chosen = suited(recipe, Vocabulary.of(model))
-    pairs = distinct(chosen.pairs(random.Random(seed)), n)
-    return from_strings(
-        model,
-        [pair.clean for pair in pairs],
-        [pair.corrupt for pair in pairs],
-        answer=[pair.answer for pair in pairs],
-        wrong=[pair.wrong for pair in pairs],
-        prepend_bos=prepend_bos,
-        name=recipe.name,
-    )
+    vocabulary = Vocabulary.of(model)
+    chosen = suited(recipe, vocabulary)
+    pairs = fitting(chosen, vocabulary, n, seed, prepend_bos=prepend_bos)
+    return from_pairs(model, pairs, prepend_bos=prepend_bos, name=recipe.name)

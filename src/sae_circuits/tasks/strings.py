@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from sae_circuits.errors import TaskError
+from sae_circuits.errors import PairsLeftOut, TaskError
 from sae_circuits.tasks.align import FILLER, NO_ANSWER, check_pairs, pack
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
+
+Answer = str | int
+"""A word that follows a prompt letter by letter, or a token id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One example in words."""
+
+    clean: str
+    corrupt: str
+    answer: tuple[Answer, ...]
+    wrong: tuple[Answer, ...] = ()
 
 
 def from_strings(
@@ -19,8 +33,8 @@ def from_strings(
     clean: Sequence[str],
     corrupt: Sequence[str],
     *,
-    answer: Sequence[str | Sequence[str]],
-    wrong: Sequence[str | Sequence[str]] | None = None,
+    answer: Sequence[Answer | Sequence[Answer]],
+    wrong: Sequence[Answer | Sequence[Answer]] | None = None,
     prepend_bos: bool = True,
     name: str = "strings",
 ) -> Task:
@@ -31,7 +45,7 @@ def from_strings(
         clean, corrupt: the prompts; the two of a pair have equally many tokens.
         answer: for each pair, one word or several. A word is what follows the prompt letter by
             letter, so it has a space in front where the text needs one; between two letters the
-            space is put in. Each is one token.
+            space is put in. Each is one token. A number is a token id.
         wrong: the same for wrong answers.
         prepend_bos: whether prompts begin with the tokenizer's beginning-of-sequence token, if it
             has one.
@@ -68,18 +82,119 @@ def from_strings(
     return replace(task, clean_text=tuple(clean), corrupt_text=tuple(corrupt))
 
 
+def from_pairs(
+    model: Any, pairs: Sequence[Pair], *, prepend_bos: bool = True, name: str = "pairs"
+) -> Task:
+    """Make a task from examples in words.
+
+    Raises:
+        AlignmentError, ContextError, TaskError: see `from_strings`.
+    """
+    has_wrong = any(pair.wrong for pair in pairs)
+    return from_strings(
+        model,
+        [pair.clean for pair in pairs],
+        [pair.corrupt for pair in pairs],
+        answer=[pair.answer for pair in pairs],
+        wrong=[pair.wrong for pair in pairs] if has_wrong else None,
+        prepend_bos=prepend_bos,
+        name=name,
+    )
+
+
+def problem(vocabulary: Vocabulary, pair: Pair, *, prepend_bos: bool = True) -> str | None:
+    """Say why a pair makes no example for a tokenizer, or None where it does."""
+    try:
+        size, other = (
+            len(vocabulary.prompt(text, prepend_bos=prepend_bos))
+            for text in (pair.clean, pair.corrupt)
+        )
+        right, wrong = (
+            {answer_id(vocabulary, pair.clean, word) for word in words}
+            for words in (pair.answer, pair.wrong)
+        )
+    except TaskError as error:
+        return str(error)
+    if size != other:
+        return f"the clean prompt has {size} tokens and the corrupt prompt {other}"
+    if pair.clean == pair.corrupt:
+        return f"the clean and the corrupt prompt are the same, {pair.clean!r}"
+    if not right:
+        return "there is no answer"
+    if right & wrong:
+        return f"the answers {pair.answer} and the wrong ones {pair.wrong} have a token in common"
+    return None
+
+
+def summary(problems: Mapping[str, str], shown: int = 5) -> str:
+    """List what is the matter with which pairs, the first ones in full.
+
+    >>> summary({"line 2": "no answer", "line 4": "no answer", "line 7": "too long"}, shown=2)
+    'line 2: no answer; line 4: no answer; and 1 more'
+    """
+    first = [f"{where}: {what}" for where, what in list(problems.items())[:shown]]
+    rest = [f"and {len(problems) - shown:,} more"] if len(problems) > shown else []
+    return "; ".join([*first, *rest])
+
+
+def warn_left_out(source: str, problems: Mapping[str, str], total: int) -> None:
+    """Warn of pairs that are left out, as was asked."""
+    if problems:
+        said = f"{source}: left out {len(problems):,} of {total:,} pairs: {summary(problems)}"
+        warnings.warn(said, PairsLeftOut, stacklevel=4)
+
+
 def _answers(
-    vocabulary: Vocabulary, prompts: Sequence[str], answers: Sequence[str | Sequence[str]]
+    vocabulary: Vocabulary, prompts: Sequence[str], answers: Sequence[Answer | Sequence[Answer]]
 ) -> torch.Tensor:
-    rows = [[each] if isinstance(each, str) else each for each in answers]
+    rows: Iterable[Sequence[Answer]] = (
+        [each] if isinstance(each, str | int) else each for each in answers
+    )
     tokens = [
-        [_answer(vocabulary, prompt, word) for word in row]
+        [answer_id(vocabulary, prompt, word) for word in row]
         for prompt, row in zip(prompts, rows, strict=True)
     ]
     return pack(tokens, NO_ANSWER)
 
 
-def _answer(vocabulary: Vocabulary, prompt: str, word: str) -> int:
+def answer_id(vocabulary: Vocabulary, prompt: str, word: Answer) -> int:
+    """Return the token that an answer is after a prompt.
+
+    Raises:
+        TaskError: it is no token, or not one.
+    """
+    if isinstance(word, int):
+        if not 0 <= word < vocabulary.size:
+            raise TaskError(
+                f"the answer {word} is no token id: this tokenizer has 0 to {vocabulary.size - 1}"
+            )
+        return word
+    token = _token(vocabulary, prompt, word)
+    if token is None:
+        raise TaskError(
+            f"the answer {word!r} is not one token after {prompt!r}: take a word that the "
+            "tokenizer keeps whole, with the space before it in the answer, not in the prompt"
+        )
+    return token
+
+
+def answer_word(vocabulary: Vocabulary, prompt: str, token: int) -> str:
+    """Return the word that is a token after a prompt, such as " Mary": the inverse of `answer_id`.
+
+    Raises:
+        TaskError: no word is.
+    """
+    word = vocabulary.word(token)
+    for said in (f" {word}", word, vocabulary.tokenizer.decode([token])):
+        if said and _token(vocabulary, prompt, said) == token:
+            return said
+    raise TaskError(
+        f"the answer {word!r} (token {token}) is no word that can follow {prompt!r}: "
+        "take the layout 'eap-ig', which writes token ids"
+    )
+
+
+def _token(vocabulary: Vocabulary, prompt: str, word: str) -> int | None:
     # "gave a drink to" + "Mary" would go on as "toMary", which some tokenizers write as two
     # tokens, the second of them another "Mary" than the one that follows a space.
     joined = f" {word}" if prompt[-1:].isalpha() and word[:1].isalpha() else word
@@ -88,9 +203,4 @@ def _answer(vocabulary: Vocabulary, prompt: str, word: str) -> int:
         # A tokenizer may have a token for 1280, and then "12" and "80" make one. A model that has
         # read "12" still goes on with "80", as it stands after a sign.
         token = vocabulary.following("-", joined)
-    if token is None:
-        raise TaskError(
-            f"the answer {word!r} is not one token after {prompt!r}: take a word that the "
-            "tokenizer keeps whole, with the space before it in the answer, not in the prompt"
-        )
     return token

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -16,6 +16,9 @@ from torch import Tensor
 from sae_circuits.errors import ContextError, TaskError
 from sae_circuits.tasks.align import NO_ANSWER, check_pairs, left_align
 
+if TYPE_CHECKING:
+    from sae_circuits.evaluation.worth import Worth
+
 _TEXTS = ("clean_text", "corrupt_text")
 
 
@@ -23,7 +26,8 @@ _TEXTS = ("clean_text", "corrupt_text")
 class Task:
     """Pairs of prompts that differ in what an answer hangs on.
 
-    Make one with a builder (`tasks.ioi`), or with `from_tokens`, `from_strings` or `from_file`.
+    Make one with a builder (`tasks.ioi`), or with `from_tokens`, `from_strings`, `from_file` or
+    `from_dataset`.
 
     Args:
         name: what it is called.
@@ -144,11 +148,64 @@ class Task:
         )
 
     @classmethod
-    def from_file(cls, model: Any, path: str | Path, *, prepend_bos: bool = True) -> Task:
-        """Make a task from a CSV or JSON file: see `sae_circuits.tasks.files.from_file`."""
+    def from_file(
+        cls,
+        model: Any,
+        path: str | Path,
+        *,
+        layout: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        counterfactual: str | None = None,
+        encoding: str | None = None,
+        skip: bool = False,
+        prepend_bos: bool = True,
+    ) -> Task:
+        """Make a task from a file: see `sae_circuits.tasks.files.from_file`."""
         from sae_circuits.tasks.files import from_file
 
-        return from_file(model, path, prepend_bos=prepend_bos)
+        return from_file(
+            model,
+            path,
+            layout=layout,
+            columns=columns,
+            counterfactual=counterfactual,
+            encoding=encoding,
+            skip=skip,
+            prepend_bos=prepend_bos,
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        model: Any,
+        dataset: Any,
+        *,
+        split: str = "train",
+        config: str | None = None,
+        n: int | None = None,
+        layout: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        counterfactual: str | None = None,
+        skip: bool = False,
+        prepend_bos: bool = True,
+        name: str | None = None,
+    ) -> Task:
+        """Make a task from a data set: see `sae_circuits.tasks.hugging_face.from_dataset`."""
+        from sae_circuits.tasks.hugging_face import from_dataset
+
+        return from_dataset(
+            model,
+            dataset,
+            split=split,
+            config=config,
+            n=n,
+            layout=layout,
+            columns=columns,
+            counterfactual=counterfactual,
+            skip=skip,
+            prepend_bos=prepend_bos,
+            name=name,
+        )
 
     # -- taking it apart -------------------------------------------------------------------------
 
@@ -241,6 +298,25 @@ class Task:
         if vocabulary is not None:
             for name in ("clean", "corrupt", "answer", "wrong"):
                 _check_known(name, getattr(self, name), vocabulary)
+
+    def check(
+        self,
+        model: Any,
+        metric: Any = "logit_diff",
+        *,
+        least_accuracy: float = 0.75,
+        batch_size: int | None = None,
+    ) -> Worth:
+        """Warn where there is little to explain: see `sae_circuits.evaluation.worth.check_task`."""
+        from sae_circuits.evaluation.worth import check_task
+
+        return check_task(model, self, metric, least_accuracy=least_accuracy, batch_size=batch_size)
+
+    def save(self, path: str | Path, *, model: Any = None, layout: str = "plain") -> Path:
+        """Write the pairs as a file: see `sae_circuits.io.task_files.save_task`."""
+        from sae_circuits.io.task_files import save_task
+
+        return save_task(self, path, model=model, layout=layout)
 
     # -- showing it ------------------------------------------------------------------------------
 

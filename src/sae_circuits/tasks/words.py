@@ -40,6 +40,8 @@ OBJECTS = tuple(
     """.split()
 )
 
+HUES = tuple("red blue green black white yellow brown pink gray purple".split())
+
 NOUNS = _split(
     """
     key keys, cabinet cabinets, teacher teachers, student students, doctor doctors, lawyer lawyers

@@ -13,31 +13,29 @@ from sae_circuits.viz.pictures import graph_picture, picture
 from sae_circuits.viz.render import circuit_html, render
 
 if TYPE_CHECKING:
-    from sae_circuits.viz.plots import (
-        plot_agreement,
-        plot_curve,
-        plot_node_scores,
-        plot_score_groups,
-    )
+    from sae_circuits.viz.plots import curves, heat_map, scatter, side_by_side
 
 __all__ = [
     "Picture",
     "PictureEdge",
     "PictureNode",
     "circuit_html",
+    "curves",
     "graph_picture",
+    "heat_map",
     "picture",
-    "plot_agreement",
-    "plot_curve",
-    "plot_node_scores",
-    "plot_score_groups",
     "render",
     "save_report",
+    "scatter",
+    "side_by_side",
 ]
 
 
+PLOTS = ("curves", "heat_map", "scatter", "side_by_side")  # which load matplotlib
+
+
 def __getattr__(name: str) -> Any:
-    if name.startswith("plot_") and name in __all__:
+    if name in PLOTS:
         from sae_circuits.viz import plots
 
         return getattr(plots, name)

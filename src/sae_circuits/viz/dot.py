@@ -18,34 +18,22 @@ from sae_circuits.viz.boxes import Box, clipped
 from sae_circuits.viz.grid import place_in_columns
 from sae_circuits.viz.layout import Layout, Point, arrow_size, curve, place, within_lines
 from sae_circuits.viz.picture import (
+    BORDER,
     COLOURS,
+    FILL,
     MEANING,
+    PORT_FILL,
     SAID,
-    Drawn,
     Picture,
     PictureEdge,
     PictureNode,
 )
+from sae_circuits.viz.picture import GREY as FAINT
 
-INK, FAINT, FONT = "#1F2937", "#6B7280", "Helvetica,Arial,sans-serif"
-FILL: dict[Drawn, str] = {
-    "input": "#E5E7EB",
-    "head": "#FFFFFF",
-    "kv": "#FFFFFF",
-    "mlp": "#FEF3C7",
-    "feature": "#CFECE1",
-    "neuron": "#FCE7D6",
-    "error": "#F3F4F6",
-    "skip": "#F6E6F0",
-    "group": "#FFFFFF",
-    "logits": "#E5E7EB",
-}
-BORDER: dict[Drawn, str] = {
-    "feature": "#009E73", "neuron": "#B45309", "error": FAINT, "skip": "#CC79A7",
-}  # fmt: skip
+INK, FONT = "#1F2937", "Helvetica,Arial,sans-serif"
 WEAKEST, STRONGEST = (246, 251, 249), (127, 205, 178)  # of a feature's tint
 DPI = 150  # sharp in print at the width of a column
-PORT_FILL, PORT_HEIGHT = "#EEF2F7", 11
+PORT_HEIGHT = 11
 STYLE: dict[Port | None, str] = {None: "solid", "q": "solid", "k": "dashed", "v": "dotted"}
 
 _GRAPH = {

@@ -59,7 +59,7 @@ def write_pictures(
     the edges that are in at any span.
     """
     from sae_circuits.viz.dot import has_dot
-    from sae_circuits.viz.plots import plot_curve, png_of, svg_of
+    from sae_circuits.viz.plots import curves, png_of, svg_of
     from sae_circuits.viz.report_page import report_page
 
     circuit = report.of.union if isinstance(report.of, SpanCircuit) else report.of
@@ -67,7 +67,7 @@ def write_pictures(
     for suffix in ("html", "dot", *(["svg"] if has_dot() else [])):
         render(circuit, folder / f"circuit.{suffix}")
     if report.curve is not None:
-        figure = plot_curve(report.curve)
+        figure = curves(report.curve)
         write_whole(folder / "curve.svg", svg_of(figure))
         write_whole(folder / "curve.png", png_of(figure))
     write_whole(folder / "report.html", report_page(report, record=record, task=task))

@@ -38,6 +38,22 @@ SAID: dict[Drawn, str] = {
     "group": "group of nodes",
     "logits": "output",
 }
+FILL: dict[Drawn, str] = {
+    "input": "#E5E7EB",
+    "head": "#FFFFFF",
+    "kv": "#FFFFFF",
+    "mlp": "#FEF3C7",
+    "feature": "#CFECE1",
+    "neuron": "#FCE7D6",
+    "error": "#F3F4F6",
+    "skip": "#F6E6F0",
+    "group": "#FFFFFF",
+    "logits": "#E5E7EB",
+}
+BORDER: dict[Drawn, str] = {
+    "feature": "#009E73", "neuron": "#B45309", "error": GREY, "skip": "#CC79A7",
+}  # fmt: skip
+PORT_FILL = "#EEF2F7"
 KINDS_TO_EXPLAIN: tuple[Drawn, ...] = ("feature", "neuron", "error", "skip", "group")
 THINNEST, THICKEST = 0.6, 5.0  # points
 

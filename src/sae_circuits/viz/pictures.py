@@ -36,7 +36,7 @@ def picture(
         GraphError: a group of what are no nodes' names, or a node in two groups.
     """
     graph, arch = circuit.graph, circuit.graph.architecture
-    ids = circuit.mask.nonzero()[:, 0].cpu() if groups else _strongest(circuit, max_edges)
+    ids = circuit.mask.nonzero()[:, 0].cpu() if groups else strongest(circuit, max_edges)
     scores: Sequence[float | None] = (
         [None] * len(ids) if circuit.scores is None else circuit.scores.values.cpu()[ids].tolist()
     )
@@ -132,7 +132,7 @@ def _notes(graph: AttributionGraph, notes: Texts) -> dict[str, str]:
     return {**notes, **said}
 
 
-def _strongest(circuit: Circuit, max_edges: int) -> torch.Tensor:
+def strongest(circuit: Circuit, max_edges: int) -> torch.Tensor:
     """The ids of the edges to draw, in ascending order."""
     ids = circuit.mask.nonzero()[:, 0].cpu()
     if len(ids) <= max_edges:

@@ -11,13 +11,13 @@ from markupsafe import Markup
 from sae_circuits.io import Record
 from sae_circuits.viz.pages import circuit_fragment, page, render_template, source
 from sae_circuits.viz.pictures import picture
-from sae_circuits.viz.plots import plot_curve, plot_node_scores, plot_score_groups, svg_of
+from sae_circuits.viz.plots import curves, heat_map, svg_of
 
 if TYPE_CHECKING:
-    from sae_circuits.evaluation import Curve, Report
+    from sae_circuits.evaluation import Curve, Minimality, Report
     from sae_circuits.tasks import Task
 
-N_EDGES, N_EXAMPLES, BAR = 25, 100, 120
+N_EDGES, N_LEAST, N_EXAMPLES, BAR = 25, 15, 100, 120
 
 MEANING = {
     "faithfulness": "share of the clean-to-corrupt gap that the circuit recovers",
@@ -28,8 +28,12 @@ MEANING = {
     "corrupt": "the metric with every edge intervened on",
     "circuit": "the metric on the circuit",
     "complement": "the metric on all other edges",
+    "faithfulness_random": "the same share for random circuits of as many edges",
+    "faithfulness_degrees": "for random circuits in which each node has as many edges in and out",
     "errors_kept": "the metric with every edge of every error node in",
     "errors_removed": "the metric with no edge of an error node in",
+    "random": "the metric on random circuits of as many edges",
+    "degrees": "the metric on random circuits in which each node has as many edges in and out",
     "accuracy": "share of examples that the circuit answers right",
     "clean_accuracy": "share that the whole model answers right",
     "corrupt_accuracy": "share answered right with every edge intervened on",
@@ -59,6 +63,10 @@ def report_page(report: Report, *, record: Record | None = None, task: Task | No
             for name, meaning in MEANING.items() if name in report.measures
         ],
         curve_rows=_curve_rows(report.curve) if report.curve else [],
+        areas=_areas(report.curve) if report.curve else [],
+        least=_least(report.minimality) if report.minimality else [],
+        n_needed=len(report.minimality.needed) if report.minimality else 0,
+        n_edges=report.n_edges,
         n_examples=len(report.examples["clean"]),
         examples=_examples(report, task),
         made=_made(report, record),
@@ -103,7 +111,10 @@ def number(value: float) -> str:
 
 
 def _interval(report: Report, name: str) -> str:
-    low, high = report.interval(name)
+    return _ends(*report.interval(name))
+
+
+def _ends(low: float, high: float) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
@@ -111,7 +122,7 @@ def _cards(report: Report) -> list[Mapping[str, str]]:
     cards = [
         ("faithfulness", number(report.faithfulness), _interval(report, "faithfulness")),
         ("completeness", number(report.completeness), "of the other edges; low is good"),
-        ("edges", f"{report.n_edges:,}", f"{100 * report.fraction:.3g}% of the graph"),
+        ("edges", f"{report.n_edges:,}", _share(report)),
         ("accuracy", number(report.accuracy), f"whole model {number(report.clean_accuracy)}"),
         (report.provenance.metric or "metric", number(report.circuit),
          f"clean {number(report.clean)}, corrupt {number(report.corrupt)}"),
@@ -125,6 +136,13 @@ def _cards(report: Report) -> list[Mapping[str, str]]:
     return [{"name": name, "value": value, "note": note} for name, value, note in cards]
 
 
+def _share(report: Report) -> str:
+    """The share of the graph's edges, and where it is split, what they are worth unsplit."""
+    share = f"{100 * report.fraction:.3g}% of the graph"
+    split = any(block.is_split for block in report.of.graph.writers)
+    return f"{share}; {report.weighted_edges:,.3g} unsplit ones" if split else share
+
+
 def _plots(report: Report) -> list[Mapping[str, object]]:
     plots = []
     if report.curve is not None:
@@ -133,9 +151,9 @@ def _plots(report: Report) -> list[Mapping[str, object]]:
             "area between it and 1; the MIB benchmark ranks edges by 'help' for CPR and by 'abs' "
             f"for CMD, and this curve ranks them by '{report.curve.by}'."
         )
-        plots.append({"svg": Markup(svg_of(plot_curve(report.curve))), "caption": caption})
+        plots.append({"svg": Markup(svg_of(curves(report.curve))), "caption": caption})
     if report.scores is not None:
-        nodes, groups = plot_node_scores(report.scores), plot_score_groups(report.scores)
+        nodes, groups = (heat_map(report.scores, by=by) for by in ("source", "groups"))
         plots += [
             {"svg": Markup(svg_of(nodes)), "caption": "Each part's scores, summed over its edges."},
             {"svg": Markup(svg_of(groups)), "caption": "Scores summed over groups of edges."},
@@ -168,9 +186,43 @@ def _curve_rows(curve: Curve) -> list[Mapping[str, object]]:
             "share": f"{100 * fraction:g}%",
             "n_edges": f"{n_edges:,}",
             "faithfulness": number(value),
+            "interval": _ends(*curve.band[i]) if curve.band else "–",
             "random": ", ".join(number(row[i]) for row in curve.random) or "–",
+            "degrees": ", ".join(number(row[i]) for row in curve.degrees) or "–",
         }
         for i, (fraction, n_edges, value) in enumerate(rows)
+    ]
+
+
+def _areas(curve: Curve) -> list[Mapping[str, str]]:
+    """Each area with its interval, where there is one."""
+    names = {
+        "cpr": "CPR",
+        "cmd": "CMD",
+        "cpr_from_zero": "CPR from 0%",
+        "cmd_from_zero": "CMD from 0%",
+        "random_cpr": "CPR, random of equal size",
+        "random_cmd": "CMD, random of equal size",
+        "degrees_cpr": "CPR, random of equal degrees",
+        "degrees_cmd": "CMD, random of equal degrees",
+    }
+    return [
+        {
+            "name": said,
+            "value": number(getattr(curve, name)),
+            "interval": _ends(*curve.intervals[name]) if name in curve.intervals else "–",
+        }
+        for name, said in names.items()
+        if math.isfinite(getattr(curve, name))
+    ]
+
+
+def _least(minimality: Minimality) -> list[Mapping[str, str]]:
+    """The edges that lose least when they alone are removed."""
+    rows = zip(minimality.least(N_LEAST), minimality.lost_interval.tolist(), strict=False)
+    return [
+        {"name": name, "lost": number(lost), "interval": _ends(*ends)}
+        for (name, lost), ends in rows
     ]
 
 

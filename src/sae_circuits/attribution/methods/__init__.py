@@ -2,15 +2,32 @@
 
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import (
+    atp_star,
     clean_corrupted,
     eap,
     eap_ig,
     eap_ig_activations,
     exact,
+    gim,
+    information_flow,
+    mask_ig,
     random_baseline,
+    relp,
 )
 
 METHODS: dict[str, Method] = {
     module.METHOD.name: module.METHOD
-    for module in (eap, eap_ig, eap_ig_activations, clean_corrupted, exact, random_baseline)
+    for module in (
+        eap,
+        eap_ig,
+        eap_ig_activations,
+        clean_corrupted,
+        exact,
+        relp,
+        gim,
+        atp_star,
+        mask_ig,
+        information_flow,
+        random_baseline,
+    )
 }

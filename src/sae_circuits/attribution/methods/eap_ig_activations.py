@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sae_circuits.attribution.method import Method, path_points
 from sae_circuits.attribution.problem import Problem
-from sae_circuits.cache import Writes
+from sae_circuits.cache.streams import heads_out
 from sae_circuits.graph import Block, TensorGraph
 
 
@@ -54,17 +54,10 @@ def _moved(problem: Problem, site: Block, where: float) -> dict[str, Tensor]:
     layer, part = site.layer, site.site or ("m" if site.kind == "mlp" else "a")
     if part == "mid":  # the stream moves as what the heads add to it does
         name = f"mid{layer}"
-        return {f"a{layer}": _heads_out(problem, layer, clean) + moved[name] - clean[name]}
+        return {f"a{layer}": heads_out(problem.adapter, layer, clean) + moved[name] - clean[name]}
     if part == "a":
-        return {f"a{layer}": _heads_out(problem, layer, moved)}
+        return {f"a{layer}": heads_out(problem.adapter, layer, moved)}
     return {f"{part}{layer}": moved[f"{part}{layer}"]}
-
-
-def _heads_out(problem: Problem, layer: int, writes: Writes) -> Float[Tensor, "batch pos d_model"]:
-    adapter = problem.adapter
-    out = torch.einsum("bphk,hkd->bpd", writes[f"a{layer}"], adapter.W_write(layer))
-    constant = adapter.constant(layer)
-    return out if constant is None else out + constant
 
 
 METHOD = Method(
@@ -73,5 +66,4 @@ METHOD = Method(
     reference="arXiv 2403.19647",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
     options={"steps": 5, "rule": "midpoint"},
-    levels=("nodes", "spans"),
 )

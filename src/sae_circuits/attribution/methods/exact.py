@@ -210,4 +210,5 @@ METHOD = Method(
     score_batch=score_batch,
     reference="arXiv 2304.05969",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
+    levels=("edges",),
 )

@@ -16,4 +16,4 @@ def score_batch(problem: Problem, seed: int) -> Float[Tensor, "src dest"]:
     return graph.dense(values).to(problem.adapter.device) * len(problem.batch)
 
 
-METHOD = Method(name="random", score_batch=score_batch, options={"seed": 0})
+METHOD = Method(name="random", score_batch=score_batch, options={"seed": 0}, levels=("edges",))

@@ -1,26 +1,25 @@
-"""What every method of attribution has to satisfy: checks for a method of one's own.
-
->>> from sae_circuits.testing import CHECKS, check_method
->>> check_method("eap")                     # raises an AssertionError where a check fails
->>> CHECKS[1].__name__
-'equals_exact_patching_on_a_linear_model'
-"""
+"""What a method of attribution has to satisfy, check by check."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sae_circuits.attribution import Method, attribute
+from sae_circuits.attribution.run import find_method
 from sae_circuits.graph import Scores, TensorGraph
 from sae_circuits.metrics import Targets, logit_diff
 from sae_circuits.models.small import random_model
 from sae_circuits.tasks import Task
+from sae_circuits.testing.inputs import padded, random_task
+from sae_circuits.testing.ranking import auroc
+from sae_circuits.testing.registry import truth
 
 
 @dataclass(frozen=True)
@@ -42,27 +41,26 @@ class Case:
 
 
 def check_method(method: str | Method, **options: Any) -> None:
-    """Run every check on a method, on small random models in float64.
+    """Run every check that applies to a method, on small models in float64.
 
     Raises:
         AssertionError: naming the check and the largest difference.
     """
     case = Case(method, options, random_model(), random_model(linear=True), random_task())
-    for check in CHECKS:
+    for check in checks_for(method):
         check(case)
 
 
-def random_task(n: int = 6, pos: int = 7, d_vocab: int = 30, seed: int = 0) -> Task:
-    """Random prompts of mixed lengths."""
-    generator = torch.Generator().manual_seed(seed)
-    clean, corrupt = torch.randint(d_vocab, (2, n, pos), generator=generator)
-    answers = torch.randint(d_vocab, (n, 2), generator=generator)
-    lengths = pos - torch.arange(n) % 3
-    mask = torch.arange(pos) < lengths[:, None]
-    wrong = (answers[:, :1] + 1) % d_vocab
-    return Task.from_tokens(
-        clean, corrupt, answer=answers[:, :1], wrong=wrong, mask=mask, name="random"
-    )
+def checks_for(method: str | Method) -> tuple[Check, ...]:
+    """The checks that apply to a method, by what it declares of itself.
+
+    >>> len(checks_for("eap")) == len(CHECKS)
+    True
+    """
+    found = find_method(method)
+    if getattr(found, "search", None) is not None:
+        return FOR_SEARCHES
+    return tuple(check for check in CHECKS if getattr(found, ASKS.get(check, ""), True))
 
 
 # -- the checks ----------------------------------------------------------------------------------
@@ -72,6 +70,22 @@ def equals_exact_patching_on_a_linear_model(case: Case) -> None:
     """On a linear model the estimate is no estimate."""
     exact = Case("exact", {}, case.linear, case.linear, case.task).scores()
     _same(case.scores(model=case.linear).values, exact.values, 1e-7)
+
+
+def equals_the_closed_form_of_a_linear_model(case: Case) -> None:
+    """On another one, with strong and weak edges, the effects are products of weights."""
+    for eps in (0.0, 0.3):
+        known = truth("linear", eps=eps)
+        assert known.effects is not None
+        _same(known.scores(case.method, **case.options).values, known.effects.values, 1e-9)
+
+
+def finds_the_induction_circuit(case: Case) -> None:
+    """Where nothing else leaks into the output, every true edge outranks every other one."""
+    for known in (truth("induction"), truth("induction-mlp")):
+        sizes = known.scores(case.method, **case.options).values.abs()
+        found = auroc(sizes, known.circuit.mask)
+        assert found == 1, f"AUROC {found:.3f} on {known!r}"
 
 
 def is_zero_when_clean_equals_corrupt(case: Case) -> None:
@@ -96,7 +110,7 @@ def does_not_depend_on_padding(case: Case) -> None:
     """Padding on the right or on the left, by any amount and of any token, is never seen."""
     task, expected = case.task, case.scores().values
     for left, right in ((0, 3), (2, 1)):
-        _same(case.scores(_padded(task, left, right)).values, expected, 1e-9)
+        _same(case.scores(padded(task, left, right)).values, expected, 1e-9)
 
 
 def permuting_heads_permutes_scores(case: Case) -> None:
@@ -124,18 +138,25 @@ def leaves_the_model_as_it_was(case: Case) -> None:
     case.scores()
     _unchanged(case.model, before)
     for error in (RuntimeError("stop"), KeyboardInterrupt()):
+        broken = case.model.ln_final.register_forward_hook(_breaker(error))
         try:
-            case.scores(metric=_raiser(error))
+            case.scores()
         except type(error):
             pass
         else:
-            raise AssertionError("the metric's error did not reach the caller")
+            raise AssertionError("the error of a run did not reach the caller")
+        finally:
+            broken.remove()
         _unchanged(case.model, before)
 
 
-CHECKS: tuple[Callable[[Case], None], ...] = (
+Check = Callable[[Case], None]
+
+CHECKS: tuple[Check, ...] = (
     leaves_the_model_as_it_was,  # first, before anything else has touched the model
     equals_exact_patching_on_a_linear_model,
+    equals_the_closed_form_of_a_linear_model,
+    finds_the_induction_circuit,
     is_zero_when_clean_equals_corrupt,
     does_not_depend_on_batching,
     does_not_depend_on_order,
@@ -143,6 +164,20 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     permuting_heads_permutes_scores,
     scales_with_the_metric,
 )
+
+ASKS: Mapping[Check, str] = MappingProxyType(
+    {
+        equals_exact_patching_on_a_linear_model: "estimates_effect",
+        equals_the_closed_form_of_a_linear_model: "estimates_effect",
+        finds_the_induction_circuit: "in_metric_unit",
+        is_zero_when_clean_equals_corrupt: "in_metric_unit",
+        scales_with_the_metric: "in_metric_unit",
+    }
+)
+"""What a method has to say of itself for a check to apply; methods that do not say are checked."""
+
+FOR_SEARCHES: tuple[Check, ...] = (leaves_the_model_as_it_was, does_not_depend_on_padding)
+"""Those that apply to a search over a whole task, whose scores are no sums over examples."""
 
 
 # -- what they are made of -----------------------------------------------------------------------
@@ -152,36 +187,15 @@ def _same(found: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def _padded(task: Task, left: int, right: int) -> Task:
-    """The same prompts between padding of a token that means something."""
-    pos = left + task.clean.shape[1] + right
-    at = torch.arange(pos) - left
-    mask = (at >= 0) & (at < task.lengths[:, None])
-
-    def pad(tokens: Tensor) -> Tensor:
-        padded = tokens.new_full((len(tokens), pos), 5)
-        padded[mask] = tokens[torch.arange(task.clean.shape[1]) < task.lengths[:, None]]
-        return padded
-
-    return Task.from_tokens(
-        pad(task.clean),
-        pad(task.corrupt),
-        answer=task.answer,
-        wrong=task.wrong,
-        mask=mask,
-        name=task.name,
-    )
-
-
 def _twice(logits: Tensor, targets: Targets) -> Tensor:
     return 2 * logit_diff(logits, targets)
 
 
-def _raiser(error: BaseException) -> Callable[[Tensor, Targets], Tensor]:
-    def metric(logits: Tensor, targets: Targets) -> Tensor:
+def _breaker(error: BaseException) -> Callable[..., None]:
+    def see(*_: Any) -> None:
         raise error
 
-    return metric
+    return see
 
 
 def _state(model: Any) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""`sae-circuits benchmark`: methods against tasks, in one table and one page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_circuits.cli import options
+
+
+def benchmark(
+    out: Annotated[Path, typer.Option(help="The folder for all that comes out.")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Again for each method; by default all.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Again for each model, as discover takes them; by default 'demo'."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Again for each bundled task; see 'sae-circuits tasks'."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of data sets, in MIB's layout or another that tasks take."),
+    ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(help="Again for each model with a known circuit; 'all' for all of them."),
+    ] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(help="Again for each of edges, nodes and neurons; by default edges."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many sets of prompts.")] = 3,
+    n: options.N = 64,
+    eps: Annotated[
+        float,
+        typer.Option(help="In models with known circuits, how much other parts write."),
+    ] = 0.05,
+    metric: options.MetricName = "logit_diff",
+    intervention: options.Intervention = "corrupt",
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+) -> None:
+    """Compare methods on tasks, and on models whose circuits are known.
+
+    Each cell of the table is kept as it is finished: a run that was interrupted goes on where it
+    stopped, and one with more methods, tasks or seeds adds theirs to the same folder.
+    """
+    from sae_circuits.attribution import methods
+    from sae_circuits.benchmarking import benchmark as run
+    from sae_circuits.benchmarking.page import summary
+    from sae_circuits.cli.folder import command_line
+    from sae_circuits.testing import truths
+
+    options.check_names(
+        task="ioi", task_file=None, metric=metric, intervention=intervention, dtype=dtype
+    )
+    models = [options.open_model(name, device, dtype) for name in model or ["demo"]]
+    tasks = [*(task or []), *([data] if data else [])] or ([] if known else ["ioi"])
+    found = run(
+        out,
+        methods=method or methods(),
+        models=models,
+        tasks=tasks,
+        known=truths() if known == ["all"] else known or (),
+        levels=level or ["edges"],
+        seeds=seeds,
+        n=n,
+        eps=eps,
+        metric=metric,
+        intervention=intervention,
+        batch_size=batch_size,
+        command=command_line(sys.argv[1:]),
+    )
+    typer.echo(f"{summary(found)}\nPage:  {out / 'table.html'}\nTable: {out / 'table.md'}")
