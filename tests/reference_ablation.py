@@ -40,13 +40,44 @@ def reference_logits(
     return at_answers(_run(parts, edited, tokens, to), task)
 
 
-def _run(parts: Split, edited: Circuit, tokens: Tensor, to: Written) -> Tensor:
+def reference_span_logits(
+    model: Any,
+    circuit: Any,
+    labels: Tensor,
+    task: Any,
+    *,
+    intervention: str = "corrupt",
+    direction: str = "noising",
+    permutation: Tensor | None = None,
+) -> Tensor:
+    """The same where a circuit is in at some tokens only.
+
+    Args:
+        circuit: a `SpanCircuit`; `labels` says which of its parts each token is in, [n, pos].
+    """
+    parts, own = split(model, circuit.graph), list(circuit.parts.values())
+    masks = [labels == i for i in range(len(own))]
+    if direction == "noising":
+        to, tokens = replacement(parts, task, intervention, permutation), task.clean
+        edited = [(~part, mask) for part, mask in zip(own, masks, strict=True)]
+    else:
+        to, tokens = forward(parts, task.clean).written, task.corrupt
+        edited = list(zip(own, masks, strict=True))
+    return at_answers(_run(parts, edited, tokens, to), task)
+
+
+def _run(
+    parts: Split, edited: Circuit | list[tuple[Circuit, Tensor]], tokens: Tensor, to: Written
+) -> Tensor:
     """input_r + sum over edited edges of (to_src - current_src), reader by reader."""
-    sources = edited_sources(parts.graph, edited)
+    everywhere = torch.ones_like(tokens, dtype=torch.bool)
+    some = edited if isinstance(edited, list) else [(edited, everywhere)]
+    sources = [(edited_sources(parts.graph, own), at) for own, at in some]
 
     def edit(dest: int, x: Tensor, written: Written) -> Tensor:
-        for src in sources[dest]:
-            x = x - written[src] + to[src]
+        for own, at in sources:
+            for src in own[dest]:
+                x = torch.where(at[..., None], x - written[src] + to[src], x)
         return x
 
     with torch.no_grad():

@@ -24,7 +24,8 @@ def split_hooks(split: Any, edit_reader: Any, edit_site: Any, run: Any) -> list[
         if block.site is None or own[0] != block:
             continue
         chosen = split.graph.splits[block.site, block.layer]
-        spliced = Spliced(split, chosen, own, number, edit_reader, edit_site, run)
+        kind = Neurons if chosen.kind == "neuron" else Spliced
+        spliced = kind(split, chosen, own, number, edit_reader, edit_site, run)
         hooks += spliced.hooks()
     return hooks
 
@@ -214,3 +215,35 @@ class Spliced:
 
     def total(self) -> Tensor:
         return sum(self.run.written[self.src[node]] for node in self.nodes)
+
+
+class Neurons(Spliced):
+    """The neurons of one layer's heads or MLP in the run: they say how its output is shared out."""
+
+    def hooks(self) -> list[tuple[str, Any]]:
+        """Hook points with what happens there."""
+        at, post = f"blocks.{self.layer}", {"a": "ln1_post", "m": "ln2_post"}[self.part]
+        point = "attn.hook_z" if self.part == "a" else "mlp.hook_post"
+        hooks = [(f"{at}.{point}", self.keep_z), (f"{at}.{_OUT[self.part]}", self.on_output)]
+        if self.model.cfg.use_normalization_before_and_after:
+            hooks.insert(1, (f"{at}.{post}.hook_scale", self.keep_scale))
+        return hooks
+
+    def on_output(self, whole: Tensor, hook: Any) -> Tensor:
+        """Share it out among the neurons, and give the error node what is left."""
+        self.run.fired.add(hook.name)
+        block, left = self.model.blocks[self.layer], whole - self.constant()
+        W = block.attn.W_O if self.part == "a" else block.mlp.W_out
+        post = getattr(block, "ln1_post" if self.part == "a" else "ln2_post", None)
+        for node in self.nodes:
+            at = (node.index,) if node.head is None else (node.head, node.index)
+            if node.kind != "neuron":
+                continue
+            share = self.stash["z"][(..., *at, None)] / self.stash.get("scale", 1) * W[at]
+            share = share if post is None else share * post.w
+            self.run.written[self.src[node]] = share
+            left = left - share
+        for node in self.nodes:
+            if node.kind == "error":
+                self.run.written[self.src[node]] = left
+        return self.edit_site(self.number, whole)

@@ -72,6 +72,24 @@ def test_spans_do_not_depend_on_batches_or_on_how_they_are_given():
             torch.testing.assert_close(batched[span].values, scores.values, rtol=1e-9, atol=1e-12)
 
 
+def test_spans_have_other_lengths_in_other_prompts():
+    model, graph, task = problem(features=False)
+    ends = torch.tensor([[0, 3], [1, 2], [2, 2]])
+    mask = torch.zeros(3, 6, dtype=torch.bool)
+    for example, (start, end) in enumerate(ends.tolist()):
+        mask[example, start:end] = True
+    found = [
+        sc.attribute_spans(model, graph, task, {"name": where}, method="eap")
+        for where in (ends, mask, (ends, mask))
+    ]
+    each = [
+        sc.attribute_spans(model, graph, task[i : i + 1], method="eap")[f"@{t}"].values
+        for i, t in mask.nonzero().tolist()
+    ]
+    for scores in found:
+        torch.testing.assert_close(scores["name"].values, sum(each) / 3, rtol=1e-9, atol=1e-12)
+
+
 def test_a_table_and_the_largest():
     model, graph, task = problem()
     spans = sc.attribute_spans(model, graph, task, {"first": 0}, method="eap")
@@ -96,6 +114,22 @@ def test_a_table_and_the_largest():
         ("positions", TaskError, "'position', or spans by their names"),
         ({"a": torch.zeros(2, 6, dtype=torch.bool)}, TaskError, r"\[2, 6\]; the prompts are"),
         ({"a": torch.zeros(2, dtype=torch.int64)}, TaskError, "one for each of 3 prompts"),
+        (
+            {"a": torch.tensor([[0, 2], [1, 5], [0, 1]])},
+            TaskError,
+            "span 'a' goes from 1 to before 5 in prompt 1, which has 4 tokens",
+        ),
+        (
+            {"a": torch.tensor([[0, 2], [3, 2], [0, 1]])},
+            TaskError,
+            "from 3 to before 2 in prompt 1",
+        ),
+        (
+            {"a": (range(1, 3), torch.tensor([[1, 3], [1, 2], [1, 3]]))},
+            TaskError,
+            r"span 'a' does not align: it has positions \[1, 2\] of clean prompt 1 and \[1\] of",
+        ),
+        ({"a": (0, 5)}, TaskError, "prompt 1 has 4 tokens and no position 5"),
     ],
 )
 def test_spans_that_cannot_be(spans, error, message):

@@ -23,6 +23,8 @@ from .graph import (
     PairScores,
     SampledScores,
     Scores,
+    SpanCircuit,
+    SpanPairScores,
     SpanScores,
     TensorGraph,
 )
@@ -44,6 +46,8 @@ __all__ = [
     "PairScores",
     "SampledScores",
     "Scores",
+    "SpanCircuit",
+    "SpanPairScores",
     "SpanScores",
     "Task",
     "TensorGraph",

@@ -167,3 +167,20 @@ def test_a_choice_among_no_dictionaries(model_folder: Path, tmp_path: Path) -> N
     quick = ["discover", "--model", model_folder, "--out", tmp_path / "run"]
     refused(call(*quick, "--sae-id", "z.0"), "--sae-id chooses among dictionaries: say which")
     refused(call(*quick, "--sae-kind", "sae"), "--sae-kind chooses among dictionaries")
+
+
+def test_discover_by_neuron_needs_no_dictionaries(model_folder: Path, tmp_path: Path) -> None:
+    what = ["discover", "--model", model_folder, "--neurons", "mlp", "--features", 8, "--n", 4,
+            "--edges", 20, "--method", "eap", "--no-curve", "--out", tmp_path / "run"]  # fmt: skip
+    result = call(*what)
+    assert result.exit_code == 0, result.output
+    assert "of 8 are in; faithfulness" in result.stdout
+    circuit = load(tmp_path / "run" / "circuit.json", Circuit)
+    assert sum(node.kind == "neuron" for node in circuit.graph.src_nodes) == 8
+    assert Record.load(tmp_path / "run" / "record.json").settings["neurons"] == "mlp"
+    again = call(*what)
+    assert again.exit_code == 0, again.output
+    assert again.stdout == result.stdout
+    tested = call("evaluate", tmp_path / "run" / "circuit.json", "--model", model_folder, "--n", 4)
+    assert tested.exit_code == 0, tested.output
+    refused(call(*what, "--neurons", "mlps"), "unknown kind of neuron 'mlps': did you mean 'mlp'")

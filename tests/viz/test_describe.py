@@ -184,7 +184,7 @@ def test_between_groups_lines_may_run_down_and_are_drawn_as_loops() -> None:
 def test_each_kind_has_a_look_and_a_line_in_the_legend() -> None:
     html = str(circuit_fragment(drawn(groups={"g": ["a1.f5"]})))
     for kind, said in {
-        "feature": "feature", "error": "error node: what the dictionary does not reconstruct",
+        "feature": "feature", "error": "error node: what features or neurons leave",
         "skip": "skip term: what passes the features by", "group": "group of nodes",
     }.items():  # fmt: skip
         assert f'class="node {kind}"><title>' in html

@@ -6,7 +6,7 @@ Where a node writes stands x, in this very run. With f(x) the features that a di
     x' = x + (f' - f(x)) W_dec + sum over scaled parts p of x of (factor_p - 1) p
 
 So the error node and the features that are not changed keep what they write, and what comes later
-sees x'.
+sees x'. Neurons are changed where they stand, before W_out or W_O.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ class Place:
             return stream_place(self.adapter, "pre", 0), True
         if self.part == "a" and (self.placed is None or self.placed.dictionary.reads.kind == "z"):
             return self.adapter.point(f"blocks.{self.layer}.attn.hook_z"), False
+        if self._has_neurons:
+            return self.adapter.point(f"blocks.{self.layer}.mlp.hook_post"), False
         return edited_place(self.adapter, self.name)
 
     @property
@@ -125,17 +127,20 @@ class Place:
             real: which tokens are no padding.
             activations: takes up those of the watched features.
         """
-        f = None if self.placed is None else self.placed.dictionary.encode(encoded)
+        f = None
+        if self.placed is not None:
+            f = x if self._has_neurons else self.placed.dictionary.encode(encoded)
         steps: dict[Node, list[Step]] = {node: [] for node in self.watched}
         for step in self.steps:
             steps.setdefault(step.node, []).append(step)
         moved: dict[int, Tensor] = {}
         added = torch.zeros_like(x)
         for node, own in steps.items():
-            if node.kind == "feature" and node.index is not None and f is not None:
-                now = f[..., node.index]
+            if node.kind in ("feature", "neuron") and node.index is not None and f is not None:
+                index = node.index + (node.head or 0) * self.adapter.architecture.d_head
+                now = f[..., index]
                 then = _after(own, now, real)
-                moved |= {node.index: then - now} if own else {}
+                moved |= {index: then - now} if own else {}
                 if node in self.watched:
                     activations[node] = then.masked_fill(~real, 0)
             else:
@@ -144,6 +149,10 @@ class Place:
         if moved:
             added += self._decoded(torch.stack(list(moved.values()), -1), list(moved), encoded)
         return added if self.steps else None
+
+    @property
+    def _has_neurons(self) -> bool:
+        return self.placed is not None and self.placed.split.kind == "neuron"
 
     def _part(self, node: Node, x: Tensor, encoded: Tensor, f: Tensor | None) -> Tensor:
         """What a node that is no feature writes here."""
@@ -171,6 +180,10 @@ class Place:
     ) -> Float[Tensor, "batch pos width"]:
         """What some features write here with these activations."""
         assert self.placed is not None  # only a dictionary has features
+        if self._has_neurons:
+            out = torch.zeros_like(encoded)
+            out[..., which] = a
+            return out
         dictionary = self.placed.dictionary
         out = a @ dictionary.W_dec[which]
         scale = dictionary.scale(encoded.to(out.dtype)) if dictionary.is_sae else None

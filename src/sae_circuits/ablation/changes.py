@@ -13,7 +13,7 @@ parts from it, the stream itself is never made:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -62,63 +62,123 @@ class Changes:
 
         Each overwrites the one before.
         """
-        edges, above = self._edges(dests)
-        sources = edges.any(1).nonzero()[:, 0].to(base.device)
-        few = 2 * len(sources) < len(above)  # then it pays to gather them
-        mix = edges.T[:, sources.cpu() if few else slice(None)].to(base)
-        features = [
-            (narrow, present)
-            for narrow in self.narrow
-            if bool((present := self._of(narrow, dests)).any())
-        ]
+        mixes = [_Mix.of(self, dests, edges) for edges in self.plan.at]
         size = max(1, MIX_BYTES // (len(dests) * base.shape[1] * base.element_size()))
         space = base.new_empty(len(dests), size * base.shape[1])
-        for i, (some, at) in enumerate(zip(above.split(size, 1), base.split(size), strict=True)):
+        for start in range(0, len(base), size):
+            at = base[start : start + size]
             streams = space[:, : at.numel()]
-            some = some.index_select(0, sources) if few else some
-            torch.addmm(at.reshape(1, -1), mix, some.flatten(1), out=streams)
-            mixed = streams.unflatten(1, at.shape)
-            for narrow, present in features:
-                _add(mixed, narrow.a[i * size : i * size + len(at)], narrow.W, present)
-            yield mixed
+            tokens = torch.arange(start, start + len(at), device=base.device)
+            if self.plan.labels is None:
+                mixes[0].write(slice(start, start + len(at)), at, out=streams)
+            for mix, own in self._by_part(mixes, tokens):
+                mixed = base.new_empty(len(dests), len(own) * base.shape[1])
+                mix.write(tokens[own], at[own], out=mixed)
+                streams.unflatten(1, at.shape)[:, own] = mixed.unflatten(1, (len(own), -1))
+            yield streams.unflatten(1, at.shape)
 
     def projected(
         self, dests: Int64[Tensor, "dest"], directions: Float[Tensor, "dest d_model"]
     ) -> Float[Tensor, "token dest"]:
         """What the changes add to each reader's stream along its own direction."""
-        edges, above = self._edges(dests)
         out = directions.new_zeros(self.wide.shape[1], len(dests))
-        for change, present in zip(above, edges, strict=True):
-            to = present.nonzero()[:, 0].to(out.device)
-            if len(to):
-                out[:, to] += (change @ directions[to].T.to(change.dtype)).to(out.dtype)
-        for narrow in self.narrow:
-            present = self._of(narrow, dests)
-            if bool(present.any()):
-                rows = present.any(1).nonzero()[:, 0].to(out.device)
-                virtual = narrow.W[rows].to(out.dtype) @ directions.T * present.to(out)[rows]
-                out += narrow.a[:, rows].to(out.dtype) @ virtual
+        mixes = [_Mix.of(self, dests, edges) for edges in self.plan.at]
+        if self.plan.labels is None:
+            mixes[0].project(slice(None), directions, out)
+        for mix, own in self._by_part(mixes, torch.arange(len(out), device=out.device)):
+            part = out[own]
+            mix.project(own, directions, part)
+            out[own] = part
         return out
 
     def at(self, dest: int, tokens: Int64[Tensor, "some"]) -> Float[Tensor, "some d_model"]:
         """What the changes add to one reader's stream at some tokens."""
-        edges, above = self._edges(torch.tensor([dest]))
-        total = above[:, tokens][edges[:, 0].to(above.device)].sum(0)
-        for narrow in self.narrow:
-            present = self._of(narrow, torch.tensor([dest])).to(narrow.a.device)
-            total = total + (narrow.a[tokens] * present[:, 0]) @ narrow.W
+        mixes = [_Mix.of(self, torch.tensor([dest]), edges) for edges in self.plan.at]
+        if self.plan.labels is None:
+            return mixes[0].at(tokens)
+        total = self.wide.new_zeros(len(tokens), self.wide.shape[2])
+        for mix, own in self._by_part(mixes, tokens):
+            total[own] = mix.at(tokens[own])
         return total
 
-    def _edges(
-        self, dests: Int64[Tensor, "dest"]
-    ) -> tuple[Bool[Tensor, "above dest"], Float[Tensor, "above token d_model"]]:
-        """The edges into some readers from what is kept wide, up to the last that is seen."""
-        edges = self.plan.edges[self.ids][:, dests]
-        seen = int(edges.any(1).nonzero()[-1]) + 1 if bool(edges.any()) else 0
-        return edges[:seen], self.wide[:seen]
+    def _by_part(
+        self, mixes: Sequence[_Mix], tokens: Int64[Tensor, "some"]
+    ) -> Iterator[tuple[_Mix, Int64[Tensor, "own"]]]:
+        """Of a circuit by span, what is mixed at each part, and where its tokens are in some."""
+        if self.plan.labels is None:
+            return
+        labels = self.plan.labels.to(tokens.device)[tokens]
+        for i, mix in enumerate(mixes):
+            own = (labels == i).nonzero()[:, 0]
+            if len(own):
+                yield mix, own
 
-    def _of(self, narrow: Narrow, dests: Int64[Tensor, "dest"]) -> Bool[Tensor, "feature dest"]:
-        return self.plan.edges[narrow.ids][:, dests]
+
+@dataclass(frozen=True, eq=False)
+class _Mix:
+    """What some readers get of the changes by one set of edges.
+
+    Args:
+        edges: from what is kept wide, up to the last that is seen.
+        above: the changes of these.
+        features: those of features that some reader gets, with which.
+    """
+
+    edges: Bool[Tensor, "above dest"]
+    above: Float[Tensor, "above token d_model"]
+    features: list[tuple[Narrow, Bool[Tensor, "_ dest"]]]
+
+    @classmethod
+    def of(
+        cls, changes: Changes, dests: Int64[Tensor, "dest"], among: Bool[Tensor, "src dest_"]
+    ) -> _Mix:
+        """That of some readers."""
+        edges = among[changes.ids][:, dests]
+        seen = int(edges.any(1).nonzero()[-1]) + 1 if bool(edges.any()) else 0
+        narrow = [(narrow, among[narrow.ids][:, dests]) for narrow in changes.narrow]
+        present = [(narrow, own) for narrow, own in narrow if bool(own.any())]
+        return cls(edges[:seen], changes.wide[:seen], present)
+
+    def write(
+        self,
+        tokens: slice | Int64[Tensor, "some"],
+        base: Float[Tensor, "some d_model"],
+        out: Float[Tensor, "dest flat"],
+    ) -> None:
+        """Write the readers' streams at some tokens to `out`."""
+        sources = self.edges.any(1).nonzero()[:, 0].to(base.device)
+        few = 2 * len(sources) < len(self.above)  # then it pays to gather them
+        mix = self.edges.T[:, sources.cpu() if few else slice(None)].to(base)
+        some = self.above[:, tokens]
+        some = some.index_select(0, sources) if few else some
+        torch.addmm(base.reshape(1, -1), mix, some.flatten(1), out=out)
+        for narrow, present in self.features:
+            _add(out.unflatten(1, base.shape), narrow.a[tokens], narrow.W, present)
+
+    def project(
+        self,
+        tokens: slice | Int64[Tensor, "some"],
+        directions: Float[Tensor, "dest d_model"],
+        out: Float[Tensor, "some dest"],
+    ) -> None:
+        """Add each reader's stream along its own direction, at some tokens, to `out`."""
+        for change, present in zip(self.above, self.edges, strict=True):
+            to = present.nonzero()[:, 0].to(out.device)
+            if len(to):
+                own = change[tokens] @ directions[to].T.to(change.dtype)
+                out[:, to] += own.to(out.dtype)
+        for narrow, present in self.features:
+            rows = present.any(1).nonzero()[:, 0].to(out.device)
+            virtual = narrow.W[rows].to(out.dtype) @ directions.T * present.to(out)[rows]
+            out += narrow.a[tokens][:, rows].to(out.dtype) @ virtual
+
+    def at(self, tokens: Int64[Tensor, "some"]) -> Float[Tensor, "some d_model"]:
+        """What the only reader gets at some tokens."""
+        total = self.above[:, tokens][self.edges[:, 0].to(self.above.device)].sum(0)
+        for narrow, present in self.features:
+            own = present[:, 0].to(narrow.a.device)
+            total = total + (narrow.a[tokens] * own) @ narrow.W
+        return total
 
 
 def _add(

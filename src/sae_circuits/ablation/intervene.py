@@ -75,7 +75,8 @@ def intervene(
         changes: by node, `("set", x)`, `("scale", x)` or `("add", x)`, with x in units of the
             activation, one number or a tensor [n, pos]. `"m3.f17"` is changed at all real
             positions, `"m3.f17@5"` at one. Changes of the same feature follow one another as they
-            are given. Heads, MLPs, the input, error nodes and skip terms can be scaled.
+            are given. Neurons, such as `"m3.n17"`, are changed alike. Heads, MLPs, the input, error
+            nodes and skip terms can be scaled.
         attention: "recomputed", or "frozen" for the patterns of the unchanged run; values are
             recomputed either way.
         watch: features whose activations, after the changes, are wanted.

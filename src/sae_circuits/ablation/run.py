@@ -12,10 +12,11 @@ from torch import Tensor
 
 from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.interventions import RUNS, Intervention
+from sae_circuits.ablation.located import Located, locate
 from sae_circuits.ablation.sweep import Sweep
 from sae_circuits.cache import check_model, require_finite, run
 from sae_circuits.errors import GraphError, NumericalError, OptionError
-from sae_circuits.graph import Circuit
+from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
@@ -29,7 +30,7 @@ Read = Callable[[Float[Tensor, "batch vocab"], Targets], Shaped[Tensor, "batch *
 
 def ablate(
     model: Any,
-    circuit: Circuit,
+    circuit: Circuit | SpanCircuit,
     task: Task,
     *,
     intervention: str = "corrupt",
@@ -44,7 +45,8 @@ def ablate(
 
     Args:
         model: a TransformerLens model of either kind; left as it was found.
-        circuit: of `TensorGraph.from_model(model)`.
+        circuit: of `TensorGraph.from_model(model)`; or one by span, whose absent edges carry the
+            intervention's values at the tokens of those spans only.
         task: the prompts.
         intervention: what absent edges carry: "corrupt", "zero", "mean", "mean-positional" or
             "resample".
@@ -56,6 +58,7 @@ def ablate(
     Raises:
         GraphError: a circuit of another model's graph, or of a part of it.
         OptionError: denoising with an intervention that is no run of the model.
+        TaskError: a circuit by span whose spans the prompts do not have.
         NumericalError: NaN or infinity, with the node and the example.
 
     Example:
@@ -81,7 +84,7 @@ def ablate(
 @torch.no_grad()
 def run_circuits(
     model: Any,
-    circuits: Sequence[Circuit],
+    circuits: Sequence[Circuit | SpanCircuit],
     task: Task,
     read: Read,
     *,
@@ -112,9 +115,10 @@ def run_circuits(
         prepared, circuits = _denoising(prepared), [~circuit for circuit in circuits]
     elif direction != "noising":
         raise OptionError(f"unknown direction {direction!r}: 'noising' or 'denoising'")
+    located = locate(circuits, task)
     found = [
         torch.stack([read(logits, targets) for logits in every])
-        for targets, every in _batches(adapter, circuits, prepared, task, size, direction, saes)
+        for targets, every in _batches(adapter, located, prepared, task, size, direction, saes)
     ]
     return torch.cat(found, 1).cpu()
 
@@ -129,7 +133,7 @@ def clean_logits(
     return torch.cat([logits.detach() for logits in runs]).cpu()
 
 
-def require_whole(circuits: Sequence[Circuit], adapter: Adapter) -> None:
+def require_whole(circuits: Sequence[Circuit | SpanCircuit], adapter: Adapter) -> None:
     """Refuse circuits that are not of the graph of all heads and MLPs of this model."""
     for circuit in circuits:
         graph = circuit.graph
@@ -158,7 +162,7 @@ def _denoising(prepared: Intervention) -> Intervention:
 
 def _batches(
     adapter: Adapter,
-    circuits: Sequence[Circuit],
+    circuits: Sequence[Located],
     prepared: Intervention,
     task: Task,
     size: int,
@@ -186,7 +190,9 @@ def _batches(
             position=batch.position.to(clean.device),
             saes=saes,
         )
-        logits = (_finite(each, first) for each in sweep.logits(circuits))
+        examples, width = slice(first, first + len(batch)), batch.clean.shape[1]
+        here = [circuit.of(examples, width) for circuit in circuits]
+        logits = (_finite(each, first) for each in sweep.logits(here))
         yield Targets.of(original, clean), logits
         first += len(batch)
 

@@ -54,7 +54,7 @@ class SplitChange:
             which, start = (own - start).to(self.sweep.start.device), start + len(block)
             if not len(own):
                 continue
-            if block.kind == "feature":
+            if block.is_narrow:
                 dtype = self.sweep.start.dtype
                 a = self.features.flatten(0, 1)[:, which].to(dtype)
                 self.changes.narrow.append(Narrow(own, a, self.placed.W_dec[which].to(dtype)))
@@ -70,8 +70,7 @@ class SplitChange:
             pre, factor = self._each()
             a = placed.gated(pre, lambda: placed.read(self._read_by("error"), self._call))
             return (a if factor is None else a * factor) - replaced
-        read = placed.of_heads(self._whole) if placed.part == "a" else self._whole
-        return placed.coefficients(read) - replaced
+        return placed.coefficients(self._parted[0]) - replaced
 
     @cached_property
     def rest(self) -> Change:
@@ -82,7 +81,7 @@ class SplitChange:
             if placed.dictionary.has_skip:
                 then = then - self._replaced(".skip")
             return placed.rest(self._read_by("error"), self._call) - then
-        whole = self._whole
+        whole = self._parted[1]
         if placed.part == "a":
             whole = whole / placed.adapter.attn_out_scale(placed.layer, whole)[..., None]
         change = self._written(whole - self._replaced(""))
@@ -97,13 +96,14 @@ class SplitChange:
     # -- parts ---------------------------------------------------------------------------------
 
     @cached_property
-    def _whole(self) -> Tensor:
-        """What heads (z) or the MLP now give, whose features are read off it."""
+    def _parted(self) -> tuple[Tensor, Tensor]:
+        """What features or neurons are read off, and what heads (z) or the MLP now give."""
         layer = self.placed.layer
         if self.placed.part == "a":
-            return self.sweep.z(layer, self.changes)
+            z = self.sweep.z(layer, self.changes)
+            return self.placed.of_heads(z), z
         (_, reader) = self.sweep.graph.dest_starts["mlp", layer, None, None]
-        return self.placed.adapter.mlp(layer, self.sweep.stream(reader, self.changes))
+        return self.placed.of_mlp(self.sweep.stream(reader, self.changes))
 
     @property
     def _call(self) -> Call | None:

@@ -1,6 +1,7 @@
 """Changes of nodes, as they are asked for and as they are applied.
 
-With a the activation of a feature in the run at hand, at each position where it is changed,
+With a the activation of a feature or a neuron in the run at hand, at each position where it is
+changed,
 
     ("set", x)    a' = x
     ("scale", x)  a' = x a
@@ -24,6 +25,7 @@ from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Node, TensorGraph, parse_node
 
 KINDS = ("set", "scale", "add")
+_SCALAR = ("feature", "neuron")  # what has an activation
 _WAYS = "('set', 0.0), ('scale', 2.0) or ('add', 3.0)"
 
 Change = tuple[str, float | Float[Tensor, "n pos"]]
@@ -78,7 +80,12 @@ def read_changes(
     for name, change in changes.items():
         node = writer(graph, name)
         kind, amount = _pair(node, change, size)
-        if node.kind != "feature" and kind != "scale":
+        if node.kind == "error" and f"{node.site}{node.layer}" in graph.neurons:
+            raise OptionError(
+                f"{node.name!r} is what neurons leave, and stands nowhere by itself: change "
+                "neurons, of a graph that has all of them"
+            )
+        if node.kind not in _SCALAR and kind != "scale":
             raise OptionError(
                 f"{node.name!r} has no activation to {kind}: scale what it writes, as in "
                 "('scale', 0.0), which takes it away"
@@ -93,18 +100,18 @@ def read_changes(
 
 
 def read_watch(graph: TensorGraph, watch: Sequence[Node | str]) -> tuple[Node, ...]:
-    """Check the features whose activations are asked for.
+    """Check the features and neurons whose activations are asked for.
 
     Raises:
-        GraphError: not a feature of the graph, or one with a position.
+        GraphError: not a feature or a neuron of the graph, or one with a position.
     """
     nodes = tuple(writer(graph, name) for name in watch)
     for node in nodes:
-        if node.kind != "feature" or node.pos is not None:
+        if node.kind not in _SCALAR or node.pos is not None:
             whole = replace(node, pos=None).name
             raise GraphError(
-                f"{node.name!r} cannot be watched: watch a feature without a position"
-                + (f", {whole!r}, and take its column" if node.kind == "feature" else "")
+                f"{node.name!r} cannot be watched: watch a feature or a neuron without a position"
+                + (f", {whole!r}, and take its column" if node.kind in _SCALAR else "")
             )
     return nodes
 

@@ -22,10 +22,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae_circuits.ablation.changes import Changes
+from sae_circuits.ablation.located import Located
 from sae_circuits.ablation.plan import Plan
 from sae_circuits.ablation.split import Site, SplitChange
 from sae_circuits.cache import Writes
-from sae_circuits.graph import Block, Circuit, TensorGraph, depth_of
+from sae_circuits.graph import Block, TensorGraph, depth_of
 from sae_circuits.models.adapter import Adapter, Call
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
@@ -55,7 +56,7 @@ class Sweep:
     position: Int64[Tensor, "batch"]
     saes: tuple[Placed, ...] = ()
 
-    def logits(self, circuits: Sequence[Circuit]) -> Iterator[Float[Tensor, "batch vocab"]]:
+    def logits(self, circuits: Sequence[Located]) -> Iterator[Float[Tensor, "batch vocab"]]:
         """The logits at the answer positions when only a circuit's edges carry what is now.
 
         One circuit after the other; several share a pass through the unembedding.
@@ -67,10 +68,10 @@ class Sweep:
             streams = torch.cat([self.final_stream(circuit) for circuit in some])
             yield from self.adapter.logits(streams).split(batch)
 
-    def final_stream(self, circuit: Circuit) -> Float[Tensor, "batch d_model"]:
+    def final_stream(self, circuit: Located) -> Float[Tensor, "batch d_model"]:
         """What the logits read at the answer positions."""
         plan = Plan.of(circuit, self.adapter, self.saes, is_run=self.is_run)
-        wide = (plan.writers & ~self._is_feature).nonzero()[:, 0]
+        wide = (plan.writers & ~self._is_narrow).nonzero()[:, 0]
         changes = Changes(plan, wide, self._space(len(wide)))
         for site in self.sites:
             alive = plan.alive(site.rows)
@@ -211,9 +212,9 @@ class Sweep:
         return tuple(Site(rows, blocks) for rows, blocks in self.graph.sites())
 
     @cached_property
-    def _is_feature(self) -> Bool[Tensor, "src"]:
+    def _is_narrow(self) -> Bool[Tensor, "src"]:
         blocks = self.graph.writers
-        return torch.cat([torch.full((len(b),), b.kind == "feature") for b in blocks])
+        return torch.cat([torch.full((len(b),), b.is_narrow) for b in blocks])
 
     @cached_property
     def _placed(self) -> dict[tuple[str, int], Placed]:
@@ -251,7 +252,7 @@ def attend_split(
     return torch.stack(z, 3).flatten(2, 3)
 
 
-def batched(circuits: Iterator[Circuit], size: int) -> Iterator[list[Circuit]]:
+def batched(circuits: Iterator[Located], size: int) -> Iterator[list[Located]]:
     """Some circuits at a time."""
     while some := list(islice(circuits, size)):
         yield some

@@ -58,7 +58,11 @@ def active_features(
     saes = Placed.all_of(adapter, graph)
     n_features = sum(len(placed.chosen) for placed in saes)
     size = batch_size or default_batch_size(adapter.architecture, task, n_features)
-    counts = {p.name: torch.zeros(len(p.chosen), dtype=torch.int64) for p in saes if len(p.chosen)}
+    counts = {
+        p.name: torch.zeros(len(p.chosen), dtype=torch.int64)
+        for p in saes
+        if len(p.chosen) and p.split.kind == "feature"
+    }
     batches = -(-len(task) // size)
     for batch in track(task.batches(size), total=batches, description="active features"):
         pos = torch.arange(batch.clean.shape[1])

@@ -1,4 +1,4 @@
-"""Scores of the edges with a feature at one end or at both: no vector a token is made for them.
+"""Scores of the edges with a feature or a neuron at an end: no vector a token is made for them.
 
 A head is d_head scalars a token with their directions, as a feature is one, so that the products of
 features and heads come apart into a part over tokens and one over directions (see `products.py`).
@@ -50,7 +50,7 @@ def add_features(total: Float[Tensor, "src dest"], ends: Ends) -> None:
         sources = [
             (src, block)
             for src, block in ends.graph.src_starts.values()
-            if first <= src < stop and "feature" in (block.kind, reader.kind)
+            if first <= src < stop and (block.is_narrow or reader.is_narrow)
         ]
         if not sources or ends.through(reader):
             continue
@@ -116,7 +116,7 @@ class _Directions:
 
     def scores(self, ends: Ends, writer: Block) -> Float[Tensor, "src dest"]:
         """Those of the edges from some writers."""
-        if writer.kind not in ("feature", "head"):
+        if not writer.is_narrow and writer.kind != "head":
             return self._from_vector(ends, writer)
         a, W = _written(ends, writer)
         score = narrow_by_narrow(a, W, self.b, self.V)
@@ -138,7 +138,7 @@ def _written(
     ends: Ends, writer: Block
 ) -> tuple[Float[Tensor, "token direction"], Float[Tensor, "direction d_model"]]:
     """What features or heads change, as scalars a token, and the directions of these."""
-    if writer.kind == "feature":
+    if writer.is_narrow:
         placed = ends.saes[f"{writer.site}{writer.layer}"]
         a = ends.scalars(ends.change[f"{placed.name}.f"])
         return a, placed.W_dec.to(a.dtype)

@@ -67,10 +67,10 @@ def score_edges(
 
 
 def _add_wide(total: Float[Tensor, "src dest"], ends: Ends) -> None:
-    """Add the scores of all edges without a feature at an end."""
+    """Add the scores of all edges without a feature or a neuron at an end."""
     graph, adapter, tokens = ends.graph, ends.adapter, ends.tokens
     width, dtype, device = adapter.architecture.d_model, ends.gradients.dtype, total.device
-    writers = tuple(block for block in graph.writers if block.kind != "feature")
+    writers = tuple(block for block in graph.writers if not block.is_narrow)
     src, runs = _ids(graph.src_starts.values()).to(device), _runs(ends)
     if not len(src) or not runs:
         return
@@ -96,8 +96,8 @@ def _add_wide(total: Float[Tensor, "src dest"], ends: Ends) -> None:
 
 
 def _ids(starts: Iterable[tuple[int, Block]]) -> Int64[Tensor, "node"]:
-    """The indices of the nodes of some blocks that are no features."""
-    spans = [range(start, start + len(block)) for start, block in starts if block.kind != "feature"]
+    """The indices of the nodes of some blocks that are no features or neurons."""
+    spans = [range(start, start + len(block)) for start, block in starts if not block.is_narrow]
     return torch.tensor([i for span in spans for i in span], dtype=torch.int64)
 
 
@@ -113,7 +113,7 @@ def _runs(ends: Ends) -> list[tuple[slice, tuple[Block, ...]]]:
     """
     runs: list[tuple[slice, tuple[Block, ...]]] = []
     graph = ends.graph
-    wide = [b for b in graph.readers if b.kind != "feature" and not ends.through(b)]
+    wide = [b for b in graph.readers if not b.is_narrow and not ends.through(b)]
     for depth, equal in groupby(wide, key=lambda block: block.depth):
         (start, stop), blocks = graph.sees(depth), tuple(equal)
         if runs and sum(map(len, runs[-1][1])) < TOGETHER:

@@ -128,7 +128,7 @@ class NodeProblem(Problem):
             g = gradients.at[_place(block)]
             dtype = torch.promote_types(g.dtype, torch.float32)
             g = take(g, tokens, dtype)
-            if block.kind == "feature":
+            if block.is_narrow:
                 placed = saes[_place(block)]
                 a = take(self.change[f"{placed.name}.f"], tokens, dtype)
                 found.append(narrow_by_wide(a, placed.W_dec.to(dtype), g))

@@ -15,7 +15,6 @@ from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.attribution.flat import is_flat
 from sae_circuits.attribution.gradients import Gradients, Place
 from sae_circuits.attribution.kernel import score_edges
-from sae_circuits.attribution.spans import Spans
 from sae_circuits.cache import Run, Writes, require_finite, run
 from sae_circuits.errors import MetricError, NumericalError, OptionError
 from sae_circuits.graph import TensorGraph
@@ -24,6 +23,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.backward import OWN, BackwardRules
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.tasks import Task
+from sae_circuits.tasks.spans import Spans
 
 
 @dataclass(frozen=True)

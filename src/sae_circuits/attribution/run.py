@@ -16,7 +16,6 @@ from sae_circuits.attribution.groups import each_batch, each_example
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.problem import AnyProblem, Problem
-from sae_circuits.attribution.spans import Spans
 from sae_circuits.cache import check_model
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Provenance, SampledScores, Scores, TensorGraph
@@ -25,6 +24,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
+from sae_circuits.tasks.spans import Spans
 
 
 def methods() -> tuple[str, ...]:

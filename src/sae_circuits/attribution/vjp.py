@@ -132,7 +132,7 @@ def _scores(
     for start, block in ends.graph.src_starts.values():
         if not first <= start < stop:
             continue
-        if block.kind == "feature":
+        if block.is_narrow:
             placed = ends.saes[f"{block.site}{block.layer}"]
             W = placed.W_dec.to(g.dtype)
             a = sparse_if_sparse(ends.scalars(ends.change[f"{placed.name}.f"]).T)

@@ -31,7 +31,7 @@ def expand_writes(
             rows[0] = take(writes[f"m{layer}"], some, out.dtype)
         elif block.kind == "skip":
             rows[0] = take(writes[f"{part}.skip"], some, out.dtype)
-        elif block.kind == "feature":
+        elif block.is_narrow:
             a = take(writes[f"{part}.f"], some, out.dtype)
             torch.mul(a.T[:, :, None], saes[part].W_dec.to(out.dtype)[:, None], out=rows)
         elif block.kind == "error":

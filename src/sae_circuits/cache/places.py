@@ -88,6 +88,8 @@ def dictionary_places(adapter: Adapter, saes: Sequence[Placed]) -> dict[str, nn.
         layer, reads = placed.layer, placed.dictionary.reads.kind
         if reads == "mlp_in":
             places[f"mlp_in{layer}"] = adapter.block(layer).mlp
+        elif reads == "mlp_post":
+            places[f"mlp_post{layer}"] = adapter.point(f"blocks.{layer}.mlp.hook_post")
         elif reads.startswith("resid"):
             part = "mid" if placed.is_transcoder else placed.part
             name = stream_name(arch, part, layer)

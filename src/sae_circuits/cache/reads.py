@@ -15,11 +15,11 @@ from sae_circuits.models.dictionaries.placed import Placed
 class Reads:
     """What the readers saw: the stream before each norm, and what they made of it.
 
-    `q`, `k`, `v`, `mlp` (the MLP's normalised input) and `final` (the stream that the logits
-    read) are in the graph of the run's logits if it was made with gradients; so is `outputs`,
-    what stands in the stream's place after a dictionary on it, or what an MLP or a layer's heads
-    add, by the names of `Writes`: of dictionaries that read the stream, or of all; and `patterns`,
-    where they are asked for.
+    `q`, `k`, `v`, the `z` that heads make of them, `mlp` (the MLP's normalised input) and `final`
+    (the stream that the logits read) are in the graph of the run's logits if it was made with
+    gradients; so is `outputs`, what stands in the stream's place after a dictionary on it, or what
+    an MLP or a layer's heads add, by the names of `Writes`: of dictionaries that read the stream,
+    or of all; and `patterns`, where they are asked for.
     """
 
     attn_stream: tuple[Float[Tensor, "batch pos d_model"], ...]
@@ -27,6 +27,7 @@ class Reads:
     q: tuple[Tensor, ...]
     k: tuple[Tensor, ...]
     v: tuple[Tensor, ...]
+    z: tuple[Tensor, ...]
     mlp: tuple[Float[Tensor, "batch pos d_model"], ...]
     final: Float[Tensor, "batch pos d_model"]
     outputs: Mapping[str, Float[Tensor, "batch pos d_model"]]

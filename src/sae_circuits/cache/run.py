@@ -194,7 +194,7 @@ def _split_kv(
             z_of = [adapter.attend(layer, calls[layer], q, k[:, :, s], v[:, :, s]) for s in slots]
             z_own = torch.stack([z[:, :, s] for z, s in zip(z_of, slots, strict=True)], 3)
             kept[f"z{layer}"] = z_own.flatten(2, 3)
-            return z_own.reshape(z.shape)
+            return kept[f"z{layer}"].reshape(z.shape)
 
         return split
 
@@ -266,6 +266,7 @@ def _reads(adapter: Adapter, kept: dict[str, Tensor], saes: Sequence[Placed]) ->
         q=tuple(kept[f"q{layer}"] for layer in layers),
         k=tuple(kept[f"k{layer}"] for layer in layers),
         v=tuple(kept[f"v{layer}"] for layer in layers),
+        z=tuple(kept[f"z{layer}"] for layer in layers),
         mlp=tuple(kept[f"mlp_in{layer}"] for layer in with_mlps),
         final=kept["final"],
         outputs=_outputs(adapter, kept, saes),

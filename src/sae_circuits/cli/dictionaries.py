@@ -28,6 +28,16 @@ SaeId = Annotated[
 SaeKind = Annotated[
     str | None, typer.Option(help="Only these: sae, transcoder or skip-transcoder.")
 ]
+Neurons = Annotated[
+    str | None,
+    typer.Option(help="Write by neuron: mlp (hidden units), heads (output coordinates) or all."),
+]
+Features = Annotated[
+    int,
+    typer.Option(
+        min=0, help="With --sae or --neurons: keep the N strongest features or neurons; 0 for all."
+    ),
+]
 Through = Annotated[
     bool,
     typer.Option(
@@ -114,7 +124,7 @@ def require_given(circuit: Circuit, saes: Dictionaries) -> None:
     Raises:
         OptionError: with what to give, as far as the file says.
     """
-    has_features = any(block.is_split for block in circuit.graph.writers)
+    has_features = circuit.graph.lacks_saes
     if has_features and saes.source is None:
         names = " ".join(f"--sae-id {record.name}" for record in circuit.graph.made_with)
         raise OptionError(

@@ -30,12 +30,11 @@ def discover(
     by: Annotated[
         str, typer.Option(help="Which edges come first: abs (largest), help or hurt.")
     ] = "abs",
+    neurons: dictionaries.Neurons = None,
     sae: dictionaries.Sae = None,
     sae_id: dictionaries.SaeId = None,
     sae_kind: dictionaries.SaeKind = None,
-    features: Annotated[
-        int, typer.Option(min=0, help="With --sae: keep the N strongest features; 0 for all.")
-    ] = 200,
+    features: dictionaries.Features = 200,
     through: dictionaries.Through = False,
     n: options.N = 64,
     seed: options.Seed = 0,
@@ -67,6 +66,7 @@ def discover(
         edges=edges,
         pruner=pruner,
         by=by,
+        neurons=neurons,
         saes=dictionaries.Dictionaries.of(sae, sae_id, sae_kind),
         features=features,
         through=through,

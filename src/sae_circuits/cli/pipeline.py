@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PRUNERS = ("top-n", "best-first")
 ORDERS = ("abs", "help", "hurt")
+NEURONS: dict[str | None, bool | str] = {
+    None: False, "mlp": "mlp", "heads": "heads", "all": True,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Settings:
     edges: int = 200
     pruner: str = "top-n"
     by: str = "abs"
+    neurons: str | None = None
     saes: Dictionaries = field(default_factory=Dictionaries)
     features: int = 200
     through: bool = False
@@ -68,6 +72,10 @@ class Settings:
             ("method", self.method, tuple(METHODS)),
             ("pruner", self.pruner, PRUNERS),
             ("order", self.by, ORDERS),
+            *(
+                [("kind of neuron", self.neurons, tuple(filter(None, NEURONS)))]
+                * bool(self.neurons)
+            ),
         ):
             if value not in known:
                 raise unknown(kind, value, known)
@@ -84,12 +92,17 @@ class Settings:
     @property
     def chooses(self) -> bool:
         """Whether some of many features are chosen first."""
-        return self.saes.source is not None and self.features > 0
+        parted = self.saes.source is not None or self.neurons is not None
+        return parted and self.features > 0
 
     def said(self) -> dict[str, Any]:
         """The settings for the record, with the content of the files that they name."""
         content = asdict(self)
         del content["saes"], content["features"], content["through"]
+        if self.neurons is None:
+            del content["neurons"]
+        else:
+            content |= {"features": self.features}
         if self.saes.source is not None:
             own = {"features": self.features, "through": self.through}
             content |= {**self.saes.said(), **own}
@@ -111,7 +124,7 @@ class Settings:
         if self.edges > graph.n_edges:
             raise GraphError(
                 f"{self.edges:,} edges are asked for, and {self.model!r} has {graph.n_edges:,}"
-                + (f" with {self.features:,} features" if self.chooses else "")
+                + (f" with {self.features:,} features or neurons" if self.chooses else "")
             )
 
     def options(self) -> dict[str, Any]:
@@ -143,7 +156,9 @@ def run(
     folder.check()
     model = open_model(settings.model, settings.device, settings.dtype)
     saes = settings.saes.load(place_of(model))
-    graph = TensorGraph.from_model(model, saes=saes, through=settings.through)
+    graph = TensorGraph.from_model(
+        model, saes=saes, neurons=NEURONS[settings.neurons], through=settings.through
+    )
     settings.require_edges(graph)
     task = open_task(
         model, settings.task, settings.task_file, settings.n, settings.seed, skip=settings.skip
@@ -167,9 +182,11 @@ def summary(report: Report, out: Path) -> str:
 
     lines = [verdict(report)]
     if report.of.graph.has_errors:
-        n_features = sum(len(b) for b in report.of.graph.writers if b.kind == "feature")
+        n_features = sum(len(b) for b in report.of.graph.writers if b.is_narrow)
+        kinds = {b.kind for b in report.of.graph.writers if b.is_narrow}
         lines.append(
-            f"Features: {sum(node.kind == 'feature' for node in report.of.nodes):,} of "
+            f"{' and '.join(f'{kind}s' for kind in sorted(kinds)).capitalize()}: "
+            f"{sum(node.kind in kinds for node in report.of.nodes):,} of "
             f"{n_features:,} are in; faithfulness {report.faithfulness:.3f}, "
             f"{report.faithfulness_errors_removed:.3f} without error nodes, "
             f"{report.faithfulness_errors_kept:.3f} with all of their edges."

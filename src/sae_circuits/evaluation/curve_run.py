@@ -20,21 +20,27 @@ from sae_circuits.evaluation.measures import (
     recovered_each,
     resampled_means,
 )
-from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
-from sae_circuits.graph import Circuit, Scores
+from sae_circuits.evaluation.per_example import (
+    AnyCircuit,
+    Intervening,
+    measure,
+    provenance,
+    require_gap,
+)
+from sae_circuits.graph import Circuit, Scores, SpanScores
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.tasks import Task
 
 RANDOM = ("size", "degrees")
 """What random circuits can have in common with the circuit that they stand beside."""
 
-Pruner = Callable[..., Circuit]
+Pruner = Callable[..., AnyCircuit]
 """(scores, n, by=...) -> a circuit of n edges, such as `prune.top_n` or `prune.best_first`."""
 
 
 def curve(
     model: Any,
-    scores: Scores,
+    scores: Scores | SpanScores[Scores],
     task: Task,
     *,
     metric: str | Metric = logit_diff,
@@ -55,7 +61,8 @@ def curve(
     whole edges, as the MIB benchmark does.
 
     Args:
-        scores: of every edge of `TensorGraph.from_model(model)`.
+        scores: of every edge of `TensorGraph.from_model(model)`, or by span; then sizes count pairs
+            of a span and an edge.
         fractions: shares of the edges, ascending; by default those of the MIB benchmark.
         by: how to rank edges: "help" for CPR, "abs" for CMD as the benchmark defines them.
         pruner: called as `pruner(scores, n, by=by)`.
@@ -84,7 +91,8 @@ def curve(
         True
     """
     metric, kinds = get(metric), _kinds(random)
-    sizes = _sizes(fractions, scores.graph.n_edges)
+    n_spans = len(scores) if isinstance(scores, SpanScores) else 1
+    sizes = _sizes(fractions, n_spans * scores.graph.n_edges)
     best = [pruner(scores, n, by=by) for n in sizes]
     draws = {kind: _draws(best, kind, n_random, seed) for kind in kinds}
     value = _per_example(
@@ -128,7 +136,7 @@ def _kinds(random: str | Sequence[str]) -> tuple[str, ...]:
     return kinds
 
 
-def _draws(best: Sequence[Circuit], kind: str, n: int, seed: int) -> list[list[Circuit]]:
+def _draws(best: Sequence[AnyCircuit], kind: str, n: int, seed: int) -> list[list[AnyCircuit]]:
     """For each draw, a random circuit for each of the best."""
     degrees = kind == "degrees"
     return [
@@ -138,8 +146,8 @@ def _draws(best: Sequence[Circuit], kind: str, n: int, seed: int) -> list[list[C
 
 
 def _per_example(
-    model: Any, circuits: Sequence[Circuit], task: Task, metric: Metric, **ran: Any
-) -> dict[Circuit, Float[Tensor, "n"]]:
+    model: Any, circuits: Sequence[AnyCircuit], task: Task, metric: Metric, **ran: Any
+) -> dict[AnyCircuit, Float[Tensor, "n"]]:
     """The metric of each circuit, of the empty and of the full one: each different one runs once.
 
     Raises:
@@ -154,7 +162,7 @@ def _per_example(
 
 
 def _rows(
-    circuits: Sequence[Sequence[Circuit]], value: Mapping[Circuit, Float[Tensor, "n"]]
+    circuits: Sequence[Sequence[AnyCircuit]], value: Mapping[AnyCircuit, Float[Tensor, "n"]]
 ) -> list[Float[Tensor, "size n"]]:
     return [torch.stack([value[circuit] for circuit in row]) for row in circuits]
 

@@ -12,18 +12,19 @@ from torch import Tensor
 from sae_circuits.ablation import run_circuits
 from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.evaluation.measures import recovered, recovered_each
-from sae_circuits.graph import Circuit, Provenance, Scores
+from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
 from sae_circuits.metrics import Metric, Targets, accuracy, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
 
+AnyCircuit = Circuit | SpanCircuit
 Intervening = Any
 """What `run_circuits` takes as an intervention: a name, or values."""
 
 
 def measure(
-    model: Any, circuits: Sequence[Circuit], task: Task, metric: Metric, **ran: Any
+    model: Any, circuits: Sequence[AnyCircuit], task: Task, metric: Metric, **ran: Any
 ) -> Float[Tensor, "circuit n 4"]:
     """The metric and the accuracy of each circuit, then those of the whole model, per example.
 
@@ -77,7 +78,7 @@ def require_gap(clean: Tensor, corrupt: Tensor, metric: Metric) -> None:
 
 def provenance(
     model: Any,
-    scores: Scores | None,
+    scores: Scores | SpanScores[Scores] | None,
     task: Task,
     metric: Metric,
     intervention: Intervening,

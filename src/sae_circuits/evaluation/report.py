@@ -14,7 +14,7 @@ from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.evaluation.curves import Curve, made_by
 from sae_circuits.evaluation.measures import recovered
 from sae_circuits.evaluation.minimal import Minimality
-from sae_circuits.graph import Circuit, Provenance, Scores
+from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
 
 MEASURES = (
     "faithfulness",
@@ -57,7 +57,7 @@ class Report:
         minimality: where it was measured too.
     """
 
-    of: Circuit
+    of: Circuit | SpanCircuit
     examples: Mapping[str, Float[Tensor, "n"]]
     intervals: Mapping[str, tuple[float, float]]
     provenance: Provenance = field(default_factory=Provenance)
@@ -186,7 +186,7 @@ class Report:
         return self.of.weighted_edges
 
     @property
-    def scores(self) -> Scores | None:
+    def scores(self) -> Scores | SpanScores[Scores] | None:
         """The scores that the circuit was made of, where known."""
         return self.of.scores
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sae_circuits.evaluation.measures import percentiles, recovered_each, resampled_means
 from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
 from sae_circuits.evaluation.report import Report
-from sae_circuits.graph import Circuit
+from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.prune import random_circuit
 from sae_circuits.tasks import Task
@@ -27,7 +27,7 @@ RATIOS = {
 
 def evaluate(
     model: Any,
-    circuit: Circuit,
+    circuit: Circuit | SpanCircuit,
     task: Task,
     *,
     metric: str | Metric = logit_diff,
@@ -49,7 +49,7 @@ def evaluate(
 
     Args:
         model: a TransformerLens model of either kind; left as it was found.
-        circuit: of `TensorGraph.from_model(model)`.
+        circuit: of `TensorGraph.from_model(model)`, at all positions or by span.
         task: the prompts.
         metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
         intervention, direction, batch_size, seed: see `ablate`. `seed` is also that of

@@ -5,12 +5,14 @@ from sae_circuits.graph.attribution_graph import AttributionGraph
 from sae_circuits.graph.blocks import Block, depth_of
 from sae_circuits.graph.circuit import Circuit
 from sae_circuits.graph.edges import Edges
+from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.sampled_scores import SampledScores
 from sae_circuits.graph.scores import NodeScores, Provenance, Scores
-from sae_circuits.graph.span_scores import SpanScores
+from sae_circuits.graph.span_circuit import SpanCircuit
+from sae_circuits.graph.span_scores import Given, SpanPairScores, SpanScores, Where
 from sae_circuits.graph.splits import FeatureSource, Split
 from sae_circuits.graph.tensor_graph import TensorGraph
 
@@ -22,6 +24,8 @@ __all__ = [
     "Edge",
     "Edges",
     "FeatureSource",
+    "Given",
+    "Neurons",
     "Node",
     "NodeScores",
     "PairScores",
@@ -30,9 +34,12 @@ __all__ = [
     "SampledScores",
     "Scores",
     "SourceRecord",
+    "SpanCircuit",
+    "SpanPairScores",
     "SpanScores",
     "Split",
     "TensorGraph",
+    "Where",
     "depth_of",
     "parse_edge",
     "parse_node",

@@ -15,7 +15,7 @@ class Architecture:
 
     `parallel` blocks compute attention and MLP from the same stream, so that an MLP does not see
     the heads of its own layer. `n_kv_heads` is below `n_heads` where several query heads share a
-    key and a value.
+    key and a value. `d_mlp` is how many hidden units an MLP has, 0 where that is not known.
     """
 
     model: str
@@ -28,6 +28,7 @@ class Architecture:
     n_ctx: int
     parallel: bool = False
     has_mlps: bool = True
+    d_mlp: int = 0
 
     @classmethod
     def of(cls, model: Any) -> Architecture:
@@ -59,6 +60,7 @@ class Architecture:
             n_ctx=cfg.n_ctx,
             parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
             has_mlps=not getattr(cfg, "attn_only", False),
+            d_mlp=getattr(cfg, "d_mlp", None) or 0,
         )
 
     def same_shape(self, other: Architecture) -> bool:

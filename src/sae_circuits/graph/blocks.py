@@ -14,6 +14,7 @@ from sae_circuits.graph.architecture import Architecture
 from sae_circuits.graph.nodes import Kind, Node, Part, Port
 
 RESIDUAL: tuple[Part, ...] = ("pre", "mid", "post")  # where a dictionary replaces the stream itself
+_NUMBERED: tuple[Kind, ...] = ("head", "kv", "feature", "neuron")
 Key = tuple[Kind, int | None, Port | None, Part | None]
 
 
@@ -22,7 +23,8 @@ class Block:
     """A run of nodes of one kind at one depth, such as the query inputs of a layer's heads.
 
     `members` are the heads' or features' indices; a run of consecutive ones is held as a range,
-    so that a whole dictionary takes no room.
+    so that a whole dictionary takes no room. Neurons of a layer's heads are counted through all
+    heads, `each` to a head.
     """
 
     kind: Kind
@@ -31,6 +33,7 @@ class Block:
     port: Port | None = None
     members: Sequence[int] = range(1)
     site: Part | None = None
+    each: int | None = None
 
     def __post_init__(self) -> None:
         m = self.members
@@ -49,8 +52,13 @@ class Block:
 
     @property
     def is_split(self) -> bool:
-        """Whether its nodes are parts of what a dictionary splits."""
+        """Whether its nodes are parts of what a dictionary splits, or neurons."""
         return self.site is not None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether each node is one number a token times a direction: features and neurons."""
+        return self.kind in ("feature", "neuron")
 
     @property
     def is_bottleneck(self) -> bool:
@@ -59,9 +67,10 @@ class Block:
 
     def node(self, i: int) -> Node:
         """The i-th node of the block."""
-        numbered = self.kind in ("head", "kv", "feature")
-        index = self.members[i] if numbered else None
-        return Node(self.kind, self.layer, index, self.port, self.site)
+        index, head = self.members[i] if self.kind in _NUMBERED else None, None
+        if index is not None and self.each is not None:
+            head, index = divmod(index, self.each)
+        return Node(self.kind, self.layer, index, self.port, self.site, head=head)
 
     def nodes(self) -> Iterator[Node]:
         """All nodes, in order."""
@@ -71,9 +80,17 @@ class Block:
         """Which node of the block this is, or None where it is of another."""
         if (node.kind, node.layer, node.port, node.site) != self.key or node.pos is not None:
             return None
-        if self.kind not in ("head", "kv", "feature"):
+        if self.kind not in _NUMBERED:
             return 0 if node.index is None else None
-        return self.members.index(node.index) if node.index in self.members else None
+        member = self._member(node)
+        return self.members.index(member) if member in self.members else None
+
+    def _member(self, node: Node) -> int | None:
+        """Which of all of its kind a node is; None where the layer has no such node."""
+        if self.each is None or node.index is None:
+            return node.index if node.head is None else None
+        fits = node.head is not None and node.index < self.each
+        return node.head * self.each + node.index if fits else None  # type: ignore[operator]
 
 
 def depth_of(arch: Architecture, kind: Kind, layer: int | None, site: Part | None) -> int:
@@ -117,8 +134,10 @@ def node_at(starts: Mapping[Key, tuple[int, Block]], i: int) -> Node:
 def split_hint(node: Node, starts: Mapping[Key, tuple[int, Block]]) -> str:
     """What a node that is not in the graph may have been split into."""
     part = "m" if node.kind == "mlp" else "a" if node.kind == "head" else node.site
-    found = starts.get(("feature", node.layer, None, part))
-    return f", it is split into features, such as {found[1].node(0).name!r}" if found else ""
+    for kind in ("feature", "neuron"):
+        if found := starts.get((kind, node.layer, None, part)):
+            return f", it is split into {kind}s, such as {found[1].node(0).name!r}"
+    return ""
 
 
 def depths_of(blocks: tuple[Block, ...]) -> Int64[Tensor, "node"]:

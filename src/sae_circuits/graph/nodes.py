@@ -1,11 +1,12 @@
 """Nodes and edges as values, and the grammar of their names.
 
     node  = part [ "@" position ]
-    part  = "input" | "logits" [ ".t" token ] | "m" layer | "a" layer "." head | split
+    part  = "input" | "logits" [ ".t" token ] | "m" layer | "a" layer "." head | split | neuron
     head  = "h" index [ "<" port ">" ] | "kv" index "<" ( "k" | "v" ) ">"
     port  = "q" | "k" | "v"
     split = site layer "." ( "f" index | "error" | "skip" )
     site  = "a" | "m" | "pre" | "mid" | "post"
+    neuron = "m" layer ".n" index | "a" layer ".h" index ".n" index
     edge  = node "->" node
 
 A head writes as `a3.h1` and reads as `a3.h1<q>`, `a3.h1<k>`, `a3.h1<v>`; where several query heads
@@ -14,6 +15,9 @@ share a key/value head, they read it as `a3.kv0<k>`. These names are the field's
 A dictionary splits what a layer's attention (`a3`) or MLP (`m3`) writes, or the stream before a
 layer, in its middle or after it (`pre3`, `mid3`, `post3`), into features (`m3.f17`), what is left
 (`m3.error`) and, for a skip transcoder, what passes its features by (`m3.skip`).
+
+A neuron is one number a token that its component writes along a direction of its own: `m3.n17` is
+hidden unit 17 of an MLP, `a2.h1.n5` output coordinate 5 of a head.
 """
 
 from __future__ import annotations
@@ -25,13 +29,14 @@ from typing import Literal
 
 from sae_circuits.errors import GraphError
 
-Kind = Literal["input", "head", "kv", "mlp", "feature", "error", "skip", "logits"]
+Kind = Literal["input", "head", "kv", "mlp", "feature", "neuron", "error", "skip", "logits"]
 Port = Literal["q", "k", "v"]
 Part = Literal["a", "m", "pre", "mid", "post"]
 
 _NODE = re.compile(
     r"(?:(?P<input>input)|(?P<logits>logits)(?:\.t(?P<token>0|[1-9]\d*))?|m(?P<mlp>0|[1-9]\d*)"
     r"|a(?P<layer>0|[1-9]\d*)\.(?P<head>h|kv)(?P<index>0|[1-9]\d*)(?:<(?P<port>[qkv])>)?"
+    r"|(?:m(?P<of>0|[1-9]\d*)|a(?P<in>0|[1-9]\d*)\.h(?P<which>0|[1-9]\d*))\.n(?P<neuron>0|[1-9]\d*)"
     r"|(?P<site>a|m|pre|mid|post)(?P<at>0|[1-9]\d*)\.(?:f(?P<feature>0|[1-9]\d*)|(?P<rest>error|skip))"
     r")(?:@(?P<pos>0|[1-9]\d*))?"
 )
@@ -41,8 +46,9 @@ _NODE = re.compile(
 class Node:
     """One writer or one reader of the residual stream.
 
-    `site` says what a feature, an error node or a skip term is a part of; `pos` is the token's
-    position in graphs of single tokens, and `index` of the logits the token that is predicted.
+    `site` says what a feature, a neuron, an error node or a skip term is a part of, and `head` of
+    which head a neuron is an output; `pos` is the token's position in graphs of single tokens, and
+    `index` of the logits the token that is predicted.
 
     >>> Node("head", 9, 6, "q").name, Node("mlp", 3).name, Node("feature", 3, 17, site="post").name
     ('a9.h6<q>', 'm3', 'post3.f17')
@@ -54,6 +60,7 @@ class Node:
     port: Port | None = None
     site: Part | None = None
     pos: int | None = None
+    head: int | None = None
 
     @property
     def name(self) -> str:
@@ -67,6 +74,9 @@ class Node:
             return f"m{self.layer}{at}"
         if self.kind == "feature":
             return f"{self.site}{self.layer}.f{self.index}{at}"
+        if self.kind == "neuron":
+            head = "" if self.head is None else f".h{self.head}"
+            return f"{self.site}{self.layer}{head}.n{self.index}{at}"
         if self.kind in ("error", "skip"):
             return f"{self.site}{self.layer}.{self.kind}{at}"
         port = f"<{self.port}>" if self.port else ""
@@ -79,7 +89,7 @@ class Node:
 
     @property
     def is_split(self) -> bool:
-        """Whether this is a part of what a dictionary splits: a feature, an error or a skip."""
+        """Whether this is a part of what is split: a feature, a neuron, an error or a skip."""
         return self.site is not None
 
     def __str__(self) -> str:
@@ -121,7 +131,8 @@ def parse_node(name: str) -> Node:
         raise GraphError(
             f"{name!r} is not a node's name: write 'input', 'a9.h6' (a head as source), "
             "'a9.h6<q>' (a head as destination), 'a3.kv1<k>', 'm3', 'logits', or a feature or "
-            "what is left beside them, such as 'm3.f17', 'a3.f17', 'post3.f17' and 'm3.error'"
+            "what is left beside them, such as 'm3.f17', 'a3.f17', 'post3.f17' and 'm3.error', or "
+            "a neuron, such as 'm3.n17' and 'a2.h1.n5'"
         )
     pos = _int(match["pos"])
     if match["input"]:
@@ -130,6 +141,11 @@ def parse_node(name: str) -> Node:
         return Node("logits", index=_int(match["token"]), pos=pos)
     if match["mlp"]:
         return Node("mlp", int(match["mlp"]), pos=pos)
+    if match["neuron"]:
+        part, at, head = (
+            ("m", match["of"], None) if match["of"] else ("a", match["in"], match["which"])
+        )
+        return Node("neuron", int(at), int(match["neuron"]), site=part, pos=pos, head=_int(head))  # type: ignore[arg-type]
     if match["site"]:
         part, layer = match["rest"] or "feature", int(match["at"])
         return Node(part, layer, _int(match["feature"]), site=match["site"], pos=pos)  # type: ignore[arg-type]

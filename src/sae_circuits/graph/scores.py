@@ -204,7 +204,7 @@ class NodeScores:
         return [(self.graph.src_node(i).name, float(self.values[i])) for i in ids]
 
     def features(self, n: int, *, splits: Iterable[str] | None = None) -> list[Node]:
-        """The n features with the largest scores by size: what `TensorGraph.restrict` takes.
+        """The n features or neurons of largest size of score: what `TensorGraph.restrict` takes.
 
         Args:
             splits: of these only, such as `["m3", "post0"]`.
@@ -212,9 +212,7 @@ class NodeScores:
         wanted = None if splits is None else set(splits)
         candidates = torch.zeros(len(self.values), dtype=torch.bool)
         for start, block in self.graph.src_starts.values():
-            if block.kind == "feature" and (
-                wanted is None or f"{block.site}{block.layer}" in wanted
-            ):
+            if block.is_narrow and (wanted is None or f"{block.site}{block.layer}" in wanted):
                 candidates[start : start + len(block)] = True
         size = self.values.abs().masked_fill(~candidates.to(self.values.device), -1)
         ids = size.sort(descending=True, stable=True).indices[:n]

@@ -1,7 +1,7 @@
 """Splits: where a dictionary takes a writer, or the stream, apart into features and the rest.
 
 The graph knows of a dictionary only what `FeatureSource` says: where it reads and writes, and how
-many features it has.
+many features it has. Neurons are a split that needs none (see `neurons.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.architecture import Architecture
 from sae_circuits.graph.blocks import RESIDUAL, Block, depth_of
+from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Kind, Part
 
 _PARTS: dict[str, Part] = {
     "z": "a",
     "attn_out": "a",
     "mlp_out": "m",
+    "mlp_post": "m",
     "resid_pre": "pre",
     "resid_mid": "mid",
     "resid_post": "post",
@@ -95,14 +97,30 @@ class Split:
         return self.through or self.part in RESIDUAL or not self.dictionary.is_sae
 
     def blocks(self, arch: Architecture, features: Sequence[int] | None = None) -> list[Block]:
-        """Its nodes as blocks: features, then the skip term, if there is one, then the error."""
+        """Its nodes as blocks: features, then the skip term, if there is one, then the error.
+
+        Nothing is left beside all neurons of a layer's heads; beside an MLP's there is its bias.
+        """
         depth = depth_of(arch, "feature", self.layer, self.part)
         chosen = range(self.dictionary.n_features) if features is None else features
         kinds: list[Kind] = ["skip", "error"] if self.dictionary.has_skip else ["error"]
+        if self.each is not None and len(chosen) == self.dictionary.n_features:
+            kinds = []
         rest = [Block(kind, depth, self.layer, site=self.part) for kind in kinds]
         if not len(chosen):
             return rest
-        return [Block("feature", depth, self.layer, members=chosen, site=self.part), *rest]
+        own = Block(self.kind, depth, self.layer, members=chosen, site=self.part, each=self.each)
+        return [own, *rest]
+
+    @property
+    def kind(self) -> Kind:
+        """What its nodes beside the error are: features of a dictionary, or neurons."""
+        return "neuron" if isinstance(self.dictionary, Neurons) else "feature"
+
+    @property
+    def each(self) -> int | None:
+        """How many neurons a head has; None for all that are no heads' neurons."""
+        return self.dictionary.each if isinstance(self.dictionary, Neurons) else None
 
 
 def splits_of(
@@ -126,7 +144,7 @@ def splits_of(
         place = _place(arch, split)
         if place in taken:
             raise GraphError(
-                f"{taken[place]!r} and {sae!r} both split {split.name!r}: give one of them"
+                f"{taken[place]!r} and {sae!r} both split {split.name!r}: take one of them"
             )
         taken[place] = sae
         found[split.part, split.layer] = split
@@ -156,7 +174,7 @@ def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
     if where.kind not in _PARTS:
         raise GraphError(
             f"{sae!r} stands at {where.name}, which is no writer: the graph splits "
-            f"{', '.join(_PARTS)}"
+            f"{', '.join(kind for kind in _PARTS if kind != 'mlp_post')}"
         )
     if where.kind == "resid_mid" and (arch.parallel or not arch.has_mlps):
         raise GraphError(f"{sae!r}: {arch.model!r} has no stream between its heads and its MLP")
@@ -167,4 +185,5 @@ def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
             f"{' or '.join(inputs)} of the layer whose mlp_out it writes"
         )
     part = _PARTS[where.kind]
-    return Split(part, where.layer, sae, through and sae.is_sae and part not in RESIDUAL)
+    own = through and sae.is_sae and part not in RESIDUAL and not isinstance(sae, Neurons)
+    return Split(part, where.layer, sae, own)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from sae_circuits.graph.scores import NodeScores, Scores
+    from sae_circuits.graph.span_scores import SpanPairScores
     from sae_circuits.graph.tensor_graph import TensorGraph
 
 
@@ -46,6 +47,18 @@ def spans_table(parts: Mapping[str, Scores | NodeScores]) -> pandas.DataFrame:
     tables = {span: scores.to_pandas() for span, scores in parts.items()}
     table = pandas.concat(tables, names=["span"])
     return table.reset_index(level="span").reset_index(drop=True)
+
+
+def span_pairs_table(scores: SpanPairScores) -> pandas.DataFrame:
+    """Columns `src_span`, `dest_span`, then those of `edges_table`: all scores but zeros."""
+    import pandas
+
+    src_span, dest_span, edge = scores.values.nonzero(as_tuple=True)
+    table = edges_table(scores.graph, edge, scores.values[src_span, dest_span, edge])
+    for i, (name, which) in enumerate((("src_span", src_span), ("dest_span", dest_span))):
+        spans = pandas.array([scores.names[k] for k in which.tolist()], dtype="str")
+        table.insert(i, name, spans)
+    return table
 
 
 def nodes_table(scores: NodeScores) -> pandas.DataFrame:

@@ -31,6 +31,7 @@ from sae_circuits.graph.blocks import (
 )
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
+from sae_circuits.graph.neurons import Asked, Neurons, neuron_parts
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.splits import FeatureSource, Split, read_through, splits_of
@@ -53,6 +54,7 @@ class TensorGraph:
     architecture: Architecture
     writers: tuple[Block, ...]
     readers: tuple[Block, ...]
+    neurons: tuple[str, ...] = ()
     saes: tuple[FeatureSource, ...] = field(default=(), compare=False, repr=False)
     made_with: tuple[SourceRecord, ...] = field(default=(), compare=False, repr=False)
 
@@ -64,10 +66,11 @@ class TensorGraph:
         model: Any,
         *,
         saes: Sequence[FeatureSource] = (),
+        neurons: Asked = False,
         split_kv: bool = False,
         through: bool = False,
     ) -> TensorGraph:
-        """Describe the heads and MLPs of a model, or the features of dictionaries in their place.
+        """Describe the heads and MLPs of a model, or their neurons or features in their place.
 
         An SAE on `z`, `attn_out` or `mlp_out` splits what heads or an MLP write into features and
         an error node; a transcoder gives features that read the MLP's input as well; an SAE on the
@@ -77,6 +80,9 @@ class TensorGraph:
         Args:
             model: a TransformerLens model of either kind, or an `Architecture`.
             saes: dictionaries (see `load_saes`), at most one at a place.
+            neurons: write by neuron: "mlp" for the hidden units of all MLPs, "heads" for the
+                output coordinates of all heads, True for both, or parts of layers, such as
+                `["m3", "a0"]`. What they leave of an MLP, its bias, is in an error node.
             split_kv: give each query head its own k and v reader where the model shares them;
                 the split edges' scores add up to the shared one's.
             through: make the features of what heads or an MLP write readers too, each of which
@@ -86,11 +92,14 @@ class TensorGraph:
         Raises:
             UnsupportedModel: see `Architecture.of`.
             DictionaryError: a dictionary of another model, layer or width.
-            GraphError: two dictionaries at one place; one at a place that cannot be split.
+            GraphError: two dictionaries, or one and neurons, at one place; a dictionary at a place
+                that cannot be split; neurons of MLPs that are not there.
         """
         arch = Architecture.of(model)
-        writers, readers = describe(arch, saes, split_kv=split_kv, through=through)
-        return cls(arch, writers, readers, tuple(saes))
+        parts = neuron_parts(arch, neurons)
+        sources = (*saes, *(Neurons.of(arch, name) for name in parts))
+        writers, readers = describe(arch, sources, split_kv=split_kv, through=through)
+        return cls(arch, writers, readers, parts, tuple(saes))
 
     def subgraph(self, nodes: Iterable[Node | str]) -> TensorGraph:
         """Keep only the named nodes; a head without a port stands for all it reads and writes.
@@ -103,14 +112,15 @@ class TensorGraph:
         return subgraph(self, nodes)
 
     def restrict(self, features: Iterable[Node | str] | Mapping[str, Sequence[int]]) -> TensorGraph:
-        """Keep only some features; the others become a part of their error nodes.
+        """Keep only some features or neurons; the others become a part of their error nodes.
 
         An error node is what is left beside the features of its graph, so that all sums over
         features and error node stay what they were.
 
         Args:
-            features: nodes or their names, such as `["m3.f17", "post0.f2"]`; or ids by split, such
-                as `{"m3": [17]}`, which leaves the splits that are not named as they are.
+            features: nodes or their names, such as `["m3.f17", "m1.n4"]`; or ids by split, such
+                as `{"m3": [17]}`, which leaves the splits that are not named as they are. Neurons
+                of heads are counted through all heads of a layer.
 
         Raises:
             GraphError: a feature that this graph does not have.
@@ -189,13 +199,9 @@ class TensorGraph:
         Raises:
             GraphError: it has features and no dictionaries (see `splits`).
         """
-        saes = [split.dictionary for split in self.splits.values()]
-        whole = describe(self.architecture, saes, split_kv=self.splits_kv, through=self.through)
-        own = self.writers, self.readers
-        return any(
-            [b for b in found if b.kind != "feature"] != [b for b in every if b.kind != "feature"]
-            for found, every in zip(own, whole, strict=True)
-        )
+        from sae_circuits.graph.parts import is_part
+
+        return is_part(self)
 
     @property
     def splits_kv(self) -> bool:
@@ -247,12 +253,19 @@ class TensorGraph:
         Raises:
             GraphError: it has features and no dictionaries, as when it was read from a file.
         """
-        if not self.saes and any(b.is_split for b in self.writers):
+        if self.lacks_saes:
             raise GraphError(
                 f"{self!r} was read from a file, which holds no dictionaries: give them by "
                 "graph.with_saes(load_saes(...))"
             )
-        return splits_of(self.architecture, self.saes, through=self.through)
+        own = (Neurons.of(self.architecture, name) for name in self.neurons)
+        return splits_of(self.architecture, (*self.saes, *own), through=self.through)
+
+    @property
+    def lacks_saes(self) -> bool:
+        """Whether it has features and no dictionaries, which files do not hold."""
+        split = {f"{b.site}{b.layer}" for b in self.writers if b.is_split}
+        return not self.saes and not split <= set(self.neurons)
 
     def sites(self) -> Iterator[tuple[slice, tuple[Block, ...]]]:
         """The writers that are made together, with their ids: a layer's heads, a split's parts."""
@@ -264,32 +277,17 @@ class TensorGraph:
             start = stop
 
     def chosen(self, split: Split) -> Sequence[int]:
-        """The ids of a split's features that are nodes of this graph."""
-        key: Key = ("feature", split.layer, None, split.part)
+        """The ids of a split's features, or neurons, that are nodes of this graph."""
+        key: Key = (split.kind, split.layer, None, split.part)
         found = self.src_starts.get(key) or self.dest_starts.get(key)
         return found[1].members if found else range(0)
 
     @cached_property
     def readers_of(self) -> tuple[tuple[int, ...], ...]:
         """For each writer, the readers through which its component sees the stream."""
-        group = self.architecture.n_heads // self.architecture.n_kv_heads
-        read_by: dict[Node, tuple[int, ...]] = {}
-        through: dict[tuple[Part, int | None], tuple[int, ...]] = {}
-        for i, node in enumerate(self.dest_nodes):
-            read_by[node.component] = (*read_by.get(node.component, ()), i)
-            if node.kind in ("head", "kv", "mlp"):
-                part: Part = "m" if node.kind == "mlp" else "a"
-                through[part, node.layer] = (*through.get((part, node.layer), ()), i)
+        from sae_circuits.graph.parts import readers_of
 
-        def readers(node: Node) -> tuple[int, ...]:
-            own = read_by.get(node, ())
-            if node.kind == "head" and node.index is not None:
-                return own + read_by.get(Node("kv", node.layer, node.index // group), ())
-            if node.site is not None and not own:  # it reads through its layer's heads or MLP
-                return through.get((node.site, node.layer), ())
-            return own
-
-        return tuple(readers(node) for node in self.src_nodes)
+        return readers_of(self)
 
     def src_id(self, node: Node | str) -> int:
         """The index of a writer given by value or by name.

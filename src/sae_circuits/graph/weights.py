@@ -22,19 +22,26 @@ def weight_of(graph: TensorGraph, mask: Bool[Tensor, "edge"]) -> float:
     A component that is not split has one part. Features, error node and skip term of one dictionary
     are the parts of what it splits: an MLP, all heads of a layer, or the stream. So an edge from a
     component of which a half of the parts are in counts as a half, and all edges between two
-    components count as one.
+    components count as one. Neurons are parts of their MLP, or of their head.
 
     Reference: Mueller et al. 2025, arXiv 2504.13151 (whose parts are a component's neurons).
     """
     src, dest = graph.ends(mask.nonzero()[:, 0].cpu())
-    return float((_each(graph.writers)[src] * _each(graph.readers)[dest]).sum())
+    n_heads = graph.architecture.n_heads
+    return float((_each(graph.writers, n_heads)[src] * _each(graph.readers, n_heads)[dest]).sum())
 
 
-def _each(blocks: tuple[Block, ...]) -> Float[Tensor, "node"]:
+def _each(blocks: tuple[Block, ...], n_heads: int) -> Float[Tensor, "node"]:
     """One over the number of parts, for each node."""
+    by_head = {(block.site, block.layer) for block in blocks if block.each is not None}
     parts: Counter[tuple[object, ...]] = Counter()
     for block in blocks:
         parts[block.site, block.layer] += len(block)
-    share = [1 / parts[b.site, b.layer] if b.is_split else 1.0 for b in blocks]
+    share = [
+        (n_heads if (b.site, b.layer) in by_head else 1) / parts[b.site, b.layer]
+        if b.is_split
+        else 1.0
+        for b in blocks
+    ]
     counts = torch.tensor([len(block) for block in blocks])
     return torch.tensor(share, dtype=torch.float64).repeat_interleave(counts)

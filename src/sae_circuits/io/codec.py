@@ -29,6 +29,8 @@ from sae_circuits.graph import (
     SampledScores,
     Scores,
     SourceRecord,
+    SpanCircuit,
+    SpanScores,
     TensorGraph,
     parse_edge,
     parse_node,
@@ -53,6 +55,7 @@ def kinds() -> Mapping[str, type]:
         "sampled_scores": SampledScores,
         "pair_scores": PairScores,
         "circuit": Circuit,
+        "span_circuit": SpanCircuit,
         "attribution_graph": AttributionGraph,
         "curve": Curve,
         "minimality": Minimality,
@@ -80,7 +83,8 @@ def to_plain(value: object) -> Plain:
     if isinstance(value, Tensor):
         return _plain_tensor(value)
     if isinstance(value, range):
-        return {"$range": [value.start, value.stop]}
+        step = [value.step] if value.step != 1 else []
+        return {"$range": [value.start, value.stop, *step]}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -153,7 +157,16 @@ def _graph_content(graph: TensorGraph) -> dict[str, object]:
     """The nodes, and a record of each dictionary: they are given again where they are needed."""
     content = _fields_of(graph)
     del content["saes"], content["made_with"]
+    if not graph.neurons:
+        del content["neurons"]
     return {**content, "made_with": graph.records} if graph.records else content
+
+
+def _block_content(block: Block) -> dict[str, object]:
+    content = _fields_of(block)
+    if block.each is None:
+        del content["each"]
+    return content
 
 
 # -- circuits and graphs: edges by name, so that other programs can read them --------------------
@@ -180,6 +193,37 @@ def _circuit(
     return Circuit.from_edges(graph, edges, None if scores is None else Scores(graph, **scores))
 
 
+def _span_circuit_content(circuit: SpanCircuit) -> dict[str, object]:
+    scores = circuit.scores
+    return {
+        "graph": circuit.graph,
+        "spans": circuit.spans,
+        "edges": {span: [edge.name for edge in part.edges] for span, part in circuit.parts.items()},
+        "scores": None
+        if scores is None
+        else {"values": scores.stacked, "provenance": scores.provenance},
+    }
+
+
+def _span_circuit(
+    graph: TensorGraph,
+    spans: Any,
+    edges: Mapping[str, tuple[str, ...]],
+    scores: Mapping[str, Any] | None,
+) -> SpanCircuit:
+    rows = (
+        [None] * len(edges)
+        if scores is None
+        else [Scores(graph, values, scores["provenance"]) for values in scores["values"]]
+    )
+    parts = {
+        span: Circuit.from_edges(graph, names, own)
+        for (span, names), own in zip(edges.items(), rows, strict=True)
+    }
+    held = {span: own for span, own in zip(edges, rows, strict=True) if own is not None}
+    return SpanCircuit(parts, spans, SpanScores(held, spans) if held else None)
+
+
 def _traced_content(graph: AttributionGraph) -> dict[str, object]:
     content = _fields_of(graph)
     del content["src"], content["dest"]
@@ -204,7 +248,13 @@ def _traced(nodes: tuple[str, ...], edges: tuple[str, ...], **rest: Any) -> Attr
 
 _WRITERS: Mapping[str, Callable[[Any], dict[str, object]]] = {
     "graph": _graph_content,
+    "block": _block_content,
     "circuit": _circuit_content,
+    "span_circuit": _span_circuit_content,
     "attribution_graph": _traced_content,
 }
-_READERS: Mapping[str, Callable[..., Any]] = {"circuit": _circuit, "attribution_graph": _traced}
+_READERS: Mapping[str, Callable[..., Any]] = {
+    "circuit": _circuit,
+    "span_circuit": _span_circuit,
+    "attribution_graph": _traced,
+}

@@ -25,7 +25,8 @@ from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 2
 SAVED = (
-    "scores", "sampled_scores", "pair_scores", "circuit", "attribution_graph", "curve",
+    "scores", "sampled_scores", "pair_scores", "circuit", "span_circuit", "attribution_graph",
+    "curve",
     "minimality", "report", "cell", "benchmark",
 )  # fmt: skip
 TENSORS = {  # of kinds that are safetensors

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import overload
 
 import torch
 
-from sae_circuits.graph import Circuit
+from sae_circuits.graph import Circuit, SpanCircuit
 
 TRADES = 10  # pairs of readers that trade sources, in units of the number of readers
 
 
-def random_circuit(like: Circuit, *, seed: int = 0, degrees: bool = False) -> Circuit:
+@overload
+def random_circuit(like: Circuit, *, seed: int = ..., degrees: bool = ...) -> Circuit: ...
+@overload
+def random_circuit(like: SpanCircuit, *, seed: int = ..., degrees: bool = ...) -> SpanCircuit: ...
+def random_circuit(
+    like: Circuit | SpanCircuit, *, seed: int = 0, degrees: bool = False
+) -> Circuit | SpanCircuit:
     """Draw as many edges as a circuit has, or edges that leave each node as many in and out.
 
     With `degrees`, pairs of readers trade sources, again and again: of the sources that one of the
@@ -21,7 +29,8 @@ def random_circuit(like: Circuit, *, seed: int = 0, degrees: bool = False) -> Ci
     circuit leaves no trade to make, it comes back as it is.
 
     Args:
-        like: the circuit whose number of edges, or degrees, is kept.
+        like: the circuit whose number of edges, or degrees, is kept; of a circuit by span, the
+            number of pairs of a span and an edge, or the degrees at each span.
         seed: circuits of one seed and growing size are nested, but not with `degrees`.
         degrees: keep every node's number of edges, and not only that of the whole circuit.
 
@@ -35,6 +44,8 @@ def random_circuit(like: Circuit, *, seed: int = 0, degrees: bool = False) -> Ci
 
     Reference: Strona et al. 2014, Nature Communications 5:4114 (the curveball trades).
     """
+    if isinstance(like, SpanCircuit):
+        return _by_span(like, seed, degrees=degrees)
     graph, mask = like.graph, like.mask
     if not degrees:
         order = torch.randperm(graph.n_edges, generator=torch.Generator().manual_seed(seed))
@@ -51,6 +62,19 @@ def random_circuit(like: Circuit, *, seed: int = 0, degrees: bool = False) -> Ci
         chosen = torch.zeros(graph.n_edges, dtype=torch.bool)
         chosen[torch.tensor(ids, dtype=torch.int64)] = True
     return Circuit(graph, chosen.to(mask.device))
+
+
+def _by_span(like: SpanCircuit, seed: int, *, degrees: bool) -> SpanCircuit:
+    if degrees:
+        draw = random.Random(seed)
+        parts = {
+            name: random_circuit(part, seed=draw.getrandbits(32), degrees=True)
+            for name, part in like.parts.items()
+        }
+        return SpanCircuit(parts, like.spans)
+    n = like.mask.numel()
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return replace(like.with_mask((order >= n - len(like)).view(like.mask.shape)), scores=None)
 
 
 def _traded(circuit: Circuit, draw: random.Random) -> list[set[int]]:

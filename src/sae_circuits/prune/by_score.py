@@ -7,17 +7,25 @@ of growing size are nested.
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_circuits.errors import GraphError
-from sae_circuits.graph import Circuit, Scores
+from sae_circuits.graph import Circuit, Scores, SpanCircuit, SpanScores
 from sae_circuits.prune.keys import check_count, ranked, sizes
 
 
-def threshold(scores: Scores, value: float, *, by: str = "abs") -> Circuit:
-    """Keep the edges that count at least `value`.
+@overload
+def threshold(scores: Scores, value: float, *, by: str = ...) -> Circuit: ...
+@overload
+def threshold(scores: SpanScores[Scores], value: float, *, by: str = ...) -> SpanCircuit: ...
+def threshold(
+    scores: Scores | SpanScores[Scores], value: float, *, by: str = "abs"
+) -> Circuit | SpanCircuit:
+    """Keep the edges that count at least `value`; of scores by span, at the spans where they do.
 
     Args:
         value: in the metric's own unit. Compared with `|score|` by "abs", `-score` by "help" and
@@ -29,11 +37,17 @@ def threshold(scores: Scores, value: float, *, by: str = "abs") -> Circuit:
     >>> len(threshold(scores, 1.0)), len(threshold(scores, 1.0, by="help"))
     (3, 1)
     """
+    if isinstance(scores, SpanScores):
+        return _at_spans(scores, _span_sizes(scores, by) >= value)
     return Circuit(scores.graph, sizes(scores, by) >= value, scores)
 
 
-def top_n(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
-    """Keep exactly the n first edges.
+@overload
+def top_n(scores: Scores, n: int, *, by: str = ...) -> Circuit: ...
+@overload
+def top_n(scores: SpanScores[Scores], n: int, *, by: str = ...) -> SpanCircuit: ...
+def top_n(scores: Scores | SpanScores[Scores], n: int, *, by: str = "abs") -> Circuit | SpanCircuit:
+    """Keep exactly the n first edges; of scores by span, the n first pairs of a span and an edge.
 
     Raises:
         GraphError: n is below zero or above the graph's number of edges.
@@ -44,6 +58,10 @@ def top_n(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     >>> [edge.name for edge in top_n(scores, 2).edges]
     ['input->a0.h0<k>', 'input->m0']
     """
+    if isinstance(scores, SpanScores):
+        key = _span_sizes(scores, by)
+        check_count(n, key.numel(), "pairs of a span and an edge", repr(scores.graph))
+        return _at_spans(scores, _largest(key.flatten(), n).view(key.shape))
     check_count(n, scores.graph.n_edges, "edges", repr(scores.graph))
     return _first(scores, n, sizes(scores, by))
 
@@ -105,6 +123,20 @@ def top_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
 
 
 def _first(scores: Scores, n: int, key: Float[Tensor, "edge"]) -> Circuit:
+    return Circuit(scores.graph, _largest(key, n), scores)
+
+
+def _largest(key: Float[Tensor, "item"], n: int) -> Bool[Tensor, "item"]:
     mask = torch.zeros(len(key), dtype=torch.bool, device=key.device)
     mask[key.sort(descending=True, stable=True).indices[:n]] = True
-    return Circuit(scores.graph, mask, scores)
+    return mask
+
+
+def _span_sizes(scores: SpanScores[Scores], by: str) -> Float[Tensor, "span edge"]:
+    return torch.stack([sizes(part, by) for part in scores.values()])
+
+
+def _at_spans(scores: SpanScores[Scores], mask: Bool[Tensor, "span edge"]) -> SpanCircuit:
+    rows = zip(scores.items(), mask, strict=True)
+    parts = {name: Circuit(part.graph, own, part) for (name, part), own in rows}
+    return SpanCircuit(parts, scores.spans, scores)

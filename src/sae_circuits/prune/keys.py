@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.errors import GraphError, NumericalError
-from sae_circuits.graph import Scores
+from sae_circuits.graph import Scores, SpanScores
 
 ORDERS = ("abs", "help", "hurt")
 
@@ -23,13 +23,18 @@ def ranked(values: Float[Tensor, "item"], by: str) -> Float[Tensor, "item"]:
     return {"abs": torch.abs, "help": torch.neg, "hurt": torch.clone}[by](values)
 
 
-def sizes(scores: Scores, by: str) -> Float[Tensor, "edge"]:
+def sizes(scores: Scores | SpanScores[Scores], by: str) -> Float[Tensor, "edge"]:
     """Return what each edge is ranked by.
 
     Raises:
-        GraphError: another `by` than "abs", "help" or "hurt".
+        GraphError: another `by` than "abs", "help" or "hurt"; or scores by span.
         NumericalError: a score is not a number, and so has no rank.
     """
+    if isinstance(scores, SpanScores):
+        raise GraphError(
+            "this pruner takes scores of edges, and these are by span: take top_n or threshold, "
+            "or prune scores.total or the scores of one span"
+        )
     bad = scores.values.isnan().nonzero()[:, 0]
     if len(bad):
         name = scores.graph.edges[int(bad[0])].name

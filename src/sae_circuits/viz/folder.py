@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_circuits.errors import OutputError
+from sae_circuits.graph import Scores, SpanCircuit
 from sae_circuits.io import Record, ready_folder, save, write_whole
 from sae_circuits.viz.render import render
 
@@ -26,7 +28,7 @@ def save_report(
         OutputError: the folder holds something already, or cannot be written.
     """
     folder = empty_folder(folder)
-    if report.scores is not None:
+    if isinstance(report.scores, Scores):  # those by span are in the circuit's file
         save(report.scores, folder / "scores.safetensors")
     save(report.of, folder / "circuit.json")
     save(report, folder / "report.json")
@@ -53,14 +55,17 @@ def write_pictures(
 ) -> None:
     """Write circuit.html, circuit.dot and report.html, and curve.svg and curve.png of a curve.
 
-    circuit.svg is written too where the `dot` program is installed.
+    circuit.svg is written too where the `dot` program is installed. Of a circuit by span, all shows
+    the edges that are in at any span.
     """
     from sae_circuits.viz.dot import has_dot
     from sae_circuits.viz.plots import curves, png_of, svg_of
     from sae_circuits.viz.report_page import report_page
 
+    circuit = report.of.union if isinstance(report.of, SpanCircuit) else report.of
+    report = replace(report, of=circuit)
     for suffix in ("html", "dot", *(["svg"] if has_dot() else [])):
-        render(report.of, folder / f"circuit.{suffix}")
+        render(circuit, folder / f"circuit.{suffix}")
     if report.curve is not None:
         figure = curves(report.curve)
         write_whole(folder / "curve.svg", svg_of(figure))

@@ -16,7 +16,7 @@ _STEPS = 8
 _HEIGHT = {"pre": 0, "kv": 1, "head": 2, "a": 3, "mid": 4, "mlp": 5, "m": 6, "post": 7}
 _BESIDE_ATTENTION = {"mlp": "head", "m": "a"}  # where a block computes both from one stream
 _RANK: tuple[Kind, ...] = (
-    "input", "head", "kv", "mlp", "feature", "skip", "error", "logits",
+    "input", "head", "kv", "mlp", "feature", "neuron", "skip", "error", "logits",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def in_order(nodes: Iterable[Node], *, parallel: bool = False) -> list[Node]:
             -1 if node.pos is None else node.pos,
             _RANK.index(node.kind),
             node.site or "",
+            node.head or 0,
             node.index or 0,
         ),
     )
@@ -78,8 +79,9 @@ def shared(nodes: Collection[Node], share: int) -> set[tuple[Node, Node]]:
 def within(nodes: Collection[Node]) -> set[tuple[Node, Node]]:
     """What a component reads under its own name, joined with what is written of it.
 
-    An SAE on the output of a layer's heads or MLP is written as `a3.f5` or `m3.error`, and read by
-    no one but the component; parts that read and write under one name need no such link.
+    Neurons, and an SAE on the output of a layer's heads or MLP, are written as `m3.n7`, `a3.f5` or
+    `m3.error`, and read by no one but the component; parts that read and write under one name need
+    no such link.
     """
     readers: dict[tuple[str, int | None, int | None], list[Node]] = {}
     for node in nodes:
@@ -94,4 +96,5 @@ def within(nodes: Collection[Node]) -> set[tuple[Node, Node]]:
         for part in nodes
         if part.site in ("a", "m")
         for reader in readers.get((part.site, part.layer, part.pos), ())
+        if part.head is None or reader.kind == "kv" or part.head == reader.index
     }

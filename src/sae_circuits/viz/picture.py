@@ -32,7 +32,8 @@ SAID: dict[Drawn, str] = {
     "kv": "shared key/value head",
     "mlp": "MLP",
     "feature": "feature",
-    "error": "error node: what the dictionary does not reconstruct",
+    "neuron": "neuron",
+    "error": "error node: what features or neurons leave",
     "skip": "skip term: what passes the features by",
     "group": "group of nodes",
     "logits": "output",
@@ -43,14 +44,17 @@ FILL: dict[Drawn, str] = {
     "kv": "#FFFFFF",
     "mlp": "#FEF3C7",
     "feature": "#CFECE1",
+    "neuron": "#FCE7D6",
     "error": "#F3F4F6",
     "skip": "#F6E6F0",
     "group": "#FFFFFF",
     "logits": "#E5E7EB",
 }
-BORDER: dict[Drawn, str] = {"feature": "#009E73", "error": GREY, "skip": "#CC79A7"}
+BORDER: dict[Drawn, str] = {
+    "feature": "#009E73", "neuron": "#B45309", "error": GREY, "skip": "#CC79A7",
+}  # fmt: skip
 PORT_FILL = "#EEF2F7"
-KINDS_TO_EXPLAIN: tuple[Drawn, ...] = ("feature", "error", "skip", "group")
+KINDS_TO_EXPLAIN: tuple[Drawn, ...] = ("feature", "neuron", "error", "skip", "group")
 THINNEST, THICKEST = 0.6, 5.0  # points
 
 

@@ -46,8 +46,14 @@ class Placed:
             DictionaryError: on another device than the model.
             GraphError: a graph without its dictionaries.
         """
-        placed = []
+        from sae_circuits.models.dictionaries.neurons import PlacedNeurons
+
+        placed: list[Placed] = []
         for split in graph.splits.values():
+            if split.kind == "neuron":
+                own = cast("Dictionary", split.dictionary)  # of which they need sizes alone
+                placed.append(PlacedNeurons(adapter, split, own, graph.chosen(split)))
+                continue
             dictionary = cast("Dictionary", split.dictionary)
             here = dictionary.W_enc.device
             if here != adapter.device:
@@ -146,6 +152,13 @@ class Placed:
             assert call is not None
             read = self.of_heads(self.adapter.z(self.layer, call, stream))
         return read.to(self.dictionary.W_enc.dtype)
+
+    def of_mlp(
+        self, stream: Float[Tensor, "batch pos d_model"]
+    ) -> tuple[Float[Tensor, "batch pos d_in"], Float[Tensor, "batch pos d_model"]]:
+        """What the encoder gets of a layer's MLP that reads this stream, and what it writes."""
+        out = self.adapter.mlp(self.layer, stream)
+        return out, out
 
     def of_heads(self, z: Float[Tensor, "*token head d_head"]) -> Float[Tensor, "*token d_in"]:
         """What the encoder gets, where it splits what a layer's heads write."""

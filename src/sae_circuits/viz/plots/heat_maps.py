@@ -38,10 +38,10 @@ BY = {
 def heat_map(scores: Scores | NodeScores, *, by: str = "source") -> Figure:
     """A heat map of scores by layer and head, blue below zero and orange above it.
 
-    One row is a layer, one column a head, or the MLP. The sum over the edges that leave a part is
-    its node attribution. Where a dictionary splits heads, an MLP or the stream, its features have
-    one column together, and so have error nodes and skip terms. The input and the logits belong to
-    no layer and are shown by groups only.
+    One row is a layer, one column a head, or the MLP; neurons are summed in the column of theirs.
+    The sum over the edges that leave a part is its node attribution. Where a dictionary splits
+    heads, an MLP or the stream, its features have one column together, and so have error nodes and
+    skip terms. The input and the logits belong to no layer and are shown by groups only.
 
     Args:
         scores: of edges, which are summed, or of nodes.
@@ -81,7 +81,7 @@ def _by_layer(architecture: Architecture, values: dict[Node, float], title: str)
     columns = [*(f"h{i}" for i in range(architecture.n_heads))]
     columns += sorted({_column(node) for node in nodes if node.kind == "kv"})
     columns += ["mlp"] if architecture.has_mlps else []
-    columns += sorted({_column(node) for node in nodes if node.is_split})
+    columns += sorted({_column(node) for node in nodes if node.is_split} - {*columns})
     grid = torch.full((architecture.n_layers, len(columns)), float("nan"), dtype=torch.float64)
     for node in nodes:
         at = node.layer, columns.index(_column(node))
@@ -94,6 +94,8 @@ def _by_layer(architecture: Architecture, values: dict[Node, float], title: str)
 
 def _column(node: Node) -> str:
     """The column of a node: features of one place have one together."""
+    if node.kind == "neuron":
+        return "mlp" if node.head is None else f"h{node.head}"
     if node.is_split:
         return f"{node.site} {'features' if node.kind == 'feature' else node.kind}"
     return {"mlp": "mlp", "kv": f"kv{node.index}"}.get(node.kind, f"h{node.index}")
@@ -117,7 +119,10 @@ def _groups(nodes: Iterable[Node]) -> list[str]:
     def group(node: Node) -> str:
         if node.kind in ("head", "kv"):
             return f"a{node.layer}{f'<{node.port}>' if node.port else ''}"
-        return f"{node.site}{node.layer} features" if node.kind == "feature" else node.name
+        if node.head is not None:
+            return f"a{node.layer}.h{node.head} neurons"
+        many = node.kind in ("feature", "neuron")
+        return f"{node.site}{node.layer} {node.kind}s" if many else node.name
 
     return [group(node) for node in nodes]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,10 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from sae_circuits.errors import TaskError
-from sae_circuits.tasks import Task
+from sae_circuits.graph import Given, Where
+from sae_circuits.tasks.task import Task
 
 REST = "rest"  # the tokens that no span names
-Where = int | range | Tensor
-Given = str | Mapping[str, Where]  # "position", or spans by their names
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +61,28 @@ def _mask(
     task: Task, name: str, where: Where, real: Bool[Tensor, "n pos"]
 ) -> Bool[Tensor, "n pos"]:
     """Which tokens a span covers."""
+    if isinstance(where, tuple):
+        clean, corrupt = (_mask(task, name, each, real) for each in where)
+        if bool((differ := (clean != corrupt).any(1)).any()):
+            example = int(differ.nonzero()[0])
+            in_clean, in_corrupt = (x[example].nonzero()[:, 0].tolist() for x in (clean, corrupt))
+            raise TaskError(
+                f"span {name!r} does not align: it has positions {in_clean} of clean prompt "
+                f"{example} and {in_corrupt} of the corrupt one; corrupt it by as many tokens"
+            )
+        return clean
     if isinstance(where, Tensor) and where.dtype == torch.bool:
         if where.shape != real.shape:
             raise TaskError(
                 f"span {name!r} is a mask {list(where.shape)}; the prompts are {list(real.shape)}"
             )
         return where.cpu() & real
+    if isinstance(where, Tensor) and where.shape == (len(real), 2):
+        return _between(task, name, where.cpu().long(), real)
     if isinstance(where, Tensor) and where.shape != (len(real),):
         raise TaskError(
-            f"span {name!r} has positions {list(where.shape)}: one for each of {len(real)} prompts"
+            f"span {name!r} has positions {list(where.shape)}: one for each of {len(real)} "
+            f"prompts, or its start and its end in each, [{len(real)}, 2]"
         )
     if isinstance(where, Tensor):
         at = where.cpu().long()[:, None]
@@ -87,3 +98,19 @@ def _mask(
             f"{int(at[example, i])}"
         )
     return torch.zeros_like(real).scatter(1, at, torch.ones_like(at, dtype=torch.bool))
+
+
+def _between(
+    task: Task, name: str, ends: Int64[Tensor, "n 2"], real: Bool[Tensor, "n pos"]
+) -> Bool[Tensor, "n pos"]:
+    """The tokens from a position of each prompt to before another."""
+    lengths = task.lengths.cpu()
+    bad = (ends[:, 0] < 0) | (ends[:, 0] > ends[:, 1]) | (ends[:, 1] > lengths)
+    if bool(bad.any()):
+        example = int(bad.nonzero()[0])
+        raise TaskError(
+            f"span {name!r} goes from {int(ends[example, 0])} to before {int(ends[example, 1])} in "
+            f"prompt {example}, which has {int(lengths[example])} tokens"
+        )
+    pos = torch.arange(real.shape[1])
+    return (pos >= ends[:, :1]) & (pos < ends[:, 1:])
