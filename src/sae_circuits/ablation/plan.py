@@ -39,16 +39,11 @@ class Plan:
         """
         graph = circuit.graph
         present = graph.dense(circuit.mask.cpu(), fill=False)
-        layers = range(graph.architecture.n_layers)
-        coupled = any(map(adapter.attn_post_norm, layers)) or any(
-            placed.split.reads_stream and placed.dictionary.competes for placed in saes
-        )
-        if is_run and not coupled:
+        if is_run and not coupled(adapter, saes):
             edges = graph.dense(path_mask(graph, circuit.mask.cpu()), fill=False)
             return cls(edges, edges.any(1))
-        # A post-norm's scale hangs on all heads of its layer, and which features are among the
-        # largest on all of them, so edges into what nothing reads count too; and where the values
-        # are no run, whatever is read is computed.
+        # Edges into what nothing reads count too; and where the values are no run, whatever is read
+        # is computed.
         return cls(present, present.any(1))
 
     def alive(self, block: slice) -> Int64[Tensor, "writer"]:
@@ -58,3 +53,15 @@ class Plan:
     def changed(self, block: slice) -> Int64[Tensor, "reader"]:
         """The ids of a block's readers that see an edge of the circuit."""
         return self.edges[:, block].any(0).nonzero()[:, 0] + block.start
+
+
+def coupled(adapter: Adapter, saes: Sequence[Placed]) -> bool:
+    """Whether what one writer writes hangs on what others of its site read.
+
+    A post-norm's scale hangs on all heads of its layer, and which features are among the largest on
+    all of them.
+    """
+    layers = range(adapter.architecture.n_layers)
+    return any(map(adapter.attn_post_norm, layers)) or any(
+        placed.split.reads_stream and placed.dictionary.competes for placed in saes
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, overload
 
+from sae_circuits.ablation.values import Intervening
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.nodes import NodeProblem
 from sae_circuits.attribution.problem import Problem
@@ -18,13 +19,13 @@ from sae_circuits.tasks import Task
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
-    metric: str | Metric = ..., method: str | Method = ..., intervention: str = ...,
+    metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
     batch_size: int | None = ..., seed: int = ..., **options: Any,
 ) -> SpanScores[Scores]: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["nodes"],
-    metric: str | Metric = ..., method: str | Method = ..., intervention: str = ...,
+    metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
     batch_size: int | None = ..., seed: int = ..., **options: Any,
 ) -> SpanScores[NodeScores]: ...  # fmt: skip
 def attribute_spans(
@@ -36,7 +37,7 @@ def attribute_spans(
     of: Literal["edges", "nodes"] = "edges",
     metric: str | Metric = logit_diff,
     method: str | Method = "eap-ig",
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
     **options: Any,

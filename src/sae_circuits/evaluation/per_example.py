@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.ablation import run_circuits
+from sae_circuits.ablation import Intervening, intervention_name, run_circuits
 from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.evaluation.measures import recovered, recovered_each
 from sae_circuits.graph import Circuit, Provenance, Scores
@@ -17,9 +17,6 @@ from sae_circuits.metrics import Metric, Targets, accuracy, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
-
-Intervening = Any
-"""What `run_circuits` takes as an intervention: a name, or values."""
 
 
 def measure(
@@ -91,7 +88,7 @@ def provenance(
         task,
         method=of.method,
         metric=metric_name(metric),
-        intervention=str(getattr(intervention, "name", intervention)),
+        intervention=intervention_name(intervention),
         seed=seed,
         options={**of.options, **options},
     )
