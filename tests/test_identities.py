@@ -15,7 +15,7 @@ from sae_circuits.metrics import Targets, logit_diff, prob_diff
 from sae_circuits.tasks import Task
 from shapes import BRIDGED, HOOKED, HOOKED_CONFIGS, N_HEADS, hooked, linear, random_task
 
-METHODS = sorted(set(methods()) - {"random"})
+METHODS = [n for n in sorted(methods()) if n != "random" and find_method(n).search is None]
 OF_METRIC = [method for method in METHODS if find_method(method).in_metric_unit]
 OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}, "mask-ig": {"steps": 2}}
 GROUPED = sorted(name for name, cfg in HOOKED_CONFIGS.items() if "n_key_value_heads" in cfg)

@@ -1,6 +1,6 @@
 from . import errors, metrics, prune, tasks, viz
 from ._version import __version__
-from .ablation import ablate, intervene
+from .ablation import NodeValues, ablate, intervene, learn_constants
 from .attribution import (
     Method,
     active_features,
@@ -43,6 +43,7 @@ __all__ = [
     "Method",
     "Node",
     "NodeScores",
+    "NodeValues",
     "PairScores",
     "SampledScores",
     "Scores",
@@ -66,6 +67,7 @@ __all__ = [
     "errors",
     "evaluate",
     "intervene",
+    "learn_constants",
     "load",
     "load_model",
     "load_saes",

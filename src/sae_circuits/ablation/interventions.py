@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from sae_circuits.ablation.values import Intervening, NodeValues
 from sae_circuits.cache import Writes, require_finite, run
 from sae_circuits.errors import TaskError, unknown
 from sae_circuits.models.adapter import Adapter
@@ -43,7 +44,7 @@ class Intervention:
         cls,
         adapter: Adapter,
         task: Task,
-        name: str,
+        intervention: Intervening,
         *,
         batch_size: int,
         seed: int = 0,
@@ -52,12 +53,18 @@ class Intervention:
         """Work out once, before any batch, what an intervention needs of the whole task.
 
         Args:
+            intervention: a name, or a value for each writer.
             saes: dictionaries whose features are writers.
 
         Raises:
             UnknownName: no such intervention.
+            GraphError: values of another model's writers.
             TaskError: `resample` where some length occurs only once.
         """
+        if isinstance(intervention, NodeValues):
+            zeros = zero_writes(adapter, task, saes=saes)
+            return cls(intervention.name, task, intervention.writes(zeros))
+        name = intervention
         if name not in INTERVENTIONS:
             raise unknown("intervention", name, INTERVENTIONS)
         if name == "corrupt":

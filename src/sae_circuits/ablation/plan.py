@@ -45,16 +45,11 @@ class Plan:
         graph, masks = circuit.graph, circuit.masks
         anywhere = torch.stack(masks).any(0)
         labels = None if circuit.labels is None else circuit.labels.flatten()
-        layers = range(graph.architecture.n_layers)
-        coupled = any(map(adapter.attn_post_norm, layers)) or any(
-            placed.split.reads_stream and placed.dictionary.competes for placed in saes
-        )
-        if is_run and not coupled:
+        if is_run and not coupled(adapter, saes):
             # What is on no path of edges that are in anywhere is on none of those at one span.
             anywhere = path_mask(graph, anywhere)
-        # A post-norm's scale hangs on all heads of its layer, and which features are among the
-        # largest on all of them, so edges into what nothing reads count too; and where the values
-        # are no run, whatever is read is computed.
+        # Else edges into what nothing reads count too; and where the values are no run, whatever is
+        # read is computed.
         edges = graph.dense(anywhere, fill=False)
         at = tuple(graph.dense(mask & anywhere, fill=False) for mask in masks)
         return cls(edges, edges.any(1), at, labels)
@@ -66,3 +61,15 @@ class Plan:
     def changed(self, block: slice) -> Int64[Tensor, "reader"]:
         """The ids of a block's readers that see an edge of the circuit."""
         return self.edges[:, block].any(0).nonzero()[:, 0] + block.start
+
+
+def coupled(adapter: Adapter, saes: Sequence[Placed]) -> bool:
+    """Whether what one writer writes hangs on what others of its site read.
+
+    A post-norm's scale hangs on all heads of its layer, and which features are among the largest on
+    all of them.
+    """
+    layers = range(adapter.architecture.n_layers)
+    return any(map(adapter.attn_post_norm, layers)) or any(
+        placed.split.reads_stream and placed.dictionary.competes for placed in saes
+    )

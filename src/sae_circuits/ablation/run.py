@@ -14,6 +14,7 @@ from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.interventions import RUNS, Intervention
 from sae_circuits.ablation.located import Located, locate
 from sae_circuits.ablation.sweep import Sweep
+from sae_circuits.ablation.values import Intervening
 from sae_circuits.cache import check_model, require_finite, run
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Circuit, SpanCircuit
@@ -33,7 +34,7 @@ def ablate(
     circuit: Circuit | SpanCircuit,
     task: Task,
     *,
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     direction: Direction = "noising",
     batch_size: int | None = None,
     seed: int = 0,
@@ -49,7 +50,7 @@ def ablate(
             intervention's values at the tokens of those spans only.
         task: the prompts.
         intervention: what absent edges carry: "corrupt", "zero", "mean", "mean-positional" or
-            "resample".
+            "resample"; or a value for each writer, such as `learn_constants` gives.
         direction: "noising" runs the clean prompt and replaces what is outside the circuit;
             "denoising" runs the corrupt one and restores what is inside to its clean value.
         batch_size: examples at a time.
@@ -88,7 +89,7 @@ def run_circuits(
     task: Task,
     read: Read,
     *,
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     direction: Direction = "noising",
     batch_size: int | None = None,
     seed: int = 0,
@@ -152,7 +153,7 @@ def require_whole(circuits: Sequence[Circuit | SpanCircuit], adapter: Adapter) -
 
 
 def _denoising(prepared: Intervention) -> Intervention:
-    if prepared.name not in RUNS:
+    if not prepared.is_run:
         raise OptionError(
             f"denoising starts from a run of the model, and {prepared.name!r} is none: use "
             f"{' or '.join(map(repr, RUNS))}"

@@ -71,21 +71,29 @@ class Sweep:
     def final_stream(self, circuit: Located) -> Float[Tensor, "batch d_model"]:
         """What the logits read at the answer positions."""
         plan = Plan.of(circuit, self.adapter, self.saes, is_run=self.is_run)
-        wide = (plan.writers & ~self._is_narrow).nonzero()[:, 0]
+        wide = (plan.writers & ~self.is_narrow).nonzero()[:, 0]
         changes = Changes(plan, wide, self._space(len(wide)))
         for site in self.sites:
             alive = plan.alive(site.rows)
             if len(alive):
-                self._change(site, alive, changes)
-        tokens = torch.arange(len(self.start), device=self.start.device) * self.start.shape[1]
-        tokens = tokens + self.position
-        logits = self.graph.readers[-1]
-        base = self.base[logits.depth].flatten(0, 1)[tokens]
-        return base + changes.at(self._readers(logits).start, tokens)
+                self.change(site, alive, changes)
+        return self.read_final(changes)
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _change(self, site: Site, alive: Int64[Tensor, "writer"], changes: Changes) -> None:
+    @property
+    def answers(self) -> Int64[Tensor, "batch"]:
+        """Which of all examples' tokens in a row are at the answer positions."""
+        rows = torch.arange(len(self.start), device=self.start.device)
+        return rows * self.start.shape[1] + self.position
+
+    def read_final(self, changes: Changes) -> Float[Tensor, "batch d_model"]:
+        """What the logits read at the answer positions, once all changes are made."""
+        logits = self.graph.readers[-1]
+        base = self.base[logits.depth].flatten(0, 1)[self.answers]
+        return base + changes.at(self.readers(logits).start, self.answers)
+
+    def change(self, site: Site, alive: Int64[Tensor, "writer"], changes: Changes) -> None:
         """Make what some writers of a site now write, minus their replacement."""
         block, shape = site.blocks[0], self.start.shape
         layer = block.layer
@@ -107,7 +115,7 @@ class Sweep:
 
     def stream(self, reader: Block, changes: Changes) -> Float[Tensor, "batch pos d_model"]:
         """The stream that the only reader of a block gets."""
-        dest = torch.tensor([self._readers(reader).start])
+        dest = torch.tensor([self.readers(reader).start])
         base = self.base[reader.depth].flatten(0, 1)
         return torch.cat([x[0].clone() for x in changes.streams(dest, base)]).view(self.start.shape)
 
@@ -120,7 +128,7 @@ class Sweep:
             depth = depth_of(self.adapter.architecture, "head", layer, None)
             new: dict[str, list[Tensor]] = {"q": [], "k": [], "v": []}
             projections = {
-                port: self.adapter.projection(layer, port, self._columns(layer, port, some))
+                port: self.adapter.projection(layer, port, self.columns(layer, port, some))
                 for port, some in changed.items()
             }
             for stream in changes.streams(dests, self.base[depth].flatten(0, 1)):
@@ -212,7 +220,8 @@ class Sweep:
         return tuple(Site(rows, blocks) for rows, blocks in self.graph.sites())
 
     @cached_property
-    def _is_narrow(self) -> Bool[Tensor, "src"]:
+    def is_narrow(self) -> Bool[Tensor, "src"]:
+        """Which writers are features or neurons, whose changes are kept narrow."""
         blocks = self.graph.writers
         return torch.cat([torch.full((len(b),), b.is_narrow) for b in blocks])
 
@@ -220,19 +229,22 @@ class Sweep:
     def _placed(self) -> dict[tuple[str, int], Placed]:
         return {(placed.part, placed.layer): placed for placed in self.saes}
 
-    def _readers(self, block: Block) -> slice:
+    def readers(self, block: Block) -> slice:
         """The ids of a block of readers."""
         start, found = self.graph.dest_starts[block.key]
         return slice(start, start + len(found))
 
     def _ports(self, layer: int, port: str) -> slice:
         """The ids of the readers of a layer's queries, keys or values."""
+        return self.readers(self.port_block(layer, port))
+
+    def port_block(self, layer: int, port: str) -> Block:
+        """The readers of a layer's queries, keys or values."""
         starts = self.graph.dest_starts
         keys = [(kind, layer, port, None) for kind in ("head", "kv")]
-        start, block = next(starts[key] for key in keys if key in starts)  # type: ignore[index]
-        return slice(start, start + len(block))
+        return next(starts[key][1] for key in keys if key in starts)  # type: ignore[index]
 
-    def _columns(self, layer: int, port: str, dests: Int64[Tensor, "dest"]) -> list[int]:
+    def columns(self, layer: int, port: str, dests: Int64[Tensor, "dest"]) -> list[int]:
         """The heads of the model's own weights through which some readers of a port read."""
         where = self._ports(layer, port)
         share = (where.stop - where.start) // len(self.adapter.W_in(layer, port))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from sae_circuits.ablation.values import Intervening
 from sae_circuits.attribution.across import AcrossProblem, require_room
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.nodes import NodeProblem
@@ -30,20 +31,23 @@ from sae_circuits.tasks.spans import Spans
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
-    across: Literal[False] = ..., metric: str | Metric = ..., method: str | Method = ...,
-    intervention: str = ..., batch_size: int | None = ..., seed: int = ..., **options: Any,
+    across: Literal[False] = ...,
+    metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
+    batch_size: int | None = ..., seed: int = ..., **options: Any,
 ) -> SpanScores[Scores]: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
-    across: Literal[True], metric: str | Metric = ..., method: str | Method = ...,
-    intervention: str = ..., batch_size: int | None = ..., seed: int = ..., **options: Any,
+    across: Literal[True],
+    metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
+    batch_size: int | None = ..., seed: int = ..., **options: Any,
 ) -> SpanPairScores: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["nodes"],
-    across: Literal[False] = ..., metric: str | Metric = ..., method: str | Method = ...,
-    intervention: str = ..., batch_size: int | None = ..., seed: int = ..., **options: Any,
+    across: Literal[False] = ...,
+    metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
+    batch_size: int | None = ..., seed: int = ..., **options: Any,
 ) -> SpanScores[NodeScores]: ...  # fmt: skip
 def attribute_spans(
     model: Any,
@@ -55,7 +59,7 @@ def attribute_spans(
     across: bool = False,
     metric: str | Metric = logit_diff,
     method: str | Method = "eap-ig",
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
     **options: Any,

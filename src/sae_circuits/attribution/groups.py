@@ -21,6 +21,7 @@ def each_batch(
     problems: Iterable[Problem], method: Method, settings: dict[str, Any]
 ) -> Iterator[Group]:
     """The scores of each batch."""
+    assert method.score_batch is not None  # searches have no scores of batches
     for problem in problems:
         yield method.score_batch(problem, **settings), len(problem.batch)
 
@@ -32,6 +33,7 @@ def each_example(
 
     Others are asked for one example at a time, as are those that turn out to give no spans.
     """
+    assert method.score_batch is not None
     together = "spans" in method.levels
     for problem in problems:
         if together:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_circuits.ablation.values import Intervening, NodeValues, intervention_name
 from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import Run
@@ -44,16 +45,23 @@ class Method:
         in_metric_unit: whether scores are in the metric's unit: zero where clean equals corrupt,
             and twice as large for twice the metric.
         levels: of what it gives scores: "edges", "nodes" (writers), and "spans" of the prompts.
+        search: in the place of `score_batch`, for what is no sum over batches: from all batches of
+            a task, and its options, to the scores of all edges.
     """
 
     name: str
-    score_batch: Callable[..., Float[Tensor, "src dest"]]
+    score_batch: Callable[..., Float[Tensor, "src dest"]] | None = None
     reference: str = ""
     interventions: tuple[str, ...] = ("corrupt", "resample")
     options: dict[str, Any] = field(default_factory=dict)
     estimates_effect: bool = True
     in_metric_unit: bool = True
     levels: tuple[Level, ...] = ("edges", "nodes", "spans")
+    search: Callable[..., Float[Tensor, "src dest"]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.score_batch is None and self.search is None:
+            raise OptionError(f"method {self.name!r}: give it score_batch or search")
 
     def require_level(self, level: Level) -> None:
         """Refuse a level for which the method is not defined.
@@ -67,12 +75,16 @@ class Method:
                 "rule over gradients, such as 'eap-ig'"
             )
 
-    def require(self, intervention: str, options: dict[str, Any]) -> None:
-        """Refuse an intervention for which the method is not defined, or an option it lacks."""
-        if intervention not in self.interventions:
+    def require(self, intervention: Intervening, options: dict[str, Any]) -> None:
+        """Refuse an intervention for which the method is not defined, or an option it lacks.
+
+        Where a writer's mean may stand, so may another constant.
+        """
+        kind = "mean" if isinstance(intervention, NodeValues) else intervention
+        if kind not in self.interventions:
             raise OptionError(
-                f"method {self.name!r} is not defined for the intervention {intervention!r}: "
-                f"it is for {', '.join(self.interventions)}"
+                f"method {self.name!r} is not defined for the intervention "
+                f"{intervention_name(intervention)!r}: it is for {', '.join(self.interventions)}"
             )
         for name in options:
             if name not in self.options:

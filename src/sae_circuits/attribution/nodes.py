@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sae_circuits.ablation.values import Intervening
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.products import narrow_by_wide
@@ -35,7 +36,7 @@ def attribute_nodes(
     *,
     metric: str | Metric = logit_diff,
     method: str | Method = "eap-ig",
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
     **options: Any,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.interventions import Intervention
+from sae_circuits.ablation.values import Intervening, intervention_name
 from sae_circuits.attribution.flat import require_slope
 from sae_circuits.attribution.groups import each_batch, each_example
 from sae_circuits.attribution.method import Method
@@ -51,7 +52,7 @@ def attribute(
     *,
     metric: str | Metric = logit_diff,
     method: str | Method = "eap-ig",
-    intervention: str = "corrupt",
+    intervention: Intervening = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
     keep: str | None = None,
@@ -104,6 +105,11 @@ def attribute(
         "seed": seed,
         "options": options,
     }
+    if keep is not None and how["method"].search is not None:
+        raise OptionError(
+            f"method {how['method'].name!r} looks at all examples together, so that there is none "
+            f"to keep for each {keep}: take subsets of the task instead"
+        )
     if keep is None:
         total, made = score_task(Problem, model, graph, task, **how)
         return Scores(graph, graph.flat(total), made)
@@ -133,7 +139,7 @@ def score_task(
     *,
     metric: Metric,
     method: Method,
-    intervention: str,
+    intervention: Intervening,
     batch_size: int | None,
     seed: int,
     options: dict[str, Any],
@@ -158,6 +164,10 @@ def score_task(
         options=options,
         spans=spans,
     )
+    if method.search is not None:
+        found = method.search(list(problems), **settings)
+        return found.to(score_dtype(model)).cpu(), made
+    assert method.score_batch is not None  # it is one or the other
     totals = []
     for problem in problems:
         totals = [sum(totals, method.score_batch(problem, **settings))]
@@ -177,7 +187,7 @@ def prepare(
     *,
     metric: Metric,
     method: Method,
-    intervention: str,
+    intervention: Intervening,
     batch_size: int | None,
     seed: int,
     options: dict[str, Any],
@@ -216,7 +226,7 @@ def prepare(
         task,
         method=method.name,
         metric=metric_name(metric),
-        intervention=intervention,
+        intervention=intervention_name(intervention),
         seed=seed,
         options=settings,
     )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.ablation import run_circuits
+from sae_circuits.ablation import Intervening, intervention_name, run_circuits
 from sae_circuits.errors import MetricError, NumericalError
 from sae_circuits.evaluation.measures import recovered, recovered_each
 from sae_circuits.graph import Circuit, Provenance, Scores, SpanCircuit, SpanScores
@@ -19,8 +19,6 @@ from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
 
 AnyCircuit = Circuit | SpanCircuit
-Intervening = Any
-"""What `run_circuits` takes as an intervention: a name, or values."""
 
 
 def measure(
@@ -92,7 +90,7 @@ def provenance(
         task,
         method=of.method,
         metric=metric_name(metric),
-        intervention=str(getattr(intervention, "name", intervention)),
+        intervention=intervention_name(intervention),
         seed=seed,
         options={**of.options, **options},
     )

@@ -43,6 +43,7 @@ MANY = 10_000  # values, above which a tensor is written as bytes
 @cache
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
+    from sae_circuits.ablation import NodeValues
     from sae_circuits.evaluation import Benchmark, Cell, Curve, Minimality, Report
 
     return {
@@ -54,6 +55,7 @@ def kinds() -> Mapping[str, type]:
         "scores": Scores,
         "sampled_scores": SampledScores,
         "pair_scores": PairScores,
+        "node_values": NodeValues,
         "circuit": Circuit,
         "span_circuit": SpanCircuit,
         "attribution_graph": AttributionGraph,

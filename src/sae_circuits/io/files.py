@@ -25,21 +25,21 @@ from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 2
 SAVED = (
-    "scores", "sampled_scores", "pair_scores", "circuit", "span_circuit", "attribution_graph",
-    "curve",
-    "minimality", "report", "cell", "benchmark",
+    "scores", "sampled_scores", "pair_scores", "node_values", "circuit", "span_circuit",
+    "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
 )  # fmt: skip
 TENSORS = {  # of kinds that are safetensors
     "scores": ("values",),
     "sampled_scores": ("values", "each", "sizes"),
     "pair_scores": ("ids", "values"),
+    "node_values": ("vector",),
 }
 
 Value = TypeVar("Value")
 
 
 def save(value: object, path: str | Path) -> Path:
-    """Write scores of any kind (`.safetensors`), or another value (`.json`), to one file.
+    """Write scores or values of nodes (`.safetensors`), or another value (`.json`), to one file.
 
     Those are a circuit, an attribution graph, a curve, a minimality, a report, and a benchmark with
     its cells.

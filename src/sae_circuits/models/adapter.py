@@ -112,13 +112,17 @@ class Adapter:
     def point(self, name: str) -> nn.Module:
         """A hook point by its TransformerLens name."""
         try:
-            return self.model.hook_dict[name]
+            return self._points[name]
         except KeyError:
             layers = self.architecture.n_layers
             raise UnsupportedModel(
                 f"{name!r} is not a hook point of {self.architecture.model!r} "
                 f"({layers} layers: 0 to {layers - 1})"
             ) from None
+
+    @cached_property
+    def _points(self) -> dict[str, nn.Module]:
+        return dict(self.model.hook_dict)  # a bridge gathers it anew each time that it is asked
 
     # -- weights -----------------------------------------------------------------------------
 

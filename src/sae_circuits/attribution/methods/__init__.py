@@ -2,17 +2,20 @@
 
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import (
+    acdc,
     atp_star,
     clean_corrupted,
     eap,
     eap_ig,
     eap_ig_activations,
+    edge_pruning,
     exact,
     gim,
     information_flow,
     mask_ig,
     random_baseline,
     relp,
+    ugs,
 )
 
 METHODS: dict[str, Method] = {
@@ -28,6 +31,9 @@ METHODS: dict[str, Method] = {
         atp_star,
         mask_ig,
         information_flow,
+        acdc,
+        edge_pruning,
+        ugs,
         random_baseline,
     )
 }
