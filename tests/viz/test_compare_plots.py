@@ -38,8 +38,10 @@ def is_inside(figure) -> bool:
 
 
 def curve(values=(0.5, 2.5, 3.0), method="eap", random=((0.5, 0.75, 3.0), (0.5, 0.5, 3.0)), **new):
+    """A curve with random circuits of equal size alone, and no interval, unless said."""
     made = Provenance(method=method, metric="logit_diff")
-    return replace(small_curve(), values=values, provenance=made, random_values=random, **new)
+    plain = replace(small_curve(), band=(), degrees_values=(), random_values=random)
+    return replace(plain, values=values, provenance=made, **new)
 
 
 def lines(axes) -> dict[str, list[float]]:
