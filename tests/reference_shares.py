@@ -1,4 +1,4 @@
-"""Slow, independent scores of methods that are no quadrature: each edge has its own mask or loop."""
+"""Slow, independent scores: each edge has a mask, a patch or a loop of its own."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def atp_star(
                 each.append((change[src] * at_readers[dest]).flatten(1).sum(1))
             else:
                 each.append((moved * at_patterns[reader.layer]).flatten(1).sum(1))
-            if layer is not None and layer == reader.layer:
+            inside = reader.site not in ("pre", "mid", "post")
+            if layer is not None and layer == reader.layer and inside:
                 assert (each.pop() == 0).all()
         found = torch.stack(each)
         scores.append((found.abs() if grad_drop else found).mean())

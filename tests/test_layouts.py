@@ -554,6 +554,20 @@ def test_data_sets_in_folders_and_files(plain, tmp_path):
         assert len(Task.from_dataset(plain, str(tmp_path / place), split="test")) == 1
 
 
+def test_a_configuration_is_a_folder_and_mibs_own_is_taken(plain, tmp_path):
+    for config, row in (("2_answer_choices", mib_ioi()), ("4_answer_choices", mib_letters())):
+        (tmp_path / "mcqa" / config).mkdir(parents=True)
+        part = datasets.Dataset.from_list([row])
+        part.to_parquet(tmp_path / "mcqa" / config / "train-00000-of-00001.parquet")
+    assert words(plain, Task.from_dataset(plain, tmp_path / "mcqa").answer) == [["B"]]
+    other = Task.from_dataset(plain, tmp_path / "mcqa", config="2_answer_choices")
+    assert words(plain, other.answer) == [["Mary"]]
+    assert list(tasks.read_folder(plain, tmp_path / "mcqa")) == [
+        "2_answer_choices",
+        "4_answer_choices",
+    ]
+
+
 def test_a_data_set_that_is_nowhere_is_refused(plain, tmp_path):
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "empty", "mib-bench/no-such-data-set"):

@@ -11,9 +11,8 @@ from sae_circuits.attribution.methods import atp_star as module
 from sae_circuits.errors import OptionError
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import logit_diff
-from shapes import HOOKED, HOOKED_CONFIGS, TWINS, hooked, random_task
-
-GROUPED = [name for name, cfg in HOOKED_CONFIGS.items() if "n_key_value_heads" in cfg]
+from shapes import HOOKED, TWINS, hooked, random_task
+from small_dictionaries import dictionary
 
 
 def close(actual, expected, tolerance=1e-9):
@@ -46,6 +45,16 @@ def test_other_interventions(intervention):
     model, graph, task = setting("pythia")
     ours = attribute(model, graph, task, method="atp-star", intervention=intervention).values
     close(ours, atp_star(model, graph, task, logit_diff, intervention=intervention))
+
+
+@pytest.mark.parametrize("grad_drop", [False, True])
+def test_features_as_writers(grad_drop):
+    model = HOOKED["gpt2"]()
+    saes = [dictionary(model, reads, 0) for reads in ("z", "mlp_out", "resid_post")]
+    graph, task = TensorGraph.from_model(model, saes=saes), random_task(model, n=2)
+    ours = attribute(model, graph, task, method="atp-star", grad_drop=grad_drop).values
+    slow = atp_star(model, graph, task, logit_diff, grad_drop=grad_drop)
+    close(ours, slow)
 
 
 def test_chunks_change_nothing(monkeypatch):

@@ -196,7 +196,7 @@ def test_a_temperature_of_zero():
 def test_an_mlp_with_a_norm_inside():
     model = hooked("gpt2", act_fn="solu_ln")
     graph, task = TensorGraph.from_model(model), random_task(model)
-    with pytest.raises(UnsupportedModel, match="the MLP of layer 0 .* more than an activation"):
+    with pytest.raises(UnsupportedModel, match=r"MLP of layer 0 .* more than an activation"):
         attribute(model, graph, task, method="relp")
 
 

@@ -14,13 +14,7 @@ from shapes import HOOKED, random_task
 from small_dictionaries import dictionary
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}
-METHODS = {
-    "eap": {},
-    "eap-ig": {"steps": 2},
-    "eap-ig-activations": {"steps": 1},
-    "clean-corrupted": {},
-    "exact": {},
-}
+OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}, "mask-ig": {"steps": 2}}
 TINY = TensorGraph.from_model(architecture(1, 1))  # 8 edges
 
 
@@ -33,10 +27,10 @@ def problem(shape="gpt2", n=5, lengths=(6, 4, 5, 6, 3), saes=()):
 # -- from a model ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted(set(sc.methods()) - {"random"}))
 def test_each_example_has_the_scores_that_it_has_alone(method):
     model, graph, task = problem()
-    how = {"method": method, **METHODS[method]}
+    how = {"method": method, **OPTIONS.get(method, {})}
     kept = sc.attribute(model, graph, task, keep="example", batch_size=3, **how)
     assert kept.sizes.tolist() == [1] * 5
     for i, row in enumerate(kept.each):
@@ -87,22 +81,24 @@ def test_batches_are_kept_with_their_sizes():
     torch.testing.assert_close(kept.sizes.double() @ kept.each / 5, whole, **TIGHT)
 
 
-def test_rules_score_all_examples_in_the_runs_of_two_batches(monkeypatch):
-    """The first example alone shows whether a method tells examples apart; the rest go together."""
+def test_rules_score_all_examples_in_the_same_pass(monkeypatch):
     from sae_circuits.attribution import problem as made
 
     model, graph, task = problem()
-    sizes = []
-    run = made.run
-    monkeypatch.setattr(
-        made, "run", lambda adapter, tokens, *a, **k: sizes.append(len(tokens)) or run(
-            adapter, tokens, *a, **k)
-    )  # fmt: skip
-    sc.attribute(model, graph, task, method="clean-corrupted", keep="example")
-    assert sizes == [1, 1, 4, 4]
-    sizes.clear()
-    sc.attribute(model, graph, task, method="clean-corrupted", keep="batch")
-    assert sizes == [5, 5]
+    sizes, run = [], made.run
+
+    def counted(adapter, tokens, *args, **options):
+        sizes.append(len(tokens))
+        return run(adapter, tokens, *args, **options)
+
+    monkeypatch.setattr(made, "run", counted)
+    for keep, batch_size, expected in [
+        ("example", None, [5, 5]), ("batch", None, [5, 5]), ("example", 4, [4, 4, 1, 1])
+    ]:  # fmt: skip
+        sizes.clear()
+        how = {"method": "clean-corrupted", "batch_size": batch_size}
+        sc.attribute(model, graph, task, keep=keep, **how)
+        assert sizes == expected
 
 
 def test_a_method_of_ones_own_that_tells_no_examples_apart_runs_one_by_one():

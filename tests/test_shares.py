@@ -1,4 +1,4 @@
-"""mask-ig and information-flow: against a mask for every edge and a loop, and what they add up to."""
+"""mask-ig and information-flow against a mask for every edge and a loop, and their sums."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from sae_circuits import prune
 from sae_circuits.attribution import attribute, attribute_nodes, attribute_spans
 from sae_circuits.errors import OptionError
 from sae_circuits.graph import TensorGraph
-from sae_circuits.metrics import Targets, logit_diff, prob_diff
+from sae_circuits.metrics import Targets, logit_diff
+from sae_circuits.models.small import random_model
 from shapes import HOOKED, TWINS, linear, random_task
+from small_dictionaries import dictionary
 
 
 def close(actual, expected, tolerance=1e-9):
@@ -48,23 +50,21 @@ def test_mask_ig_under_other_interventions(intervention):
 
 @pytest.mark.parametrize(("rule", "order"), [("midpoint", 2), ("left", 1)])
 def test_all_scores_of_mask_ig_add_up_to_the_whole_effect(rule, order):
-    model, graph, task = setting("gpt2")
+    model = random_model()
+    graph, task = TensorGraph.from_model(model), random_task(model, n=2, pos=4)
     rows = torch.arange(len(task))
     with torch.no_grad():
         clean, corrupt = (model(t)[rows, task.position] for t in (task.clean, task.corrupt))
     goal = Targets.of(task, clean)
-    whole = float((prob_diff(corrupt, goal) - prob_diff(clean, goal)).mean())
+    whole = float((logit_diff(corrupt, goal) - logit_diff(clean, goal)).mean())
 
     def error(steps):
-        found = attribute(
-            model, graph, task, metric=prob_diff, method="mask-ig", steps=steps, rule=rule
-        )
+        found = attribute(model, graph, task, method="mask-ig", steps=steps, rule=rule)
         return abs(float(found.values.sum()) - whole)
 
     coarse, fine = error(32), error(64)
-    assert abs(whole) > 1e-3
-    assert fine < 0.05 * abs(whole)
-    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
+    assert fine < 0.02 * abs(whole)
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
 
 
 def test_a_path_of_two_edges_divides_its_effect():
@@ -111,6 +111,38 @@ def test_a_reader_of_nothing_has_no_shares():
             if not name.startswith("unembed"):
                 parameter.zero_()
     assert (attribute(model, graph, task, method="information-flow").values == 0).all()
+
+
+# -- features ----------------------------------------------------------------------------------
+
+OUTPUTS = [("z", 0, {}), ("mlp_in", 0, {"writes": "mlp_out", "skip": True}), ("mlp_out", 1, {})]
+STREAM = [("resid_mid", 0, {}), ("resid_post", 0, {"gate": "topk"}), ("mlp_out", 1, {})]
+
+
+def with_features(saes, *, through=False):
+    model = HOOKED["llama"]()
+    made = [dictionary(model, reads, layer, **more) for reads, layer, more in saes]
+    return model, TensorGraph.from_model(model, saes=made, through=through), random_task(model, n=2)
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_mask_ig_of_features(through):
+    model, graph, task = with_features(OUTPUTS, through=through)
+    ours = attribute(model, graph, task, method="mask-ig", steps=1).values
+    close(ours, mask_gradients(model, graph, task, logit_diff, 0.5, "corrupt"))
+
+
+def test_mask_ig_does_not_cut_the_stream():
+    model, graph, task = with_features(STREAM)
+    with pytest.raises(OptionError, match="of one stream, and mid0 cuts it in two"):
+        attribute(model, graph, task, method="mask-ig")
+
+
+@pytest.mark.parametrize("saes", [OUTPUTS, STREAM], ids=["outputs", "stream"])
+def test_information_flow_of_features(saes):
+    model, graph, task = with_features(saes)
+    ours = attribute(model, graph, task, method="information-flow").values
+    close(ours, information_flow(model, graph, task))
 
 
 # -- both --------------------------------------------------------------------------------------

@@ -192,8 +192,7 @@ def _batches(
         )
         examples, width = slice(first, first + len(batch)), batch.clean.shape[1]
         here = [circuit.of(examples, width) for circuit in circuits]
-        every = track(sweep.logits(here), total=len(circuits), description="circuits")
-        logits = (_finite(each, first) for each in every)
+        logits = (_finite(each, first) for each in sweep.logits(here))
         yield Targets.of(original, clean), logits
         first += len(batch)
 

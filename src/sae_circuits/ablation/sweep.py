@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -28,6 +29,7 @@ from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, TensorGraph, depth_of
 from sae_circuits.models.adapter import Adapter, Call
 from sae_circuits.models.dictionaries.placed import Placed
+from sae_circuits.progress import track
 
 LOGIT_BYTES = 64 << 20  # of the logits of several circuits at once
 
@@ -61,7 +63,8 @@ class Sweep:
         """
         batch, vocab = len(self.start), self.adapter.architecture.d_vocab
         together = max(1, LOGIT_BYTES // (batch * vocab * self.start.element_size()))
-        for some in batched(circuits, together):
+        every = track(circuits, total=len(circuits), description="circuits")
+        for some in batched(every, together):
             streams = torch.cat([self.final_stream(circuit) for circuit in some])
             yield from self.adapter.logits(streams).split(batch)
 
@@ -249,7 +252,7 @@ def attend_split(
     return torch.stack(z, 3).flatten(2, 3)
 
 
-def batched(circuits: Sequence[Located], size: int) -> Iterator[Sequence[Located]]:
+def batched(circuits: Iterator[Located], size: int) -> Iterator[list[Located]]:
     """Some circuits at a time."""
-    for start in range(0, len(circuits), size):
-        yield circuits[start : start + size]
+    while some := list(islice(circuits, size)):
+        yield some

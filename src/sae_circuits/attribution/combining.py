@@ -14,44 +14,40 @@ from sae_circuits.errors import NumericalError, OptionError, unknown
 from sae_circuits.graph import Provenance, Scores
 from sae_circuits.graph.ranks import signed_ranks
 
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # of a sum of ranks, which are at most 1
 
 
 def combine(
-    scores: Sequence[Scores],
-    how: str = "mean",
-    *,
-    of: str = "ranks",
-    weights: Sequence[float] | None = None,
+    scores: Sequence[Scores], how: str = "mean", *, weights: Sequence[float] | None = None
 ) -> Scores:
     """Combine several scores of the same edges into one.
 
-    Each x_i is made comparable with the others first, in a way that keeps signs and zeros:
+    By ranks, with r_i the share of edges whose scores are no larger by size (equal ones sharing
+    their mean rank), signed as the score is, and 0 where it is 0:
 
-        ranks           x_i = sign(s_i) rank(|s_i|) / n,  equal sizes sharing their mean rank
-        standardised    x_i = s_i / sqrt(mean over edges of s_i^2)
+        mean        v mean_i |r_i|
+        min         v min_i |r_i|       large where all find the edge, as an intersection
+        max         v max_i |r_i|       large where any one does, as a union
 
-    and then, edge by edge,
+    with v the sign of sum_i r_i: where signs differ, the larger ranks outvote the smaller, and on a
+    tie the first of the scores decides. By the scores themselves:
 
-        mean    sum_i w_i x_i / sum_i w_i: where signs differ, they cancel
-        min     the x_i of the smallest size where all have one sign, else 0: what all agree on
-        max     the x_i of the largest size: what any one finds; of x and -x the mean's side
+        weighted    sum_i w_i z_i / sum_i w_i,    z_i = s_i / sqrt(mean over edges of s_i^2)
 
-    so that |min| <= |mean| <= |max|. The values have no unit of the metric any more.
+    Scores that are combined have no unit of the metric any more.
 
     Args:
-        scores: of one graph; each a method's, say, or a seed's.
-        how: "mean", "min" (as an intersection of circuits) or "max" (as a union).
-        of: "ranks", for methods of any scale, or "standardised".
-        weights: of the mean, one for each of the scores; equal ones by default.
+        scores: of one graph: of several methods, say, or seeds.
+        how: "mean", "min" or "max" of ranks, or "weighted" for the mean of standardised scores.
+        weights: of the weighted mean, one for each of the scores; equal ones by default.
 
     Returns:
         Scores in float64, whose provenance names what was combined and how.
 
     Raises:
         OptionError: no scores; weights that do not fit, are negative, or sum to zero; weights for
-            what is no mean.
-        UnknownName: another `how` or `of`.
+            ranks.
+        UnknownName: another `how`.
         GraphError: scores of other graphs.
         NumericalError: a score that is not finite; scores to be standardised that are all zero.
 
@@ -66,57 +62,45 @@ def combine(
 
     Reference: Mondorf et al. 2025, arXiv 2510.06811 (there: parallel ensembles).
     """
-    if how not in _RULES:
-        raise unknown("way to combine", how, _RULES)
-    if of not in _SCALES:
-        raise unknown("scale", of, _SCALES)
+    if how not in WAYS:
+        raise unknown("way to combine", how, WAYS)
     scores = tuple(scores)
     shares = _shares(scores, how, weights)
     first = scores[0]
     for i, other in enumerate(scores):
         first.graph.require_same(other.graph, f"scores {i}")
         _require_finite(other, i)
+    made = _provenance([one.provenance for one in scores], how, shares)
     device = first.values.device
-    x = torch.stack([_SCALES[of](one, i).to(device) for i, one in enumerate(scores)])
-    made = _provenance([one.provenance for one in scores], how, of, weights)
-    return Scores(first.graph, _RULES[how](x, shares.to(device)), made)
+    if how == "weighted":
+        z = torch.stack([_standardised(one, i).to(device) for i, one in enumerate(scores)])
+        return Scores(first.graph, shares.to(device) @ z, made)
+    ranks = torch.stack([signed_ranks(one.values).to(device) for one in scores])
+    return Scores(first.graph, _vote(ranks) * SIZES[how](ranks.abs()), made)
 
 
-# -- scales and rules ------------------------------------------------------------------------------
+SIZES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda sizes: sizes.mean(0),
+    "min": lambda sizes: sizes.amin(0),
+    "max": lambda sizes: sizes.amax(0),
+}
+WAYS = (*SIZES, "weighted")
 
 
-def _ranked(scores: Scores, i: int) -> Float[Tensor, "edge"]:
-    return signed_ranks(scores.values)
+def _vote(ranks: Float[Tensor, "method edge"]) -> Float[Tensor, "edge"]:
+    """The sign of each edge."""
+    total = ranks.sum(0)
+    tied = total.abs() <= ROUNDING * len(ranks)
+    return torch.where(tied, ranks[0], total).sign()
 
 
 def _standardised(scores: Scores, i: int) -> Float[Tensor, "edge"]:
+    """The scores in units of their root mean square."""
     values = scores.values.double()
     scale = values.square().mean().sqrt()
     if not bool(scale > 0):
         raise NumericalError(f"scores {i} ({scores!r}) are all zero: there is nothing to scale")
     return values / scale
-
-
-def _mean(x: Float[Tensor, "method edge"], shares: Float[Tensor, "method"]) -> Tensor:
-    return shares @ x
-
-
-def _min(x: Float[Tensor, "method edge"], shares: Tensor) -> Float[Tensor, "edge"]:
-    agree = (x > 0).all(0) | (x < 0).all(0)
-    return torch.where(agree, x.sign()[0] * x.abs().amin(0), 0.0)
-
-
-def _max(x: Float[Tensor, "method edge"], shares: Tensor) -> Float[Tensor, "edge"]:
-    high, low, mean = x.amax(0), x.amin(0), shares @ x
-    side = torch.where(mean.abs() > ROUNDING * high, mean, 0.0)  # sums of ranks cancel but nearly
-    side = torch.where(high + low == 0, side, high + low)
-    return torch.where(side > 0, high, torch.where(side < 0, low, 0.0))
-
-
-_SCALES: dict[str, Callable[[Scores, int], Tensor]] = {
-    "ranks": _ranked, "standardised": _standardised,
-}  # fmt: skip
-_RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mean": _mean, "min": _min, "max": _max}
 
 
 # -- checks and record -----------------------------------------------------------------------------
@@ -130,8 +114,8 @@ def _shares(
         raise OptionError("no scores to combine: give a list of at least one")
     if weights is None:
         return torch.full((len(scores),), 1 / len(scores), dtype=torch.float64)
-    if how != "mean":
-        raise OptionError(f"weights are for the mean: the {how} of several scores takes none")
+    if how != "weighted":
+        raise OptionError(f"weights are for how='weighted': the {how} of ranks takes none")
     given = torch.as_tensor(weights, dtype=torch.float64)
     right = given.shape == (len(scores),) and bool((given.isfinite() & (given >= 0)).all())
     if not right or not float(given.sum()) > 0:
@@ -153,7 +137,7 @@ def _require_finite(scores: Scores, i: int) -> None:
 
 
 def _provenance(
-    made: Sequence[Provenance], how: str, of: str, weights: Sequence[float] | None
+    made: Sequence[Provenance], how: str, shares: Float[Tensor, "method"]
 ) -> Provenance:
     """What all have in common, and a record of each."""
     whole = {
@@ -161,24 +145,17 @@ def _provenance(
         for field in fields(Provenance)
         if len({repr(getattr(one, field.name)) for one in made}) == 1
     }
-    of_metric = f" of {whole['metric']}" if whole.get("metric") else ""
     names = ", ".join(one.method or "scores" for one in made)
-    options: dict[str, Any] = {"how": how, "of": of, "scores": tuple(map(_record, made))}
-    if weights is not None:
-        options["weights"] = tuple(map(float, weights))
-    return Provenance(
-        **{
-            **whole,
-            "method": f"{how} of {_SAID[of][0]} ({names})",
-            "metric": f"{_SAID[of][1]}{of_metric}",
-            "options": options,
-        }
-    )
+    options: dict[str, Any] = {"how": how, "scores": tuple(map(_record, made))}
+    if how == "weighted":
+        options["weights"] = tuple(shares.tolist())
+        method, unit = f"weighted mean ({names})", "standard unit"
+    else:
+        method, unit = f"{how} of ranks ({names})", "rank"
+    metric = f"{unit} of {whole['metric']}" if whole.get("metric") else unit
+    return Provenance(**{**whole, "method": method, "metric": metric, "options": options})
 
 
 def _record(made: Provenance) -> dict[str, Any]:
     """A provenance in what files hold."""
     return {field.name: getattr(made, field.name) for field in fields(made)}
-
-
-_SAID = {"ranks": ("ranks", "rank"), "standardised": ("standardised scores", "standard unit")}

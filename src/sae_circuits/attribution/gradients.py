@@ -99,7 +99,6 @@ class Gradients:
         """
         reads = of.reads
         dtype = torch.promote_types(reads.final.dtype, torch.float32)
-        d_model = adapter.architecture.d_model
         s: dict[Place, Tensor] = {}
         along: dict[Place, tuple[Tensor, ...]] = {}
         normed: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
@@ -126,7 +125,7 @@ class Gradients:
                 s[place] = s[place] / scales[key][..., None]
                 q = adapter.by_head(getattr(reads, port)[layer].detach()).to(dtype)
                 c = torch.linalg.vecdot(s[place], q - _at_zero(adapter, norm, layer, port, q))
-            along[place] = (c / d_model,)
+            along[place] = (c / adapter.architecture.d_model,)
         for placed in saes:
             part, layer, key = placed.part, placed.layer, (True, placed.layer)
             whole, place = at[f"{part}.out", layer].to(dtype), ("mlp", layer)

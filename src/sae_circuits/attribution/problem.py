@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.backward import OWN, BackwardRules
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.tasks import Task
-from sae_circuits.tasks.spans import Examples, Spans
+from sae_circuits.tasks.spans import Spans
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Problem:
     clean_has_graph: bool = True  # False saves memory where no gradient is taken there
     saes: tuple[Placed, ...] = ()  # the graph's dictionaries, in their places
     attn_outputs: bool = False  # keep what each layer's attention adds, for its gradient
-    spans: Spans | Examples | None = None  # parts of the prompts with scores of their own
+    spans: Spans | None = None  # of the prompts, where each has scores of its own
     patterns: bool = False  # keep attention patterns, for their gradient
     rules: BackwardRules = OWN  # of the backward pass
 
@@ -48,10 +48,6 @@ class Problem:
     def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
         """The graph's dictionaries, in the form that such problems take."""
         return Placed.all_of(adapter, graph)
-
-    def part(self, start: int, stop: int) -> Problem:
-        """Some of the batch's examples by themselves."""
-        return replace(self, batch=self.batch[start:stop], first=self.first + start)
 
     @cached_property
     def clean(self) -> Run:
@@ -204,13 +200,17 @@ class Problem:
 
     def zeros(self) -> Float[Tensor, "*span src dest"]:
         """Where a method sums its scores."""
-        spans = () if self.spans is None else (len(self.tokens()),)
+        spans = () if self.spans is None else (len(self.spans.names),)
         return torch.zeros(*spans, *self.shape, dtype=torch.float64, device=self.adapter.device)
 
     def tokens(self) -> list[Int64[Tensor, "token"]]:
         """The real tokens of the batch, all examples in a row; or those of each span."""
-        real = torch.arange(self.batch.clean.shape[1]) < self.batch.lengths.cpu()[:, None]
-        found = [real] if self.spans is None else self.spans.masks(self.first, real)
+        batch, pos = self.batch.clean.shape
+        real = torch.arange(pos) < self.batch.lengths.cpu()[:, None]
+        found = [real]
+        if self.spans is not None:
+            labels = self.spans.labels[self.first : self.first + batch, :pos]
+            found = [real & (labels == i) for i in range(len(self.spans.names))]
         return [some.flatten().nonzero()[:, 0].to(self.adapter.device) for some in found]
 
     def columns(self, part: TensorGraph) -> slice:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any, Literal, overload
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.attribution.flat import require_slope
+from sae_circuits.attribution.groups import each_batch, each_example
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.problem import AnyProblem, Problem
@@ -24,7 +24,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
-from sae_circuits.tasks.spans import Examples, Spans
+from sae_circuits.tasks.spans import Spans
 
 
 def methods() -> tuple[str, ...]:
@@ -74,8 +74,8 @@ def attribute(
         batch_size: examples at a time; by default as many as keep a run near 1 GiB.
         seed: of the `resample` intervention and of the `random` method.
         keep: "example" or "batch" to keep the scores of each beside their mean (`SampledScores`,
-            with standard errors), in the same pass where the method is a sum over tokens; other
-            methods run example by example.
+            with standard errors), in the same pass where the method scores spans; other methods
+            run example by example.
         options: of the method, such as `steps=5, rule="midpoint"` of `eap-ig`.
 
     Raises:
@@ -123,37 +123,6 @@ def attribute(
         each=torch.stack(each),
         sizes=torch.tensor(sizes),
     )
-
-
-Group = tuple[Float[Tensor, "src dest"], int]  # scores summed over some examples, and how many
-
-
-def each_batch(
-    problems: Iterable[Problem], method: Method, settings: dict[str, Any]
-) -> Iterator[Group]:
-    """The scores of each batch."""
-    for problem in problems:
-        yield method.score_batch(problem, **settings), len(problem.batch)
-
-
-def each_example(
-    problems: Iterable[Problem], method: Method, settings: dict[str, Any]
-) -> Iterator[Group]:
-    """The scores of each example: of many in one pass once a method has told one from others.
-
-    What is no sum of `Problem.score` has no axis of examples, and is asked for one at a time.
-    """
-    together = 1
-    for problem in problems:
-        start, n = 0, len(problem.batch)
-        problem = replace(problem, spans=Examples())
-        while start < n:
-            part = problem.part(start, min(start + together, n))
-            found = method.score_batch(part, **settings)
-            if found.ndim == 3:
-                together = n
-            yield from ((score, 1) for score in found.reshape(-1, *found.shape[-2:]))
-            start += len(part.batch)
 
 
 def score_task(

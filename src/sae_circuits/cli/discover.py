@@ -18,7 +18,7 @@ def discover(
     task_file: options.TaskFile = None,
     skip: options.Skip = False,
     method: Annotated[
-        str, typer.Option(help="eap, eap-ig, eap-ig-activations, clean-corrupted, exact, random.")
+        str, typer.Option(help="Such as eap, eap-ig, relp or exact: docs/methods.md has all.")
     ] = "eap-ig",
     steps: Annotated[int, typer.Option(min=1, help="Points of integrated gradients.")] = 5,
     metric: options.MetricName = "logit_diff",
@@ -41,9 +41,7 @@ def discover(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
-    no_curve: Annotated[
-        bool, typer.Option("--no-curve", help="Leave out the curve over circuit sizes.")
-    ] = False,
+    no_curve: options.NoCurve = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Find a circuit, test it, draw it, and write all to a folder.

@@ -40,6 +40,9 @@ Intervention = Annotated[
     str,
     typer.Option(help="What absent edges carry: corrupt, zero, mean, mean-positional or resample."),
 ]
+NoCurve = Annotated[
+    bool, typer.Option("--no-curve", help="Leave out the curve over circuit sizes.")
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Examples at a time; by default as memory allows.")
 ]

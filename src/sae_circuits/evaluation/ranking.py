@@ -1,4 +1,4 @@
-"""Statistics of rankings: the only module that imports scipy.stats."""
+"""Statistics of rankings."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sae_circuits.graph.ranks import ranks
+
 NAN = float("nan")
-
-
-def ranks(values: Float[Tensor, "item"]) -> Float[Tensor, "item"]:
-    """Ranks from 1 on, smallest first; equal values share the mean of theirs."""
-    from scipy.stats import rankdata
-
-    return torch.from_numpy(rankdata(values.detach().cpu().double().numpy()))
 
 
 def pearson(x: Float[Tensor, "item"], y: Float[Tensor, "item"]) -> float:
     """The correlation of two columns; NaN where one of them is constant."""
-    from scipy.stats import pearsonr
-
-    a, b = (v.detach().cpu().double().numpy() for v in (x, y))
-    if len(a) < 2 or a.min() == a.max() or b.min() == b.max():
+    both = torch.stack([v.detach().cpu().double() for v in (x, y)])
+    if len(x) < 2 or bool((both.amin(1) == both.amax(1)).any()):
         return NAN
-    return float(pearsonr(a, b)[0])
+    return float(both.corrcoef()[0, 1])
 
 
 def spearman(x: Float[Tensor, "item"], y: Float[Tensor, "item"]) -> float:
     """The correlation of their ranks; NaN where one of them is constant."""
-    return pearson(ranks(x), ranks(y))
+    return pearson(ranks(x.detach()), ranks(y.detach()))
 
 
 def auroc(
@@ -49,7 +42,7 @@ def auroc(
     n, n_known = int((~positive).sum()), int(positive.sum())
     if not n or not n_known + n_missed:
         return NAN
-    wins = float(ranks(values)[positive.cpu()].sum()) - n_known * (n_known + 1) / 2
+    wins = float(ranks(values.detach().cpu())[positive.cpu()].sum()) - n_known * (n_known + 1) / 2
     return wins / (n * (n_known + n_missed))
 
 
@@ -100,9 +93,18 @@ def _cumulated(
 
 
 def shared_by_chance(n_first: int, n_second: int, n_all: int) -> dict[int, float]:
-    """How many items two random sets share, with the chance of each number."""
-    from scipy.stats import hypergeom
+    """How many items two random sets share, with the chance of each number: hypergeometric.
 
+    P(x) = C(n_first, x) C(n_all - n_first, n_second - x) / C(n_all, n_second)
+    """
     most = range(max(0, n_first + n_second - n_all), min(n_first, n_second) + 1)
-    chances = hypergeom.pmf(list(most), n_all, n_first, n_second)
+    x = torch.tensor(most, dtype=torch.float64)
+    log = _log_choices(n_first, x) + _log_choices(n_all - n_first, n_second - x)
+    chances = (log - _log_choices(n_all, torch.tensor(float(n_second)).double())).exp()
     return dict(zip(most, chances.tolist(), strict=True))
+
+
+def _log_choices(n: int, k: Float[Tensor, "*number"]) -> Float[Tensor, "*number"]:
+    """The logarithm of how many sets of k there are of n."""
+    whole = torch.tensor(float(n)).double()
+    return torch.lgamma(whole + 1) - torch.lgamma(k + 1) - torch.lgamma(whole - k + 1)

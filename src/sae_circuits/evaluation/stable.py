@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits import prune
@@ -15,10 +15,10 @@ from sae_circuits.attribution import Method, attribute
 from sae_circuits.errors import GraphError, OptionError
 from sae_circuits.evaluation.measures import percentiles
 from sae_circuits.evaluation.per_example import Intervening
-from sae_circuits.evaluation.ranking import NAN, ranks
-from sae_circuits.graph import Scores, TensorGraph
+from sae_circuits.evaluation.ranking import NAN
+from sae_circuits.graph import SampledScores, Scores, TensorGraph
+from sae_circuits.graph.ranks import ranks
 from sae_circuits.metrics import Metric, logit_diff
-from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
 
@@ -27,18 +27,18 @@ class Stability:
     """Scores on resampled prompts, and how far they agree.
 
     Args:
-        scores: on all prompts of the task.
-        resamples: on each bootstrap sample of them.
+        scores: on all prompts of the task, and on each.
+        resamples: on each bootstrap sample of the prompts.
         n: how many edges a circuit of each has.
         by: how edges are ranked for it (see `prune.top_n`).
         other, other_resamples: the same on another task, where one was given.
     """
 
-    scores: Scores
+    scores: SampledScores
     resamples: Float[Tensor, "resample edge"]
     n: int
     by: str = "abs"
-    other: Scores | None = None
+    other: SampledScores | None = None
     other_resamples: Float[Tensor, "resample edge"] | None = None
 
     @property
@@ -64,7 +64,7 @@ class Stability:
     @property
     def chosen(self) -> Scores:
         """For each edge, the share of the samples in whose circuit it is."""
-        return replace(self.scores, values=self._circuits.double().mean(0))
+        return self._with(self._circuits.mean(0))
 
     def interval(
         self, statistic: str | Callable[[Scores], float], *, level: float = 0.95
@@ -81,8 +81,8 @@ class Stability:
             OptionError: another name.
         """
         if callable(statistic):
-            every = (replace(self.scores, values=values) for values in self.resamples)
-            return percentiles(torch.tensor([statistic(s) for s in every]).double(), level=level)
+            each = [statistic(self._with(values)) for values in self.resamples]
+            return percentiles(torch.tensor(each, dtype=torch.float64), level=level)
         found = {
             "spearman": lambda: _pairs(_correlations(self._ranks, self._ranks)),
             "jaccard": lambda: _pairs(_jaccards(self._circuits, self._circuits)),
@@ -105,8 +105,11 @@ class Stability:
         return self._top(self.resamples)
 
     def _top(self, rows: Float[Tensor, "resample edge"]) -> Float[Tensor, "resample edge"]:
-        every = (replace(self.scores, values=values) for values in rows)
-        return torch.stack([prune.top_n(s, self.n, by=self.by).mask for s in every]).double()
+        every = (prune.top_n(self._with(values), self.n, by=self.by) for values in rows)
+        return torch.stack([circuit.mask for circuit in every]).double()
+
+    def _with(self, values: Float[Tensor, "edge"]) -> Scores:
+        return replace(self.scores.total, values=values)
 
     def _across(self, name: str) -> Float[Tensor, "pair"]:
         """What a sample of one task and one of the other give, for each pair of them."""
@@ -148,9 +151,9 @@ def stability(
 ) -> Stability:
     """How far a method finds the same on other prompts of the same kind, or otherwise corrupted.
 
-    The prompts are drawn with replacement, as many as there are, and scored anew, which costs one
-    attribution a sample. Pairs of samples stand for pairs of sets of prompts, so that what two
-    samples of different tasks agree on has to be read beside what two samples of one do.
+    The prompts are drawn with replacement, as many as there are; scores are means over prompts, so
+    that all samples come from one attribution. Pairs of samples stand for pairs of sets of prompts:
+    what two samples of different tasks agree on has to be read beside what two samples of one do.
 
     Args:
         other: a task to compare with, such as the same prompts under another corruption; its
@@ -183,29 +186,22 @@ def stability(
     if not 1 <= n <= graph.n_edges:
         raise GraphError(f"circuits of {n:,} edges: give n from 1 to {graph.n_edges:,}: {graph!r}")
 
-    def score(of: Task) -> Scores:
-        how = {"metric": metric, "method": method, "intervention": intervention, **options}
-        return attribute(model, graph, of, batch_size=batch_size, seed=seed, **how)
-
-    tasks = [task] if other is None else [task, other]
-    scores, rows = [score(of) for of in tasks], []
-    for i in track(range(n_resamples), total=n_resamples, description="samples"):
-        drawn = [of[_draw(len(of), seed, i, j)] for j, of in enumerate(tasks)]
-        rows.append([score(of).values.detach().cpu() for of in drawn])
-    resamples = [torch.stack(column) for column in zip(*rows, strict=True)]
+    how: dict[str, Any] = {"metric": metric, "method": method, "intervention": intervention}
+    how |= {"batch_size": batch_size, "seed": seed, **options}
+    scores = attribute(model, graph, task, keep="example", **how)
+    others = None if other is None else attribute(model, graph, other, keep="example", **how)
     return Stability(
-        scores=scores[0],
-        resamples=resamples[0],
+        scores=scores,
+        resamples=_resampled(scores, n_resamples, seed),
         n=n,
         by=by,
-        other=scores[1] if other is not None else None,
-        other_resamples=resamples[1] if other is not None else None,
+        other=others,
+        other_resamples=None if others is None else _resampled(others, n_resamples, seed + 1),
     )
 
 
-def _draw(n: int, seed: int, sample: int, task: int) -> Int64[Tensor, "n"]:
-    generator = torch.Generator().manual_seed(seed + 2 * sample + task)
-    return torch.randint(n, (n,), generator=generator)
+def _resampled(scores: SampledScores, n: int, seed: int) -> Float[Tensor, "resample edge"]:
+    return torch.cat([part.cpu() for part in scores.bootstrap(n, seed=seed).means()], 1)
 
 
 def _pairs(table: Float[Tensor, "resample resample"]) -> Float[Tensor, "pair"]:

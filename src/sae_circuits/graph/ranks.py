@@ -9,6 +9,7 @@ from torch import Tensor
 def ranks(values: Float[Tensor, "item"]) -> Float[Tensor, "item"]:
     """Each value's place among all, from 1 for the smallest; equal ones share their mean place.
 
+    >>> import torch
     >>> ranks(torch.tensor([0.5, -2.0, 0.5, 3.0])).tolist()
     [2.5, 1.0, 2.5, 4.0]
     """
@@ -21,6 +22,7 @@ def signed_ranks(values: Float[Tensor, "item"]) -> Float[Tensor, "item"]:
 
         r = sign(v) rank(|v|) / n
 
+    >>> import torch
     >>> signed_ranks(torch.tensor([0.5, -2.0, 0.0, 3.0])).tolist()
     [0.5, -0.75, 0.0, 1.0]
     """

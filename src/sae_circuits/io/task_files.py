@@ -79,8 +79,8 @@ def _rows(task: Task, model: Any, layout: Layout) -> list[Written]:
             tuple(token for token in ids[i].tolist() if token >= 0)
             for ids in (task.answer, task.wrong)
         )
-        words = (_words(vocabulary, clean, ids) for ids in (right, wrong))
-        found.append(Written(clean, corrupt, *words, right, wrong))
+        answer, others = (_words(vocabulary, clean, ids) for ids in (right, wrong))
+        found.append(Written(clean, corrupt, answer, others, right, wrong))
     return found
 
 

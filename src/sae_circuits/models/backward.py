@@ -39,6 +39,9 @@ class BackwardRules:
         softmax_temperature: the gradient at the attention scores s is that through the softmax of
             s / T, but for its factor of 1 / T.
         q_scale, k_scale, v_scale: what the gradients at queries, keys and values are multiplied by.
+
+    >>> BackwardRules().changes, BackwardRules(norms_constant=True).changes
+    (False, True)
     """
 
     norms_constant: bool = False
@@ -93,7 +96,13 @@ OWN = BackwardRules()
 
 
 def valued(value: Tensor, gradient_of: Tensor) -> Tensor:
-    """The first one's value with the second one's gradient."""
+    """The first one's value with the second one's gradient.
+
+    >>> x = torch.tensor(3.0, requires_grad=True)
+    >>> y = valued(x**2, 0.5 * x)
+    >>> y.item(), torch.autograd.grad(y, x)[0].item()
+    (9.0, 0.5)
+    """
     return value.detach() + (gradient_of - gradient_of.detach()).to(value.dtype)
 
 

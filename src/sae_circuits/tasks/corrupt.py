@@ -50,16 +50,7 @@ def swap(
         'When John and Mary went to the store, Mary gave a drink to'
     """
     vocabulary = Vocabulary.of(model)
-    if words is None:
-        if not isinstance(prompts, Task) or not prompts.wrong.shape[1]:
-            raise OptionError("name the two words to swap: only a task has answers to swap")
-        pairs = [
-            (vocabulary.word(int(right)), vocabulary.word(int(wrong)))
-            for right, wrong in zip(prompts.answer[:, 0], prompts.wrong[:, 0], strict=True)
-        ]
-    else:
-        pairs = [words] if isinstance(words[0], str) else list(words)
-        pairs = pairs * _count(prompts) if len(pairs) == 1 else pairs
+    pairs = _answers(vocabulary, prompts) if words is None else _each(words, _count(prompts))
     if len(pairs) != _count(prompts):
         raise OptionError(f"there are {len(pairs)} pairs of words for {_count(prompts)} prompts")
 
@@ -90,7 +81,7 @@ def abc(model: Any, prompts: Prompts, pool: Sequence[str] = NAMES, seed: int = 0
         >>> text = "When Mary and John went to the store, John gave a drink to"
         >>> names = ("Mary", "John", "Tom", "James", "Anna")
         >>> sc.tasks.corrupt.abc(model, text, names)
-        'When James and Anna went to the store, Tom gave a drink to'
+        'When James and Tom went to the store, Anna gave a drink to'
 
     Reference: Wang et al., arXiv 2211.00593.
     """
@@ -171,6 +162,21 @@ def random(
 
 def _count(prompts: Task | str | Sequence[str]) -> int:
     return 1 if isinstance(prompts, str) else len(prompts)
+
+
+def _answers(vocabulary: Vocabulary, prompts: Task | str | Sequence[str]) -> list[tuple[str, str]]:
+    """The first right and the first wrong answer of each pair of a task."""
+    if not isinstance(prompts, Task) or not bool((prompts.wrong >= 0).any(-1).all()):
+        raise OptionError("name the two words to swap: only a task with wrong answers tells them")
+    ids = zip(prompts.answer[:, 0].tolist(), prompts.wrong[:, 0].tolist(), strict=True)
+    return [(vocabulary.word(right), vocabulary.word(wrong)) for right, wrong in ids]
+
+
+def _each(words: tuple[str, str] | Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    first, *rest = words
+    if isinstance(first, str):
+        return [(first, str(rest[0]))] * count
+    return [(str(a), str(b)) for a, b in words]
 
 
 def _pattern(words: Iterable[str]) -> re.Pattern[str]:

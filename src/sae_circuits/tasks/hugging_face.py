@@ -11,6 +11,7 @@ from sae_circuits.errors import TaskError, unknown
 from sae_circuits.tasks.rows import Rows, from_rows
 from sae_circuits.tasks.task import Task
 
+MCQA = "4_answer_choices"  # which of its configurations MIB's circuit track takes
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves
 
 
@@ -36,7 +37,8 @@ def from_dataset(
             wrote or that holds files of a data set; or a name on the hub, such as "mib-bench/ioi",
             which needs the network or the hub's cache.
         split: which part, where there are several.
-        config: which configuration, such as MIB's "4_answer_choices".
+        config: which configuration; in a folder that has MIB's multiple choice, by default
+            "4_answer_choices", as the benchmark takes it.
         n: how many rows to read; by default all.
         layout, columns, counterfactual, skip, prepend_bos: see `Task.from_file`.
         name: what the task is called; by default after the data set.
@@ -88,12 +90,15 @@ def load(place: str | Path, split: str, config: str | None) -> Any:
     import datasets
 
     path = Path(place)
+    if path.is_dir() and (path / (config or MCQA)).is_dir():
+        path, config = path / (config or MCQA), None
     try:
         if any((path / name).is_file() for name in _SAVED):
             return datasets.load_from_disk(str(path))
         if path.is_file():
             return datasets.load_dataset("parquet", data_files=str(path), split="train")
-        return datasets.load_dataset(str(place), config, split=split)
+        where = str(path if path.is_dir() else place)
+        return datasets.load_dataset(where, config, split=split)
     except Exception as error:  # of many kinds: the network's, the hub's, pyarrow's
         reason = str(error).partition("\n")[0]
         raise TaskError(

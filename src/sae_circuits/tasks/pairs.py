@@ -51,7 +51,7 @@ def pairs(
         >>> capitals = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo"}
         >>> task = sc.tasks.pairs(model, capitals, "The capital of {} is")
         >>> task.clean_text[0], task.corrupt_text[0]
-        ('The capital of Italy is', 'The capital of Japan is')
+        ('The capital of Italy is', 'The capital of France is')
 
     Reference: Zhang and Nanda, arXiv 2309.16042.
     """
@@ -69,7 +69,7 @@ def pairs(
         for fact in facts
         if fact not in kept
     }
-    warn_left_out(f"task {name!r}", left, len(facts))
+    warn_left_out(f"task {name!r}", left, len(facts), callers=1)
     return build(recipe, model, len(given) if n is None else n, seed, prepend_bos=prepend_bos)
 
 
@@ -91,6 +91,7 @@ def _written(
 ) -> Task:
     found = [_pair(row) for row in rows]
     vocabulary = Vocabulary.of(model)
+    vocabulary.learn(text for pair in found for text in (pair.clean, pair.corrupt))
     reasons = [problem(vocabulary, pair, prepend_bos=prepend_bos) for pair in found]
     left = {f"pair {i}": reason for i, reason in enumerate(reasons) if reason is not None}
     kept = [pair for pair, reason in zip(found, reasons, strict=True) if reason is None]
@@ -99,8 +100,8 @@ def _written(
             f"task {name!r}: {len(kept)} of {len(rows)} pairs fit this tokenizer, and "
             f"{'one is needed' if n is None else f'{n} are asked for'}: {summary(left)}"
         )
-    warn_left_out(f"task {name!r}", left, len(rows))
-    return from_pairs(model, kept[:n], prepend_bos=prepend_bos, name=name)
+    warn_left_out(f"task {name!r}", left, len(rows), callers=2)
+    return from_pairs(model, vocabulary, kept[:n], prepend_bos=prepend_bos, name=name)
 
 
 def _pair(row: Sequence[Any]) -> Pair:

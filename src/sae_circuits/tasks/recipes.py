@@ -163,4 +163,4 @@ def build(recipe: Recipe, model: Any, n: int, seed: int, *, prepend_bos: bool = 
     vocabulary = Vocabulary.of(model)
     chosen = suited(recipe, vocabulary)
     pairs = fitting(chosen, vocabulary, n, seed, prepend_bos=prepend_bos)
-    return from_pairs(model, pairs, prepend_bos=prepend_bos, name=recipe.name)
+    return from_pairs(model, vocabulary, pairs, prepend_bos=prepend_bos, name=recipe.name)

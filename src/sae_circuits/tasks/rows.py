@@ -56,20 +56,24 @@ def from_rows(
     chosen = layouts.find(tuple(rows[0][1]), of.source) if layout is None else layouts.get(layout)
     vocabulary = Vocabulary.of(model)
     about = About(vocabulary, of.folder, of.is_table, counterfactual)
+    read = {
+        where: _read(chosen, row, about, f"{where} of {of.source}", skip=skip)
+        for where, row in rows
+    }
+    found = [pair for pair in read.values() if isinstance(pair, Pair)]
+    vocabulary.learn(text for pair in found for text in (pair.clean, pair.corrupt))
     pairs, left = dict[str, Pair](), dict[str, str]()
-    for where, row in rows:
-        pair = _read(chosen, row, about, f"{where} of {of.source}", skip=skip)
-        reason = (
-            pair if isinstance(pair, str) else problem(vocabulary, pair, prepend_bos=prepend_bos)
-        )
-        if reason is not None:
+    for where, pair in read.items():
+        if isinstance(pair, str):
+            left[where] = pair
+        elif reason := problem(vocabulary, pair, prepend_bos=prepend_bos):
             left[where] = reason
-        elif not isinstance(pair, str):
+        else:
             pairs[where] = pair
     if left and not (skip and pairs):
         raise _refusal(of.source, left, len(rows), any_fits=bool(pairs))
-    warn_left_out(of.source, left, len(rows))
-    return from_pairs(model, list(pairs.values()), prepend_bos=prepend_bos, name=name)
+    warn_left_out(of.source, left, len(rows), callers=3)
+    return from_pairs(model, vocabulary, list(pairs.values()), prepend_bos=prepend_bos, name=name)
 
 
 def _renamed(

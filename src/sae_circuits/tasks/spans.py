@@ -56,26 +56,6 @@ class Spans:
         rest = bool((real & (labels == len(given))).any())
         return cls((*given, REST) if rest else tuple(given), labels)
 
-    def masks(self, first: int, real: Bool[Tensor, "batch pos"]) -> list[Bool[Tensor, "batch pos"]]:
-        """Which tokens of a batch each span covers.
-
-        Args:
-            first: the index of the batch's first prompt in the task.
-            real: which tokens are no padding.
-        """
-        batch, pos = real.shape
-        labels = self.labels[first : first + batch, :pos]
-        return [real & (labels == i) for i in range(len(self.names))]
-
-
-class Examples:
-    """Each prompt by itself, whichever batch it stands in."""
-
-    def masks(self, first: int, real: Bool[Tensor, "batch pos"]) -> list[Bool[Tensor, "batch pos"]]:
-        """Which tokens of a batch each of its prompts has."""
-        prompt = torch.arange(len(real))[:, None]
-        return [real & (prompt == i) for i in range(len(real))]
-
 
 def _mask(
     task: Task, name: str, where: Where, real: Bool[Tensor, "n pos"]

@@ -57,13 +57,36 @@ def from_strings(
         TaskError: lists of unequal length, no prompts, an answer that is not one token, or a word
             that the tokenizer does not know.
     """
+    return _assembled(
+        model,
+        Vocabulary.of(model),
+        clean,
+        corrupt,
+        answer=answer,
+        wrong=wrong,
+        prepend_bos=prepend_bos,
+        name=name,
+    )
+
+
+def _assembled(
+    model: Any,
+    vocabulary: Vocabulary,
+    clean: Sequence[str],
+    corrupt: Sequence[str],
+    *,
+    answer: Sequence[Answer | Sequence[Answer]],
+    wrong: Sequence[Answer | Sequence[Answer]] | None,
+    prepend_bos: bool,
+    name: str,
+) -> Task:
     columns = {"corrupt": corrupt, "answer": answer} | ({} if wrong is None else {"wrong": wrong})
     for what, column in columns.items():
         if len(column) != len(clean):
             raise TaskError(f"{what} has {len(column)} entries, and clean has {len(clean)}")
     if not clean:
         raise TaskError(f"task {name!r} is empty: it needs at least one pair of prompts")
-    vocabulary = Vocabulary.of(model)
+    vocabulary.learn([*clean, *corrupt])
     rows, others = (
         [vocabulary.prompt(text, prepend_bos=prepend_bos) for text in prompts]
         for prompts in (clean, corrupt)
@@ -83,16 +106,28 @@ def from_strings(
 
 
 def from_pairs(
-    model: Any, pairs: Sequence[Pair], *, prepend_bos: bool = True, name: str = "pairs"
+    model: Any,
+    vocabulary: Vocabulary,
+    pairs: Sequence[Pair],
+    *,
+    prepend_bos: bool = True,
+    name: str = "pairs",
 ) -> Task:
     """Make a task from examples in words.
+
+    Args:
+        model: whose context the prompts have to fit, if it has one.
+        vocabulary: its tokenizer's, which may have seen the prompts before.
+        pairs: the examples.
+        prepend_bos, name: see `from_strings`.
 
     Raises:
         AlignmentError, ContextError, TaskError: see `from_strings`.
     """
     has_wrong = any(pair.wrong for pair in pairs)
-    return from_strings(
+    return _assembled(
         model,
+        vocabulary,
         [pair.clean for pair in pairs],
         [pair.corrupt for pair in pairs],
         answer=[pair.answer for pair in pairs],
@@ -137,11 +172,18 @@ def summary(problems: Mapping[str, str], shown: int = 5) -> str:
     return "; ".join([*first, *rest])
 
 
-def warn_left_out(source: str, problems: Mapping[str, str], total: int) -> None:
-    """Warn of pairs that are left out, as was asked."""
+def warn_left_out(source: str, problems: Mapping[str, str], total: int, *, callers: int) -> None:
+    """Warn of pairs that are left out, as was asked.
+
+    Args:
+        source: what holds the pairs.
+        problems: where each of those stands, and what is the matter with it.
+        total: how many pairs there are.
+        callers: how many functions of ours lie between here and the user.
+    """
     if problems:
         said = f"{source}: left out {len(problems):,} of {total:,} pairs: {summary(problems)}"
-        warnings.warn(said, PairsLeftOut, stacklevel=4)
+        warnings.warn(said, PairsLeftOut, stacklevel=callers + 2)
 
 
 def _answers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ class Vocabulary:
 
     tokenizer: Any
     _following: dict[tuple[str, str], int | None] = field(default_factory=dict, repr=False)
+    _learnt: dict[str, list[int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, model: Any) -> Vocabulary:
@@ -66,7 +68,16 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, with no special tokens added."""
+        if text in self._learnt:
+            return list(self._learnt[text])
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Encode many texts at once, which is much faster than one by one, and keep their ids."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._learnt]
+        if fresh:
+            ids = self.tokenizer(fresh, add_special_tokens=False)["input_ids"]
+            self._learnt.update(zip(fresh, ids, strict=True))
 
     def prompt(self, text: str, *, prepend_bos: bool = True) -> list[int]:
         """Return the ids of a prompt, after the beginning-of-sequence token if there is one.

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sae_circuits.attribution import Method, attribute
 from sae_circuits.attribution.run import find_method
+from sae_circuits.evaluation import against
 from sae_circuits.graph import Scores, TensorGraph
 from sae_circuits.metrics import Targets, logit_diff
 from sae_circuits.models.small import random_model
 from sae_circuits.tasks import Task
 from sae_circuits.testing.inputs import padded, random_task
-from sae_circuits.testing.ranking import auroc
 from sae_circuits.testing.registry import truth
 
 
@@ -83,8 +83,7 @@ def equals_the_closed_form_of_a_linear_model(case: Case) -> None:
 def finds_the_induction_circuit(case: Case) -> None:
     """Where nothing else leaks into the output, every true edge outranks every other one."""
     for known in (truth("induction"), truth("induction-mlp")):
-        sizes = known.scores(case.method, **case.options).values.abs()
-        found = auroc(sizes, known.circuit.mask)
+        found = against(known.scores(case.method, **case.options), known.circuit).auroc
         assert found == 1, f"AUROC {found:.3f} on {known!r}"
 
 
@@ -176,7 +175,11 @@ ASKS: Mapping[Check, str] = MappingProxyType(
 )
 """What a method has to say of itself for a check to apply; methods that do not say are checked."""
 
-FOR_SEARCHES: tuple[Check, ...] = (leaves_the_model_as_it_was, does_not_depend_on_padding)
+FOR_SEARCHES: tuple[Check, ...] = (
+    leaves_the_model_as_it_was,
+    finds_the_induction_circuit,
+    does_not_depend_on_padding,
+)
 """Those that apply to a search over a whole task, whose scores are no sums over examples."""
 
 

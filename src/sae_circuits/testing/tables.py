@@ -11,9 +11,8 @@ import torch
 from sae_circuits.attribution import Method
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.run import find_method
-from sae_circuits.evaluation.measures import bootstrap
+from sae_circuits.evaluation import against, bootstrap
 from sae_circuits.progress import track
-from sae_circuits.testing.ranking import auprc, auroc
 from sae_circuits.testing.registry import truth
 from sae_circuits.testing.registry import truths as every_truth
 
@@ -123,8 +122,7 @@ def table(
         known = truth(name, eps=eps, seed=seed)
         for method in every:
             settings = (options or {}).get(method.name, {})
-            sizes = known.scores(method, seed=seed, **settings).values.abs()
-            mask = known.circuit.mask
-            found[method.name, name].append((auroc(sizes, mask), auprc(sizes, mask)))
+            ranked = against(known.scores(method, seed=seed, **settings), known.circuit)
+            found[method.name, name].append((ranked.auroc, ranked.auprc))
     rows = (Row(*cell, *zip(*values, strict=True)) for cell, values in found.items())
     return Table(tuple(rows), len(which), eps)

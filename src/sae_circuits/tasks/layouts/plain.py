@@ -29,13 +29,12 @@ def read(row: Row, about: About) -> Pair:
 
 
 def _words(row: Row, key: str, about: About) -> tuple[str, ...]:
-    value = row.get(key)
-    if about.is_table:
-        value = text(row, key).split(SEPARATOR)
-    words = value if isinstance(value, list | tuple) else [value]
-    if not words or not all(isinstance(word, str) and word for word in words):
+    value = text(row, key).split(SEPARATOR) if about.is_table else row.get(key)
+    given = value if isinstance(value, list | tuple) else [value]
+    words = tuple(word for word in given if isinstance(word, str) and word)
+    if not words or len(words) < len(given):
         raise FileFormatError(f"has {value!r} as {key!r}: it needs text")
-    return tuple(words)
+    return words
 
 
 def write(rows: Sequence[Written], name: str) -> list[dict[str, Any]]:

@@ -100,7 +100,9 @@ def side_by_side(
         panel = _Panel(circuit, edges, frozenset(nodes), colour, common, scale)
         _draw(axes, panel, drawn, layout)
         cut = "" if len(circuit) <= max_edges else f", the {max_edges:,} strongest drawn"
-        axes.set_title(f"{name}: {len(circuit):,} edges{cut}", loc="left", fontsize=NORMAL + 1)
+        axes.set_title(
+            f"{name}: {len(circuit):,} edges{cut}", loc="left", fontsize=NORMAL + 1, color=INK
+        )
     n_common = len(left & right)
     _legend(figure, drawn, names, (n_common, len(left) - n_common, len(right) - n_common))
     return figure
@@ -112,7 +114,7 @@ def _figure(layout: Layout) -> tuple[Figure, float]:
     width, height = 2 * scale * layout.width + 0.3, scale * layout.height + 1.0
     figure = Figure((max(width, 6.0), height), layout="constrained")
     for axes in figure.subplots(1, 2):
-        axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), aspect="equal")
+        axes.set(xlim=(0, layout.width), ylim=(max(layout.height, 1.0), 0), aspect="equal")
         axes.set_axis_off()
     return figure, scale
 

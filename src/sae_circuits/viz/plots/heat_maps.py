@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 LETTER = 0.08  # inches that a letter of a label takes
 CELL = 0.34  # inches
 MOST = 12  # columns, with a number in every cell
-DIVERGING = LinearSegmentedColormap.from_list("effect", [BLUE, "#f7f7f7", VERMILION])
+DIVERGING = LinearSegmentedColormap.from_list(
+    "effect",
+    [BLUE, "#f7f7f7", VERMILION],
+    N=257,  # so that one of them is the middle
+)
 BY = {
-    "source": "summed score of the edges that leave",
-    "destination": "summed score of the edges that enter",
+    "source": "node attribution",
+    "destination": "summed score of inputs",
     "groups": "summed score",
 }
 
@@ -64,7 +68,7 @@ def heat_map(scores: Scores | NodeScores, *, by: str = "source") -> Figure:
         if by != "source":
             raise OptionError(f"by={by!r}: scores of nodes are by source; give scores of edges")
         values = dict(zip(scores.graph.src_nodes, scores.values.tolist(), strict=True))
-        return _by_layer(scores.graph.architecture, values, f"node attribution{unit_of(scores)}")
+        return _by_layer(scores.graph.architecture, values, f"{BY['source']}{unit_of(scores)}")
     if by == "groups":
         return _by_group(scores)
     values = scores.by_source() if by == "source" else scores.by_destination()
@@ -167,6 +171,6 @@ def _add_numbers(axes: Axes, grid: Float[Tensor, "row column"]) -> None:
     for row, column in (~grid.isnan()).nonzero().tolist():
         value = float(grid[row, column])
         text = f"{value:.{places}f}"
-        text = "0" if not float(text) else text.replace("0.", ".", abs(value) < 1)
+        text = "0" if not float(text) else text.replace("0.", ".", abs(value) < 1).replace("-", "−")
         shade = "white" if abs(value) > 0.7 * largest else INK
         axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)

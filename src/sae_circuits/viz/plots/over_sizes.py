@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sae_circuits.evaluation import Curve
 
 Sizes = tuple[float, ...]
-RANDOM = {"random": ("sizes", "s"), "degrees": ("degrees", "^")}
+RANDOM = {"random": ("sizes", "."), "degrees": ("degrees", "x")}
 
 
 def curves(given: Curve | Iterable[Curve] | Mapping[str, Curve | Sequence[Curve]]) -> Figure:
@@ -57,14 +57,16 @@ def curves(given: Curve | Iterable[Curve] | Mapping[str, Curve | Sequence[Curve]
         colour, marker = SERIES[i % len(SERIES)]
         line = "-" if i < len(SERIES) else "--"
         rows = torch.tensor([curve.faithfulness for curve in its], dtype=torch.float64)
-        band = _range(rows) if len(its) > 1 else torch.tensor(getattr(its[0], "band", ())).T
+        own = torch.tensor(its[0].band).reshape(-1, 2).mT
+        band = _range(rows) if len(its) > 1 else own
         style = {"color": colour, "marker": marker, "lw": 1.8, "ms": 4, "ls": line}
         _draw(axes, its[0].fractions, rows, band, zorder=3, label=_label(name, its), **style)
     every = [curve for its in named.values() for curve in its]
     for kind, (what, marker) in RANDOM.items():
-        label = f"random circuits of the same {what}"
+        label: str | None = f"random circuits of the same {what}"
         for sizes, rows in _pooled(every, kind).items():
-            style = {"color": GREY, "marker": marker, "lw": 1.2, "ms": 3}
+            style = {"color": GREY, "marker": marker, "lw": 1.2, "ms": 5}
+            label = label and label + _of_several(len(rows))
             _draw(axes, sizes, rows, _range(rows), zorder=2, label=label, **style)
             label = None
     _finish(axes, min(min(curve.fractions) for curve in every))
@@ -110,15 +112,18 @@ def _several(given: Curve | Iterable[Curve]) -> Iterable[Curve]:
 def _label(name: str, its: Sequence[Curve]) -> str:
     """The name with its areas, in the mean over curves."""
     cpr, cmd = (sum(getattr(curve, area) for curve in its) / len(its) for area in ("cpr", "cmd"))
-    several = f"; mean and range of {len(its)}" if len(its) > 1 else ""
-    return f"{name} (CPR {cpr:.2f}, CMD {cmd:.2f}{several})"
+    return f"{name} (CPR {cpr:.2f}, CMD {cmd:.2f}){_of_several(len(its))}"
+
+
+def _of_several(n: int) -> str:
+    return f": mean and range of {n}" if n > 1 else ""
 
 
 def _pooled(every: Sequence[Curve], kind: str) -> dict[Sizes, Float[Tensor, "draw size"]]:
     """The random circuits of all curves by their sizes; methods may share draws of one seed."""
     rows: dict[Sizes, dict[Sizes, None]] = {}
     for curve in every:
-        for row in getattr(curve, kind, ()):
+        for row in getattr(curve, kind):
             rows.setdefault(tuple(curve.fractions), {})[tuple(map(float, row))] = None
     return {sizes: torch.tensor(list(its), dtype=torch.float64) for sizes, its in rows.items()}
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from sae_circuits.errors import OptionError
+from sae_circuits.evaluation.ranking import pearson, spearman
 from sae_circuits.graph import Edges, Scores
-from sae_circuits.graph.ranks import ranks
 from sae_circuits.viz.picture import BLUE, VERMILION
 from sae_circuits.viz.plots.style import GREY, INK, axes_of, unit_of
 
@@ -60,24 +63,17 @@ def scatter(scores: Scores, reference: Scores, *, n_named: int = 6) -> Figure:
         )
     axes.set_xlabel(f"{reference.provenance.method or 'reference'}{unit_of(reference)}")
     axes.set_ylabel(f"{scores.provenance.method or 'scores'}{unit_of(scores)}")
-    axes.set_title(_correlations(x, y), fontsize=9, loc="left")
+    axes.set_title(_correlations(x, y), fontsize=9, loc="left", color=INK)
     axes.set_box_aspect(1)
     names = [edge.name for edge in Edges(scores.graph, worst)]
     _name(axes, x[worst].tolist(), y[worst].tolist(), names)
     return figure
 
 
-def _correlations(x: torch.Tensor, y: torch.Tensor) -> str:
+def _correlations(x: Float[Tensor, "edge"], y: Float[Tensor, "edge"]) -> str:
     """Pearson's and Spearman's, of which there is none where all scores are equal."""
-
-    def correlation(a: torch.Tensor, b: torch.Tensor) -> str:
-        flat = bool((a == a[0]).all() or (b == b[0]).all())
-        return "–" if flat else f"{float(torch.corrcoef(torch.stack([a, b]))[0, 1]):.3f}"
-
-    return (
-        f"Pearson {correlation(x, y)}, Spearman {correlation(ranks(x), ranks(y))} "
-        f"over {len(x):,} edges"
-    )
+    both = (f"{r:.3f}" if isfinite(r) else "–" for r in (pearson(x, y), spearman(x, y)))
+    return "Pearson {}, Spearman {} over {:,} edges".format(*both, len(x))
 
 
 def _name(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
@@ -91,20 +87,23 @@ def _name(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[st
         axes.annotate(
             names[i],
             (x[i], y[i]),
-            (1.03, at),
+            (1.04, at),
             textcoords="axes fraction",
             fontsize=LETTERS,
             color=INK,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": VERMILION, "lw": 0.5, "alpha": 0.6},
-        )
+            arrowprops={
+                "arrowstyle": "-", "color": VERMILION, "lw": 0.5, "alpha": 0.6,
+                "relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 2,
+            },
+        )  # fmt: skip
 
 
 def _apart(wished: Sequence[float]) -> list[float]:
     """Heights from 0 to 1 in the order given, as near to those wished as lines of text allow.
 
     >>> [round(at, 3) for at in _apart([0.5, 0.5, 0.9])]
-    [0.472, 0.527, 0.9]
+    [0.473, 0.528, 0.9]
     """
     step = min(LINE, 1 / max(len(wished), 1))
     pools: list[tuple[float, int]] = []  # the mean wish of neighbours that touch, and their number
