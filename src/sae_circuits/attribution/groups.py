@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
-from sae_circuits.attribution.spans import Spans
+from sae_circuits.tasks.spans import Spans
 
 Group = tuple[Float[Tensor, "src dest"], int]  # scores summed over some examples, and how many
 
