@@ -10,6 +10,7 @@ from sae_circuits.ablation import run_circuits
 from sae_circuits.errors import GraphError, OptionError
 from sae_circuits.graph import Circuit, TensorGraph
 from sae_circuits.metrics import get
+from sae_circuits.testing import truth
 from shapes import HOOKED, random_task
 from small_dictionaries import dictionary
 
@@ -97,15 +98,15 @@ def test_features_are_searched_as_a_plain_search_does(places):
 
 
 def test_it_finds_the_circuit_that_was_built_in():
-    model, task = induction_model(), induction_task()
-    graph = TensorGraph.from_model(model)
-    truth = Circuit.from_edges(graph, TRUE_EDGES)
+    known = truth("induction")
+    model, task, circuit = known.model, known.task, known.circuit
+    graph = circuit.graph
     for metric, by in (("kl", "hurt"), ("logit_diff", "abs")):
         scores = sc.attribute(
             model, graph, task, method="acdc", metric=metric, by=by, threshold=0.01
         )
-        assert sc.prune.threshold(scores, 0.01, by=by) == truth
-        assert sc.prune.top_n(scores, len(truth)) == truth
+        assert sc.prune.threshold(scores, 0.01, by=by) == circuit
+        assert sc.prune.top_n(scores, len(circuit)) == circuit
 
 
 def test_orders_are_seeded_and_the_model_is_left_as_it_was():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from induction_model import TRUE_EDGES, induction_model, induction_task
 
 import sae_circuits as sc
 from sae_circuits.ablation import ablate, run_circuits
@@ -17,6 +16,7 @@ from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.metrics import kl
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.small import random_model
+from sae_circuits.testing import truth
 from shapes import HOOKED, random_task
 from small_dictionaries import dictionary
 
@@ -29,9 +29,8 @@ FEW = {"edge-pruning": {"steps": 6}, "ugs": {"steps": 6, "samples": 2}}
 
 @pytest.fixture(scope="module")
 def known():
-    model = induction_model()
-    graph = TensorGraph.from_model(model)
-    return model, graph, induction_task(), Circuit.from_edges(graph, TRUE_EDGES)
+    found = truth("induction")
+    return found.model, found.circuit.graph, found.task, found.circuit
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ class Remaining:
         reads = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.bool)
         for src, readers in enumerate(graph.readers_of):
             reads[src, list(readers)] = True
-        plan = Plan(graph.has_edge.clone(), torch.ones(graph.n_src, dtype=torch.bool))
+        edges = graph.has_edge.clone()
+        plan = Plan(edges, torch.ones(graph.n_src, dtype=torch.bool), (edges,))
         return cls(plan, sweep.sites, reads, coupled(sweep.adapter, sweep.saes))
 
     def after(self, dest: int) -> list[Site] | None:

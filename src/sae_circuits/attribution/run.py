@@ -107,8 +107,8 @@ def attribute(
     }
     if keep is not None and how["method"].search is not None:
         raise OptionError(
-            f"method {how['method'].name!r} looks at all examples together, so that there is none "
-            f"to keep for each {keep}: take subsets of the task instead"
+            f"method {how['method'].name!r} looks at all examples together, so that there are "
+            f"none to keep for each {keep}: take subsets of the task instead"
         )
     if keep is None:
         total, made = score_task(Problem, model, graph, task, **how)

@@ -134,8 +134,8 @@ def open_models(models: Sequence[Any]) -> dict[str, Any]:
 
 def _trained(model: Any, draw: Callable[[int], Task], level: str) -> Callable[[int], Stage]:
     def set_up(seed: int) -> Stage:
-        neurons = {"neurons": "mlp"} if level == "neurons" else {}
-        return Stage(model, TensorGraph.from_model(model, **neurons), draw(seed))
+        graph = TensorGraph.from_model(model, neurons="mlp" if level == "neurons" else ())
+        return Stage(model, graph, draw(seed))
 
     return set_up
 

@@ -40,7 +40,7 @@ def each_write(
         for first in range(0, len(block), at_most):
             n = min(at_most, len(block) - first)
             ids = slice(start + first, start + first + n)
-            if block.kind == "feature":
+            if block.is_narrow:
                 placed, some = saes[f"{block.site}{block.layer}"], slice(first, first + n)
                 a = take(writes[f"{placed.name}.f"], tokens, dtype)[:, some]
                 yield ids, a.T[:, :, None] * placed.W_dec[some].to(dtype)[:, None]

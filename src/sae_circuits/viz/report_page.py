@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from sae_circuits.graph import Circuit, Scores, SpanCircuit
 from sae_circuits.io import Record
 from sae_circuits.viz.pages import circuit_fragment, page, render_template, source
 from sae_circuits.viz.pictures import picture
@@ -54,7 +55,7 @@ def report_page(report: Report, *, record: Record | None = None, task: Task | No
         title=title,
         verdict=verdict(report),
         cards=_cards(report),
-        circuit=circuit_fragment(picture(report.of)),
+        circuit=circuit_fragment(picture(_anywhere(report))),
         plots=_plots(report),
         edges=_edges(report),
         measures=[
@@ -152,7 +153,7 @@ def _plots(report: Report) -> list[Mapping[str, object]]:
             f"for CMD, and this curve ranks them by '{report.curve.by}'."
         )
         plots.append({"svg": Markup(svg_of(curves(report.curve))), "caption": caption})
-    if report.scores is not None:
+    if isinstance(report.scores, Scores):
         nodes, groups = (heat_map(report.scores, by=by) for by in ("source", "groups"))
         plots += [
             {"svg": Markup(svg_of(nodes)), "caption": "Each part's scores, summed over its edges."},
@@ -161,8 +162,13 @@ def _plots(report: Report) -> list[Mapping[str, object]]:
     return plots
 
 
+def _anywhere(report: Report) -> Circuit:
+    """The circuit; of one by span, the edges that are in at any span."""
+    return report.of.union if isinstance(report.of, SpanCircuit) else report.of
+
+
 def _edges(report: Report) -> list[Mapping[str, object]]:
-    if report.scores is None:
+    if not isinstance(report.scores, Scores):
         return []
     top = report.scores.top(N_EDGES)
     largest = max((abs(score) for _, score in top), default=0.0) or 1.0
@@ -173,7 +179,7 @@ def _edges(report: Report) -> list[Mapping[str, object]]:
             "score": f"{score:+.3g}".replace("-", "−"),
             "share": round(BAR * abs(score) / largest, 1),
             "effect": "helps" if score < 0 else "hurts" if score > 0 else "unknown",
-            "present": bool(report.of.mask[i]),
+            "present": bool(_anywhere(report).mask[i]),
         }
         for (name, score), i in zip(top, ids, strict=True)
     ]
