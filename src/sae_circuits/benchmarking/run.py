@@ -54,7 +54,8 @@ def benchmark(
     Each cell is written to the folder as it is finished, and is not made again: a run that was
     interrupted goes on where it stopped, and one with more methods, tasks or seeds adds theirs.
     At the end the folder has the tables, a page and MIB's circuit files too.
-    Where a method is not defined, its cell says why. If `exact` is among the methods, it is run
+    Where a method is not defined, its cell says why. CPR ranks edges by how much they help, CMD by
+    size, as the MIB benchmark does; scores without a sign are ranked by size in both. If `exact` is among the methods, it is run
     first, and all others are compared with it.
 
     Args:
@@ -153,7 +154,9 @@ class Column:
             return replace(cell, refused=str(error))
         measures = {"seconds": time.perf_counter() - start, "peak_mb": peak / 2**20}
         save(scores, folder / "scores.safetensors")
-        curves = {by: self.curve(stage, scores, by) for by in BY.values()}
+        # What has no sign cannot say which edges help: its largest come first in both curves.
+        ranks = {by: by if method.in_metric_unit else "abs" for by in BY.values()}
+        curves = {by: self.curve(stage, scores, rank) for by, rank in ranks.items()}
         measures |= {"cpr": curves["help"].cpr, "cmd": curves["abs"].cmd}
         measures |= self.compared(stage, scores)
         return replace(cell, measures=measures, n_edges=stage.graph.n_edges, curves=curves)

@@ -10,32 +10,38 @@ import typer
 
 from sae_circuits.cli import options
 
+Methods = Annotated[
+    list[str] | None, typer.Option("--method", help="Again for each method; by default all.")
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="Again for each model; by default 'demo'.")
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Again for each task; see 'sae-circuits tasks'."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="A folder of data sets, in MIB's layout or another that tasks take."),
+]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(help="Again for each model with a known circuit; 'all' for all of them."),
+]
+Levels = Annotated[
+    list[str] | None,
+    typer.Option("--level", help="Again for each of edges, nodes and neurons; by default edges."),
+]
+
 
 def benchmark(
     out: Annotated[Path, typer.Option(help="The folder for all that comes out.")],
-    method: Annotated[
-        list[str] | None, typer.Option(help="Again for each method; by default all.")
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="Again for each model, as discover takes them; by default 'demo'."),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="Again for each bundled task; see 'sae-circuits tasks'."),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="A folder of data sets, in MIB's layout or another that tasks take."),
-    ] = None,
-    known: Annotated[
-        list[str] | None,
-        typer.Option(help="Again for each model with a known circuit; 'all' for all of them."),
-    ] = None,
-    level: Annotated[
-        list[str] | None,
-        typer.Option(help="Again for each of edges, nodes and neurons; by default edges."),
-    ] = None,
+    methods: Methods = None,
+    models: Models = None,
+    tasks: Tasks = None,
+    data: Data = None,
+    known: Known = None,
+    levels: Levels = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many sets of prompts.")] = 3,
     n: options.N = 64,
     eps: Annotated[
@@ -53,7 +59,7 @@ def benchmark(
     Each cell of the table is kept as it is finished: a run that was interrupted goes on where it
     stopped, and one with more methods, tasks or seeds adds theirs to the same folder.
     """
-    from sae_circuits.attribution import methods
+    from sae_circuits.attribution import methods as every_method
     from sae_circuits.benchmarking import benchmark as run
     from sae_circuits.benchmarking.page import summary
     from sae_circuits.cli.folder import command_line
@@ -62,15 +68,13 @@ def benchmark(
     options.check_names(
         task="ioi", task_file=None, metric=metric, intervention=intervention, dtype=dtype
     )
-    models = [options.open_model(name, device, dtype) for name in model or ["demo"]]
-    tasks = [*(task or []), *([data] if data else [])] or ([] if known else ["ioi"])
     found = run(
         out,
-        methods=method or methods(),
-        models=models,
-        tasks=tasks,
+        methods=methods or every_method(),
+        models=[options.open_model(name, device, dtype) for name in models or ["demo"]],
+        tasks=[*(tasks or []), *([data] if data else [])] or ([] if known else ["ioi"]),
         known=truths() if known == ["all"] else known or (),
-        levels=level or ["edges"],
+        levels=levels or ["edges"],
         seeds=seeds,
         n=n,
         eps=eps,
