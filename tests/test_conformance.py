@@ -23,7 +23,13 @@ from sae_circuits.testing.conformance import (
     finds_the_induction_circuit,
 )
 
-OPTIONS = {"eap-ig": {"steps": 2}, "eap-ig-activations": {"steps": 1}, "mask-ig": {"steps": 2}}
+OPTIONS = {
+    "eap-ig": {"steps": 2},
+    "eap-ig-activations": {"steps": 1},
+    "mask-ig": {"steps": 2},
+    "edge-pruning": {"steps": 3},
+    "ugs": {"steps": 3},
+}
 
 
 @pytest.fixture(scope="module")
