@@ -7,6 +7,7 @@
 
 VENV ?= .venv
 ARGS ?=
+TABLE ?= run/table
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
 
@@ -14,7 +15,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX \
 	PIP_REQUIRE_VIRTUALENV PYTEST_ADDOPTS
 
-.PHONY: help demo test test-slow lint format build lock clean
+.PHONY: help demo test test-slow table lint format build lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -28,6 +29,12 @@ test: $(VENV)/.installed-test  ## run the tests on all cores, but for the slow o
 
 test-slow: $(VENV)/.installed-test  ## run the slow tests only
 	$(bin)/python -m pytest -m slow $(ARGS) || [ $$? = 5 ]  # 5: there are none
+
+table: $(VENV)/.installed-run  ## make docs/method-table.md anew: every method on every bundled task
+	$(bin)/sae-circuits benchmark --out $(TABLE) --seeds 1 --n 32 --known all \
+	  $(foreach task,ioi greater_than subject_verb induction docstring facts,--task $(task))
+	{ printf '# Every method on every bundled task\n\n`make table` makes this page anew.\n\n'; \
+	  cat $(TABLE)/table.md; } > docs/method-table.md
 
 lint: $(VENV)/.installed-dev  ## style, format, types and import layers
 	$(bin)/ruff check .

@@ -55,7 +55,7 @@ def benchmark(
     interrupted goes on where it stopped, and one with more methods, tasks or seeds adds theirs.
     At the end the folder has the tables, a page and MIB's circuit files too.
     Where a method is not defined, its cell says why. If `exact` is among the methods, it is run
-    first, and all others are compared with it. CPR ranks edges by how much they help, CMD by size,
+    first, and those in the metric's unit are compared with it. CPR ranks edges by how much they help, CMD by size,
     as the MIB benchmark does; scores without a sign are ranked by size in both.
 
     Args:
@@ -158,7 +158,7 @@ class Column:
         ranks = {by: by if method.in_metric_unit else "abs" for by in BY.values()}
         curves = {by: self.curve(stage, scores, rank) for by, rank in ranks.items()}
         measures |= {"cpr": curves["help"].cpr, "cmd": curves["abs"].cmd}
-        measures |= self.compared(stage, scores)
+        measures |= self.compared(stage, method, scores)
         return replace(cell, measures=measures, n_edges=stage.graph.n_edges, curves=curves)
 
     def curve(self, stage: Stage, scores: Scores, by: str) -> Any:
@@ -166,14 +166,17 @@ class Column:
         asked = {**self.how, "seed": self.seed, "pruner": PRUNERS[self.subject.level]}
         return curve(stage.model, scores, stage.task, by=by, n_random=0, **asked)
 
-    def compared(self, stage: Stage, scores: Scores) -> dict[str, float]:
-        """With the true circuit, where it is known, and with exact patching, where that was run."""
+    def compared(self, stage: Stage, method: Method, scores: Scores) -> dict[str, float]:
+        """With the true circuit, where it is known, and with exact patching, where that was run.
+
+        What is no effect in the metric's unit is not compared with patching's effects.
+        """
         found: dict[str, float] = {}
         if stage.circuit is not None:
             close = against(scores, stage.circuit)
             found |= {"auroc": close.auroc, "auprc": close.auprc}
         exact = self.folder.of(self.subject.place, EXACT, self.seed) / "scores.safetensors"
-        if exact.exists():
+        if exact.exists() and method.in_metric_unit:
             like = agreement(scores, load(exact, Scores))
             found |= {"pearson": like.pearson, "spearman": like.spearman, "sign": like.sign}
         return found
