@@ -53,10 +53,12 @@ def benchmark(
 
     Each cell is written to the folder as it is finished, and is not made again: a run that was
     interrupted goes on where it stopped, and one with more methods, tasks or seeds adds theirs.
-    At the end the folder has the tables, a page and MIB's circuit files too.
-    Where a method is not defined, its cell says why. If `exact` is among the methods, it is run
-    first, and those in the metric's unit are compared with it. CPR ranks edges by how much they help, CMD by size,
-    as the MIB benchmark does; scores without a sign are ranked by size in both.
+    At the end the folder has the tables, a page and MIB's circuit files too. Where a method is not
+    defined, its cell says why.
+
+    If `exact` is among the methods, it is run first, and those in the metric's unit are compared
+    with it. CPR ranks edges by how much they help, CMD by size, as the MIB benchmark does; scores
+    without a sign are ranked by size in both.
 
     Args:
         out: a folder of its own.
