@@ -92,11 +92,10 @@ def pictures(found: Benchmark) -> dict[Place, str]:
 
 
 def rows(found: Benchmark, measure: str) -> dict[str, list[tuple[str, str, bool]]]:
-    """For each method and place: the mean, its interval, and whether it is the best there."""
+    """For each method and place: the mean, its interval, and whether none is shown as better."""
     places = _places(found, measure)
-    best = {place: found.best(measure, place) for place in places}
     return {
-        method: [_cell(found, measure, method, place, best[place] == method) for place in places]
+        method: [_cell(found, measure, method, place) for place in places]
         for method in found.methods
         if any(not math.isnan(found.mean(measure, method, place)) for place in places)
     }
@@ -111,14 +110,13 @@ def _places(found: Benchmark, measure: str) -> Sequence[Place]:
     ]
 
 
-def _cell(
-    found: Benchmark, measure: str, method: str, place: Place, is_best: bool
-) -> tuple[str, str, bool]:
+def _cell(found: Benchmark, measure: str, method: str, place: Place) -> tuple[str, str, bool]:
     mean, digits = found.mean(measure, method, place), DIGITS.get(measure, 2)
     if math.isnan(mean):
         return "–", "", False
-    low, high = (f"{end:.{digits}f}" for end in found.interval(measure, method, place))
-    return f"{mean:.{digits}f}", "" if low == high else f"{low} to {high}", is_best
+    shown, low, high = (f"{x:.{digits}f}" for x in (mean, *found.interval(measure, method, place)))
+    best = found.mean(measure, found.best(measure, place) or method, place)
+    return shown, "" if low == high else f"{low} to {high}", shown == f"{best:.{digits}f}"
 
 
 def _marked(cell: tuple[str, str, bool]) -> str:
