@@ -68,7 +68,7 @@ def test_a_dictionary_of_another_model(model):
 )
 def test_two_dictionaries_at_one_place(model, first, second, place):
     saes = [dictionary(model, kind, layer, **options) for kind, layer, options in (first, second)]
-    refused(GraphError, model, saes, "both split", place, "give one of them", repr(saes[0].name))
+    refused(GraphError, model, saes, "both split", place, "take one of them", repr(saes[0].name))
 
 
 def test_a_place_that_the_graph_cannot_split(model):
@@ -115,7 +115,7 @@ def test_a_dead_dictionary(model):
         (["m0.f1"], "'m0.f1' is not a feature of"),  # that MLP is not split
         ({"a0": [1, 99]}, "'a0.f99' is not a feature of"),
         ({"m3": [1]}, "'m3.f1' is not a feature of"),
-        (["a0.h1"], "'a0.h1' is not a feature: name features, such as 'm3.f17'"),
+        (["a0.h1"], "'a0.h1' is not a feature or a neuron: name such, as in 'm3.f17'"),
         (["m1.error"], "'m1.error' is not a feature"),
         (["a0.f-1"], "'a0.f-1' is not a node's name"),
     ],

@@ -56,7 +56,7 @@ def truth(name: str, **options: Any) -> GroundTruth:
         >>> known
         GroundTruth('induction', eps=0.05, sharpness=30: 5 of 110 edges)
         >>> known.scores("eap-ig", steps=20).top(1)[0][0]
-        'a1.h2->logits'
+        'input->a1.h2<q>'
     """
     if name not in _TRUTHS:
         raise unknown("ground truth", name, _TRUTHS)
