@@ -58,7 +58,7 @@ def checks_for(method: str | Method) -> tuple[Check, ...]:
     True
     """
     found = find_method(method)
-    if getattr(found, "search", None) is not None:
+    if found.search is not None:
         return FOR_SEARCHES
     return tuple(check for check in CHECKS if getattr(found, ASKS.get(check, ""), True))
 
