@@ -55,7 +55,7 @@ def test_ranks_combine_as_a_slow_version_does_edge_by_edge(some):
         for edge, ranks in enumerate(zip(*each, strict=True)):
             sizes = [abs(rank) for rank in ranks]
             size = {"mean": sum(sizes) / len(sizes), "min": min(sizes), "max": max(sizes)}[how]
-            vote = round(sum(ranks), 9) or ranks[0]
+            vote = round(sum(ranks), 9) or next(filter(None, ranks), 0)
             want = size * ((vote > 0) - (vote < 0))
             assert found[edge] == pytest.approx(want, abs=1e-12)
 
@@ -87,6 +87,14 @@ def test_signs_that_differ_are_put_to_the_vote():
     assert sc.combine([b, a], "min").values[:4].tolist() == [7 / 8, 7 / 8, -6 / 8, -5 / 8]
     assert sc.combine([a, b], "max").values[:4].tolist() == [1.0, 1.0, -6 / 8, 5 / 8]
     assert sc.combine([a, b]).values[6:].tolist() == [1 / 8, 1 / 8]  # one alone: half its rank of 2
+
+
+def test_of_a_tie_the_first_that_says_anything_decides():
+    rest = (8, 7, 6, 5, 4, 3, 2)
+    none, up, down = (scores_of(one, *rest) for one in (0, 1, -1))
+    assert sc.combine([none, up, down]).values[0] == pytest.approx(2 / 3 / 8)
+    assert sc.combine([none, down, up], "max").values[0] == -1 / 8
+    assert sc.combine([up, none, down], "min").values[0] == 0
 
 
 def test_of_one_method_the_order_of_edges_stays():

@@ -30,7 +30,7 @@ def combine(
         max         v max_i |r_i|       large where any one does, as a union
 
     with v the sign of sum_i r_i: where signs differ, the larger ranks outvote the smaller, and on a
-    tie the first of the scores decides. By the scores themselves:
+    tie the first score that is not 0 decides. By the scores themselves:
 
         weighted    sum_i w_i z_i / sum_i w_i,    z_i = s_i / sqrt(mean over edges of s_i^2)
 
@@ -91,7 +91,8 @@ def _vote(ranks: Float[Tensor, "method edge"]) -> Float[Tensor, "edge"]:
     """The sign of each edge."""
     total = ranks.sum(0)
     tied = total.abs() <= ROUNDING * len(ranks)
-    return torch.where(tied, ranks[0], total).sign()
+    first = (ranks != 0).int().argmax(0, keepdim=True)  # of those that are not 0; any, if all are
+    return torch.where(tied, ranks.gather(0, first)[0], total).sign()
 
 
 def _standardised(scores: Scores, i: int) -> Float[Tensor, "edge"]:
