@@ -99,7 +99,8 @@ def test_slopes_of_masks_are_those_of_differences(shape):
             assert float(slopes @ along) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-def test_some_tokens_at_a_time_give_the_same(monkeypatch):
+@pytest.mark.parametrize("kept", [0, 20_000, 512 << 20])
+def test_some_tokens_at_a_time_give_the_same_whatever_is_kept(monkeypatch, kept):
     model = HOOKED["gpt2"]()
     graph = TensorGraph.from_model(model)
     masked, targets = soft(model, graph, random_task(model, n=3))
@@ -111,4 +112,5 @@ def test_some_tokens_at_a_time_give_the_same(monkeypatch):
 
     whole = slopes()
     monkeypatch.setattr("sae_circuits.ablation.soft.MIX_BYTES", 3 * 8 * 20 * 12)
+    monkeypatch.setattr("sae_circuits.ablation.soft.KEEP_BYTES", kept)
     torch.testing.assert_close(slopes(), whole, rtol=1e-10, atol=1e-12)

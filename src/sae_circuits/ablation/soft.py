@@ -7,16 +7,16 @@ readers of a layer that see n writers, t tokens, and g the slope of the loss at 
 
     x_r = base + sum_s m_sr d_s        dm_sr = sum_t d_s . g_r        dd_s = sum_r m_sr g_r
 
-are the products, r n t d_model multiplications each. x is made anew for the backward pass, some
-tokens at a time, so that no stream of a single reader is ever kept: 4 r n t d_model a layer, where
-the heads' and the MLP's own part takes 24 t d_model^2. Over GPT-2 small's twelve layers that is 100
-beside 170 million a token; held are 2 writers' vectors a token.
+are the products, r n t d_model multiplications each: 3 r n t d_model a layer, where the heads' and
+the MLP's own part takes 24 t d_model^2. Over GPT-2 small's twelve layers that is 75 beside 170
+million a token; held are 2 writers' vectors a token, and x, normalised, for the backward pass where it fits
+into `KEEP_BYTES`. What does not is made anew, some tokens at a time: one product more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -33,30 +33,66 @@ from sae_circuits.models.norms import Norm
 
 Stream = Float[Tensor, "reader some d_model"]
 
+KEEP_BYTES = 512 << 20  # of single readers' streams, from the forward to the backward pass
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Bus:
     """What all writers add to their replacement, and the slope of the loss there.
 
     Rows are written in the order of the forward pass. Slopes are summed in the order of the
     backward pass, so that those of a writer are whole once all who read it are done; a marker that
     each `_Write` hands to the next sees to that order.
+
+    Args:
+        terms: room for a base, then for every writer's change.
+        slopes: of the loss at the changes, once there are any.
+        kept: bytes of streams that wait for the backward pass.
     """
 
-    changes: Float[Tensor, "src token d_model"]
-    slopes: list[Tensor] = field(default_factory=list)
+    terms: Float[Tensor, "term token d_model"]
+    slopes: Float[Tensor, "src token d_model"] | None = None
+    kept: int = 0
 
     @classmethod
     def of(cls, n_src: int, start: Float[Tensor, "batch pos d_model"]) -> Bus:
         """Room for batches of one shape."""
-        return cls(start.new_empty(n_src, *start.flatten(0, 1).shape))
+        return cls(start.new_empty(1 + n_src, *start.flatten(0, 1).shape))
+
+    def clear(self) -> None:
+        """Forget the last run."""
+        self.slopes, self.kept = None, 0
+
+    @property
+    def changes(self) -> Float[Tensor, "src token d_model"]:
+        """What the writers add, those that have been run."""
+        return self.terms[1:]
 
     @property
     def slope(self) -> Float[Tensor, "src token d_model"]:
         """The slopes, zero where nothing was added."""
-        if not self.slopes:
-            self.slopes.append(torch.zeros_like(self.changes))
-        return self.slopes[0]
+        if self.slopes is None:
+            self.slopes = torch.zeros_like(self.changes)
+        return self.slopes
+
+    def mixed(
+        self,
+        some: slice,
+        mask: Float[Tensor, "seen reader"],
+        base: Float[Tensor, "token d_model"],
+    ) -> Stream:
+        """The streams that readers of the first writers get at some tokens."""
+        self.terms[0, some] = base[some]  # with a mask of 1, so that one product does it all
+        shares = torch.cat([mask.new_ones(1, mask.shape[1]), mask])
+        terms = self.terms[: len(shares), some]
+        return (shares.T @ terms.flatten(1)).unflatten(1, terms.shape[1:])
+
+    def keeps(self, streams: Stream) -> bool:
+        """Whether there is room for streams until the backward pass; if so, it is taken."""
+        size = streams.numel() * streams.element_size()
+        fits = self.kept + size <= KEEP_BYTES
+        self.kept += size * fits
+        return fits
 
     def chunks(self, n_readers: int) -> Iterator[slice]:
         """Some tokens at a time."""
@@ -77,24 +113,32 @@ class Ports:
     norm: Norm | None
     projections: tuple[Projection, ...]
 
-    def __call__(self, x: Stream) -> list[Tensor]:
-        """Queries, keys and values, [reader, some, d_head] each."""
-        read = x if self.norm is None else self.norm(x)
-        parts = read.split([len(p.W) for p in self.projections])
-        return [p(part) for p, part in zip(self.projections, parts, strict=True)]
-
-    def pull_back(self, x: Stream, made: Sequence[Tensor], slopes: Sequence[Tensor]) -> Stream:
-        """The slope at the streams, through the projections and the norm."""
-        slope = torch.cat(list(slopes))
+    def normalise(self, x: Stream) -> tuple[Stream, Float[Tensor, "reader some 1"] | None]:
+        """x^ and 1 / s; without a norm x, and nothing."""
         if self.norm is None:
-            return torch.bmm(slope, self.folded.mT)
+            return x, None
         if self.norm.centres:  # fused
             normed, _, over = torch.native_layer_norm(x, x.shape[-1:], None, None, self.norm.eps)
-            slope = slope * over
-        else:
-            normed, scale = self.norm.normalise(x)
-            slope = slope / scale
-        along = torch.linalg.vecdot(slope, torch.cat(list(made)) - self.at_zero) / x.shape[-1]
+            return normed, over
+        normed, scale = self.norm.normalise(x)
+        return normed, 1 / scale
+
+    def __call__(self, normed: Stream) -> Float[Tensor, "reader some d_head"]:
+        """Queries, keys and values."""
+        return torch.baddbmm(self.at_zero, normed, self.folded)
+
+    def pull_back(
+        self,
+        normed: Stream,
+        over: Float[Tensor, "reader some 1"] | None,
+        made: Float[Tensor, "reader some d_head"],
+        slope: Float[Tensor, "reader some d_head"],
+    ) -> Stream:
+        """The slope at the streams, through the projections and the norm."""
+        if over is None:
+            return torch.bmm(slope, self.folded.mT)
+        slope = slope * over
+        along = torch.linalg.vecdot(slope, made - self.at_zero) / normed.shape[-1]
         return torch.bmm(slope, self.folded.mT).addcmul_(normed, along[..., None], value=-1)
 
     @cached_property
@@ -125,13 +169,13 @@ class Soft:
         Their graph is for one backward pass, before the next call on the same bus.
         """
         sweep, start = self.sweep, self.sweep.start
-        self.bus.slopes.clear()
+        self.bus.clear()
         dense = sweep.graph.dense(mask.to(start))
         done = start.new_zeros((), requires_grad=True)
         for site in sweep.sites:
             done = _Write.apply(self.bus, site.rows, done, self._change(site, dense, done))
-        (stream,) = self._read([sweep.graph.readers[-1]], None, dense, done)
-        return sweep.adapter.logits(stream[0, sweep.answers])
+        stream = self._read([sweep.graph.readers[-1]], None, dense, done)[0]
+        return sweep.adapter.logits(stream[sweep.answers])
 
     def _change(self, site: Site, dense: Tensor, done: Tensor) -> Stream:
         """What the writers of a site now write, minus their replacement."""
@@ -140,8 +184,8 @@ class Soft:
         if layer is None:
             return (sweep.start - sweep.replacement["input"]).flatten(0, 1)[None]
         if block.kind == "mlp":
-            (stream,) = self._read([block], None, dense, done)
-            now = adapter.mlp(layer, stream[0].view_as(sweep.start))
+            stream = self._read([block], None, dense, done)[0]
+            now = adapter.mlp(layer, stream.view_as(sweep.start))
             return (now - sweep.replacement[f"m{layer}"]).flatten(0, 1)[None]
         z = self._z(layer, dense, done)
         change = z / adapter.attn_out_scale(layer, z)[..., None] - sweep.replacement[f"a{layer}"]
@@ -150,10 +194,17 @@ class Soft:
     def _z(self, layer: int, dense: Tensor, done: Tensor) -> Float[Tensor, "batch pos head d_head"]:
         sweep = self.sweep
         blocks = [sweep.port_block(layer, port) for port in "qkv"]
-        ports = Ports(sweep.adapter.attn_norm(layer), tuple(map(self._projection, blocks)))
-        made = self._read(blocks, ports, dense, done)
-        q, k, v = (x.unflatten(1, sweep.start.shape[:2]).movedim(0, 2) for x in made)
+        if layer not in self._ports:
+            norm, projections = sweep.adapter.attn_norm(layer), map(self._projection, blocks)
+            self._ports[layer] = Ports(norm, tuple(projections))
+        made = self._read(blocks, self._ports[layer], dense, done)
+        made = made.unflatten(1, sweep.start.shape[:2]).movedim(0, 2)
+        q, k, v = made.split([len(block) for block in blocks], 2)
         return attend_split(sweep.adapter, layer, sweep.calls[layer], q, k, v)
+
+    @cached_property
+    def _ports(self) -> dict[int, Ports]:
+        return {}
 
     def _projection(self, block: Block) -> Projection:
         """What makes what some heads read into queries, keys or values."""
@@ -166,13 +217,14 @@ class Soft:
 
     def _read(
         self, blocks: Sequence[Block], readers: Ports | None, dense: Tensor, done: Tensor
-    ) -> tuple[Tensor, ...]:
+    ) -> Float[Tensor, "reader token size"]:
         """What readers of one depth make of the streams that they get; the streams by default."""
         graph, depth = self.sweep.graph, blocks[0].depth
-        seen = slice(*graph.sees(depth))
-        mask = torch.cat([dense[seen, self.sweep.readers(block)] for block in blocks], 1)
+        first, end = graph.sees(depth)
+        assert first == 0, "no dictionary splits the stream"
+        mask = torch.cat([dense[:end, self.sweep.readers(block)] for block in blocks], 1)
         base = self.sweep.base[depth].flatten(0, 1)
-        return _Read.apply(self.bus, readers, seen, done, mask, base)
+        return _Read.apply(self.bus, readers, done, mask, base)
 
 
 class _Write(torch.autograd.Function):
@@ -196,38 +248,39 @@ class _Read(torch.autograd.Function):
     def forward(
         ctx: Any,
         bus: Bus,
-        readers: Ports | None,
-        seen: slice,
+        ports: Ports | None,
         done: Tensor,
         mask: Float[Tensor, "seen reader"],
         base: Float[Tensor, "token d_model"],
-    ) -> tuple[Tensor, ...]:
-        ctx.of = bus, readers, seen
-        streams = (_mixed(bus, seen, some, mask, base) for some in bus.chunks(mask.shape[1]))
-        each = [[x] if readers is None else readers(x) for x in streams]
-        made = tuple(torch.cat(parts, 1) for parts in zip(*each, strict=True))
-        ctx.save_for_backward(mask, base, *(() if readers is None else made))
-        return made
+    ) -> Float[Tensor, "reader token size"]:
+        ctx.bus, ctx.ports, ctx.kept = bus, ports, {}
+        made = []
+        for some in bus.chunks(mask.shape[1]):
+            x = bus.mixed(some, mask, base)
+            if ports is not None:
+                normed = ports.normalise(x)
+                if bus.keeps(x):
+                    ctx.kept[some.start] = normed
+                x = ports(normed[0])
+            made.append(x)
+        whole = torch.cat(made, 1)
+        ctx.save_for_backward(mask, base, None if ports is None else whole)
+        return whole
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        (bus, readers, seen), (mask, base, *made) = ctx.of, ctx.saved_tensors
+    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        bus, ports, (mask, base, made) = ctx.bus, ctx.ports, ctx.saved_tensors
         at_mask = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        at_base = torch.zeros_like(base) if ctx.needs_input_grad[5] else None
+        at_base = torch.zeros_like(base) if ctx.needs_input_grad[4] else None
         for some in bus.chunks(mask.shape[1]):
-            here = [slope[:, some] for slope in slopes]
-            if readers is not None:
-                x = _mixed(bus, seen, some, mask, base)
-                here = [readers.pull_back(x, [t[:, some] for t in made], here)]
-            g = here[0].flatten(1)
-            at_mask += bus.changes[seen, some].flatten(1) @ g.T
-            bus.slope[seen, some].view(len(mask), -1).addmm_(mask, g)
+            g = slope[:, some]
+            if ports is not None:
+                normed = ctx.kept.pop(some.start, None)
+                normed = normed or ports.normalise(bus.mixed(some, mask, base))
+                g = ports.pull_back(*normed, made[:, some], g)
+            g = g.flatten(1)
+            at_mask += bus.changes[: len(mask), some].flatten(1) @ g.T
+            bus.slope[: len(mask), some].view(len(mask), -1).addmm_(mask, g)
             if at_base is not None:
                 at_base[some] = g.sum(0).view_as(base[some])
-        return None, None, None, mask.new_zeros(()), at_mask.to(mask.dtype), at_base
-
-
-def _mixed(bus: Bus, seen: slice, some: slice, mask: Tensor, base: Tensor) -> Stream:
-    """The streams that readers get at some tokens."""
-    changes = bus.changes[seen, some].flatten(1)
-    return torch.addmm(base[some].reshape(1, -1), mask.T, changes).unflatten(1, base[some].shape)
+        return None, None, mask.new_zeros(()), at_mask.to(mask.dtype), at_base
