@@ -67,6 +67,10 @@ class DictionaryError(ModelError):
     """An SAE or transcoder that cannot be read, has no closed form, or does not fit the model."""
 
 
+class CorpusError(CircuitsError, ValueError):
+    """Tokens or texts that make no corpus, or do not fit what is asked of them."""
+
+
 class OptionError(CircuitsError, ValueError):
     """An option that a method does not have, or a value that it does not take."""
 
@@ -85,6 +89,10 @@ class NumericalError(CircuitsError, ArithmeticError):
 
 class FileFormatError(CircuitsError, ValueError):
     """A file that is damaged, truncated, of another kind or of a newer version."""
+
+
+class StoreError(FileFormatError):
+    """A store of features that is damaged, of another version, or of other data."""
 
 
 class OutputError(CircuitsError, OSError):

@@ -1,0 +1,72 @@
+"""Activations of some features over a corpus, those that are not 0, feature by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from sae_circuits.features.corpus import Corpus
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Where some features are active, and how much.
+
+    Args:
+        features: their ids.
+        starts: where each one's activations begin, and at last their number.
+        places: of the tokens in the corpus, rising within a feature; counted tokens only.
+        values: the activations there, never 0.
+    """
+
+    features: Int64[np.ndarray, "feature"]
+    starts: Int64[np.ndarray, "feature+1"]
+    places: Int64[np.ndarray, "active"]
+    values: Float32[np.ndarray, "active"]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def counts(self) -> Int64[np.ndarray, "feature"]:
+        """On how many tokens each is active."""
+        return np.diff(self.starts)
+
+    @property
+    def owner(self) -> Int64[np.ndarray, "active"]:
+        """The column, from 0, that each activation belongs to."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def column(
+        self, i: int
+    ) -> tuple[Int64[np.ndarray, "active"], Float32[np.ndarray, "active"]]:
+        """Places and values of one column."""
+        some = slice(self.starts[i], self.starts[i + 1])
+        return self.places[some], self.values[some]
+
+
+class Activity(Protocol):
+    """What all statistics are made of: a corpus, and features' activations on it."""
+
+    @property
+    def corpus(self) -> Corpus: ...
+
+    @property
+    def counted(self) -> Bool[np.ndarray, "token"]:
+        """Which tokens of the corpus count."""
+        ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    def columns(self, features: Int64[np.ndarray, "feature"]) -> Columns:
+        """Activations of some features, in the order asked for."""
+        ...
+
+    def blocks(self) -> Iterator[Columns]:
+        """All features in rising order, as many at a time as memory is meant for."""
+        ...
