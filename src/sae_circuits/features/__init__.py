@@ -1,1 +1,1 @@
-"""What features do: a corpus run through a model and a dictionary, as tables to ask questions of."""
+"""What features do: a corpus run through a model and a dictionary, as tables to ask."""

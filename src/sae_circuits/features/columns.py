@@ -41,9 +41,7 @@ class Columns:
         """The column, from 0, that each activation belongs to."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def column(
-        self, i: int
-    ) -> tuple[Int64[np.ndarray, "active"], Float32[np.ndarray, "active"]]:
+    def column(self, i: int) -> tuple[Int64[np.ndarray, "active"], Float32[np.ndarray, "active"]]:
         """Places and values of one column."""
         some = slice(self.starts[i], self.starts[i + 1])
         return self.places[some], self.values[some]
@@ -53,7 +51,9 @@ class Activity(Protocol):
     """What all statistics are made of: a corpus, and features' activations on it."""
 
     @property
-    def corpus(self) -> Corpus: ...
+    def corpus(self) -> Corpus:
+        """The tokens."""
+        ...
 
     @property
     def counted(self) -> Bool[np.ndarray, "token"]:
@@ -61,7 +61,9 @@ class Activity(Protocol):
         ...
 
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """How many features there are, active or not."""
+        ...
 
     def columns(self, features: Int64[np.ndarray, "feature"]) -> Columns:
         """Activations of some features, in the order asked for."""

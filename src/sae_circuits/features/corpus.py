@@ -1,4 +1,4 @@
-"""Tokens to see features on: prompts one after the other, without padding, and what ids stand for."""
+"""Tokens to see features on: prompts in a row, without padding, and what their ids stand for."""
 
 from __future__ import annotations
 
