@@ -34,7 +34,7 @@ class Corpus:
     """
 
     tokens: Int32[np.ndarray, "token"]
-    starts: Int64[np.ndarray, "prompt+1"]
+    starts: Int64[np.ndarray, "bound"]
     vocabulary: Vocabulary
     name: str = "corpus"
 
@@ -96,7 +96,7 @@ class Corpus:
         """A hash of all tokens, of where prompts begin, and of what ids stand for."""
         digest = hashlib.sha256(self.tokens.tobytes() + self.starts.tobytes())
         said = self.vocabulary
-        digest.update(repr((said.texts, sorted(said.special), said.between)).encode())
+        digest.update(repr((said.texts, sorted(said.special), said.gap)).encode())
         return digest.hexdigest()[:16]
 
     # -- parts ---------------------------------------------------------------------------------

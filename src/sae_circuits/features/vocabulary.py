@@ -23,12 +23,12 @@ class Vocabulary:
     Args:
         texts: of each id, with the space or line break that it begins with.
         special: ids of tokens that are no text: begin, end, padding and their like.
-        between: what stands between two tokens in a text: a space where tokens are words.
+        gap: what stands between two tokens in a text: a space where tokens are words.
     """
 
     texts: tuple[str, ...]
     special: frozenset[int] = frozenset()
-    between: str = ""
+    gap: str = ""
 
     @classmethod
     def of(cls, model: Any) -> Vocabulary:
@@ -62,8 +62,8 @@ class Vocabulary:
         size = size or max(tokenizer.get_vocab().values()) + 1
         core = getattr(tokenizer, "backend_tokenizer", None)
         special = frozenset(token for token in _special(tokenizer) if token < size)
-        between = " " if core is not None and core.decoder is None else ""
-        return cls(tuple(_texts(tokenizer, size, special, between)), special, between)
+        gap = " " if core is not None and core.decoder is None else ""
+        return cls(tuple(_texts(tokenizer, size, special, gap)), special, gap)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -81,10 +81,10 @@ class Vocabulary:
     def read(self, tokens: Iterable[int]) -> str:
         """What tokens read, one after the other.
 
-        >>> Vocabulary(("The", "key", "keys"), between=" ").read([0, 2])
+        >>> Vocabulary(("The", "key", "keys"), gap=" ").read([0, 2])
         'The keys'
         """
-        return self.between.join(self.texts[int(token)] for token in tokens)
+        return self.gap.join(self.texts[int(token)] for token in tokens)
 
 
 def tokenizer_of(model: Any) -> Any:
@@ -102,11 +102,11 @@ def _special(tokenizer: Any) -> set[int]:
     return {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
 
 
-def _texts(tokenizer: Any, size: int, special: frozenset[int], between: str) -> list[str]:
+def _texts(tokenizer: Any, size: int, special: frozenset[int], gap: str) -> list[str]:
     """The text of each id, read off the difference that it makes to one that comes before it."""
     names = _names(tokenizer, size)
     known = [token for token, name in enumerate(names) if name is not None]
-    before = list(tokenizer.encode("a", add_special_tokens=False)) if not between else []
+    before = list(tokenizer.encode("a", add_special_tokens=False)) if not gap else []
     (start,) = _decoded(tokenizer, [before])
     texts = list(map(_unnamed, range(size)))
     whole = _decoded(tokenizer, [[*before, token] for token in known])
