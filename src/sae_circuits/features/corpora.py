@@ -21,6 +21,7 @@ from sae_circuits.tasks.hugging_face import opened
 
 MOST = 1024  # tokens of a prompt, unless asked otherwise: long ones cost memory and tell no more
 AT_ONCE = 1000  # texts, to tokenize
+_NOTHING = object()
 
 
 def from_texts(
@@ -153,12 +154,14 @@ def from_dataset(
             the column; see also `from_texts`.
         OptionError: see `from_texts`.
     """
+    if n is not None and n < 1:
+        raise OptionError(f"n={n}: ask for at least one row")
     try:
         source, title, rows = opened(dataset, split, config, streaming=streaming)
     except TaskError as error:
         raise CorpusError(str(error)) from error
     name, values = name or title, islice(_column(rows, column, source), n)
-    if (first := next(values, None)) is None:
+    if (first := next(values, _NOTHING)) is _NOTHING:
         raise CorpusError(f"{source} has no row: give at least one")
     values = _chained(first, values)
     if isinstance(first, str):
@@ -192,7 +195,9 @@ def from_tokens(tokens: Any, of: Any, *, mask: Any = None, name: str = "tokens")
     """
     vocabulary = Vocabulary.of(of)
     ids = _tensor(tokens, name)
-    real = None if mask is None else torch.as_tensor(mask).reshape(-1, ids.shape[-1])
+    real = None if mask is None else torch.as_tensor(mask)
+    if real is not None and real.ndim == 1:
+        real = real[None]
     try:
         aligned, lengths = left_align(ids, real)
     except TaskError as error:
@@ -296,10 +301,10 @@ def _tensor(tokens: Any, name: str) -> torch.Tensor:
         ids = torch.as_tensor(tokens)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CorpusError(
-            f"{name!r} is no table of token ids: {error}; give whole numbers [prompt, pos], with a "
-            "mask where prompts differ in length"
+            f"{name!r} is no table of token ids: {error}; give whole numbers [prompt, pos], or "
+            "prompts of unequal length to Corpus.of_prompts"
         ) from error
-    if ids.dtype.is_floating_point or ids.dtype in (torch.bool, torch.complex64):
+    if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
         raise CorpusError(f"{name!r} has {ids.dtype}: token ids are whole numbers")
     if ids.ndim not in (1, 2) or not ids.numel():
         raise CorpusError(

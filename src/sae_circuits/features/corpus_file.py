@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 
 from sae_circuits.errors import CorpusError, FileFormatError, OutputError
 from sae_circuits.features.corpus import Corpus
@@ -51,7 +50,7 @@ def load_corpus(path: str | Path) -> Corpus:
         vocabulary = Vocabulary(tuple(said["texts"]), frozenset(said["special"]), said["gap"])
         corpus = Corpus(held["tokens"], held["starts"], vocabulary, held.record["name"])
         fits = corpus.fingerprint == held.record["fingerprint"]
-    except (SafetensorError, CorpusError, KeyError, TypeError, ValueError) as error:
+    except (CorpusError, KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"{str(path)!r} does not hold what it says: {error}") from error
     if not fits:
         raise FileFormatError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int32
 
 from sae_circuits.errors import CorpusError
 
@@ -46,8 +46,8 @@ class Vocabulary:
 
         >>> import sae_circuits as sc
         >>> vocabulary = Vocabulary.of(sc.load_model("demo"))
-        >>> len(vocabulary), vocabulary[7], vocabulary.is_special.sum()
-        (553, 'to', 3)
+        >>> len(vocabulary), vocabulary[7], sorted(vocabulary.special)
+        (553, 'to', [0, 1, 2])
         """
         if isinstance(model, cls):
             return model
@@ -78,7 +78,7 @@ class Vocabulary:
         found[sorted(self.special)] = True
         return found
 
-    def read(self, tokens: Iterable[int]) -> str:
+    def read(self, tokens: Sequence[int] | Int32[np.ndarray, "some"]) -> str:
         """What tokens read, one after the other.
 
         >>> Vocabulary(("The", "key", "keys"), gap=" ").read([0, 2])
@@ -116,7 +116,9 @@ def _texts(tokenizer: Any, size: int, special: frozenset[int], gap: str) -> list
     for token, text in zip(known, whole, strict=True):
         name = str(names[token])
         added = name if token in special else alone.get(token, text[len(start) :])
-        texts[token] = (_with_bytes(name) or added if _REPLACED in added else added) or name
+        if not added or _REPLACED in added:
+            added = _with_bytes(name) or added or name
+        texts[token] = added
     return texts
 
 
