@@ -1,14 +1,13 @@
-"""Activations of some prompts in a row, sorted by feature and then by token: in memory or a file."""
+"""Activations of some prompts in a row, sorted by feature, then by token; in memory or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from sae_circuits.errors import StoreError
 from sae_circuits.io.arrays import Arrays, open_arrays, write_arrays
@@ -103,11 +102,3 @@ def ranges(
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(starts - (ends - counts), counts)
-
-
-def flags(places: Sequence[Int64[np.ndarray, "some"]], n: int) -> Bool[np.ndarray, "token"]:
-    """True at some places of n."""
-    found = np.zeros(n, dtype=bool)
-    for some in places:
-        found[some] = True
-    return found

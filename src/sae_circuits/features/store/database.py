@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ class Lists:
     starts: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Database:
-    """A DuckDB file of ours, which any number of readers can open at a time."""
+    """A DuckDB file of ours, which any number of readers can have open at a time."""
 
     path: Path
+    _reader: list[duckdb.DuckDBPyConnection] = field(default_factory=list, repr=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Database:
@@ -82,12 +83,19 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that can only read."""
-        connection = duckdb.connect(str(self.path), read_only=True)
+        """A connection that can only read, kept open for the next question."""
+        if not self._reader:
+            self._reader.append(duckdb.connect(str(self.path), read_only=True))
+        cursor = self._reader[0].cursor()
         try:
-            yield connection
+            yield cursor
         finally:
-            connection.close()
+            cursor.close()
+
+    def close(self) -> None:
+        """Let go of the file; the next question opens it again."""
+        while self._reader:
+            self._reader.pop().close()
 
     def meta(self) -> dict[str, Any]:
         """The record of the store."""
@@ -135,6 +143,7 @@ class Database:
         Raises:
             OutputError: somebody has the store open, or it cannot be written.
         """
+        self.close()
         try:
             with _writing(self.path) as connection:
                 connection.execute("BEGIN")
@@ -190,7 +199,7 @@ class Database:
                         raise StoreError(
                             f"{str(file)!r} holds no table {name!r}: {_first_line(error)}"
                         ) from error
-            cls.open(part)
+            cls.open(part).close()
             os.replace(part, path)
         finally:
             for left in (part, part.with_name(part.name + ".wal")):

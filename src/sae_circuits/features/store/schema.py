@@ -36,7 +36,8 @@ TABLES = {
         times BIGINT NOT NULL,
         first INTEGER NOT NULL,
         tokens INTEGER[] NOT NULL,
-        activations FLOAT[] NOT NULL""",
+        activations FLOAT[] NOT NULL,
+        text VARCHAR NOT NULL""",
     "tokens": """
         token INTEGER PRIMARY KEY,
         text VARCHAR NOT NULL,
