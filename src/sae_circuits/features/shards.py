@@ -65,21 +65,22 @@ class Shard:
 
     def save(self, path: Path, identity: str) -> Shard:
         """Write it to a file, and return it as it stands there."""
-        assert isinstance(self.arrays, dict)
         record = {"first": self.first, "stop": self.stop, "identity": identity}
-        write_arrays(path, KIND, SCHEMA, {**self.arrays, "starts": self.starts}, record)
+        arrays = {name: self.arrays[name] for name in ("places", "values", "outliers")}
+        write_arrays(path, KIND, SCHEMA, {**arrays, "starts": self.starts}, record)
         return Shard.open(path, identity)
 
     @classmethod
-    def open(cls, path: Path, identity: str) -> Shard:
+    def open(cls, path: Path, identity: str | None = None) -> Shard:
         """Open a file.
 
         Raises:
-            StoreError: of other data than is asked for, or damaged.
+            StoreError: of other data than is asked for.
+            FileFormatError: damaged.
         """
         arrays = open_arrays(path, KIND, SCHEMA)
         record: Any = arrays.record
-        if record["identity"] != identity:
+        if identity not in (None, record["identity"]):
             raise StoreError(
                 f"{str(path)!r} holds activations of other data than its store: remove the store, "
                 "and build it again"

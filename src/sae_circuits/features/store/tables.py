@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from sae_circuits.features.examples import (
     examples,
 )
 from sae_circuits.features.shards import ranges
+from sae_circuits.features.sources import Source
 from sae_circuits.features.statistics import (
     Statistics,
     by_rank,
@@ -67,8 +68,16 @@ class Contents:
         """All of it in plain values."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Contents:
+        """What a record says."""
+        inner = {"windows": Windows(**record["windows"]), "examples": Wanted(**record["examples"])}
+        return cls(**{**record, **inner})
 
-def activity_tables(activations: Activations, contents: Contents) -> Iterator[tuple[str, Table]]:
+
+def store_tables(
+    activations: Activations, contents: Contents, source: Source | None
+) -> Iterator[tuple[str, Table]]:
     """Rows of the tables that follow from activations alone."""
     corpus = activations.corpus
     yield "tokens", _tokens(activations)
