@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from sae_circuits.errors import DictionaryError, OptionError
@@ -27,13 +27,13 @@ from sae_circuits.models.dictionaries.neurons import PlacedNeurons
 
 TILE = 64  # features that are computed together
 
-Source = Dictionary | Neurons
-Features = int | Sequence[int] | Int64[np.ndarray, "feature"] | Int64[Tensor, "feature"] | None
+HasDirections = Dictionary | Neurons
+Features = int | Sequence[int] | Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."] | None
 
 
 @torch.no_grad()
 def stream_directions(
-    model: Any, dictionary: Source, features: Features = None
+    model: Any, dictionary: HasDirections, features: Features = None
 ) -> Float[Tensor, "feature d_model"]:
     """What each feature adds to the residual stream per unit of its activation.
 
@@ -70,9 +70,9 @@ def stream_directions(
     return found
 
 
-def require_stream(adapter: Adapter, dictionary: Source) -> None:
+def require_stream(adapter: Adapter, dictionary: HasDirections) -> None:
     """Refuse a dictionary that does not fit the model, or that writes nothing to its stream."""
-    if not isinstance(dictionary, Source):
+    if not isinstance(dictionary, HasDirections):
         raise DictionaryError(
             f"{type(dictionary).__name__} is no Dictionary: read one with load_saes(...)"
         )
@@ -84,7 +84,7 @@ def require_stream(adapter: Adapter, dictionary: Source) -> None:
         )
 
 
-def feature_ids(dictionary: Source, features: Features) -> Int64[np.ndarray, "feature"]:
+def feature_ids(dictionary: HasDirections, features: Features) -> Int64[np.ndarray, "feature"]:
     """Ids of features as they are asked for.
 
     Raises:
@@ -95,7 +95,7 @@ def feature_ids(dictionary: Source, features: Features) -> Int64[np.ndarray, "fe
     asked = features.cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     if asked.size and asked.dtype.kind not in "iu":
         raise OptionError(f"features are {asked.dtype}: give their ids, as whole numbers")
-    ids = np.atleast_1d(asked).astype(np.int64)
+    ids = asked.reshape(-1).astype(np.int64)
     wrong = ids[(ids < 0) | (ids >= dictionary.n_features)]
     if len(wrong):
         raise OptionError(
@@ -116,7 +116,7 @@ def tiles(
 
 
 def direction_tile(
-    adapter: Adapter, dictionary: Source, tile: int
+    adapter: Adapter, dictionary: HasDirections, tile: int
 ) -> Float[Tensor, "feature d_model"]:
     """The directions of all features of one tile."""
     some = range(tile * TILE, min((tile + 1) * TILE, dictionary.n_features))

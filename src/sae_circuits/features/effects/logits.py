@@ -21,7 +21,7 @@ from sae_circuits.errors import NumericalError, OptionError
 from sae_circuits.features.corpus import Vocabulary
 from sae_circuits.features.effects.directions import (
     Features,
-    Source,
+    HasDirections,
     direction_tile,
     feature_ids,
     require_stream,
@@ -110,7 +110,7 @@ class LogitEffects:
 @torch.no_grad()
 def logit_effects(
     model: Any,
-    dictionary: Source,
+    dictionary: HasDirections,
     features: Features = None,
     *,
     k: int = 10,

@@ -23,7 +23,7 @@ from sae_circuits.tasks import Task
 if TYPE_CHECKING:
     import pandas
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "feature",
     "activation",
     "quantile_of_counted",
