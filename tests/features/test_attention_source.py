@@ -23,7 +23,8 @@ def test_sources_and_bias_sum_to_the_pre_activation(shape, scaled):
     for f in (0, 6):
         found = attention_source(model, sae, f, tokens)
         torch.testing.assert_close(found.pre_activation, pre[:, f].detach())
-        assert (found.values.triu(1) == 0).all() and (found.values[-1, -3:] != 0).all()
+        assert (found.values.triu(1) == 0).all()
+        assert (found.values[-1, -3:] != 0).all()
 
 
 @pytest.mark.parametrize("shape", BRIDGED)

@@ -123,7 +123,8 @@ def test_ablation_effects_against_one_intervention_for_each_token(shape, site):
     (split,) = graph.splits.values()
     change = {f"{split.name}.f{f}": ("set", 0.0)}
     for row, prompt, length in zip(found, tokens, LENGTHS, strict=True):
-        assert row[0].isnan() and row[length:].isnan().all()
+        assert row[0].isnan()
+        assert row[length:].isnan().all()
         for p in range(1, length):
             done = sc.intervene(model, graph, prompt[:p], change)
             each = done.clean_logits[0], done.logits[0]
@@ -151,7 +152,8 @@ def test_both_ways_agree_on_the_bundled_model_and_say_which_features_help():
     prompts = ["When Mary and John went", "The cat and the dog"]
     scores = prompt_scores(model, sae, prompts[0], 4)
     f = int(scores["feature"][0])
-    assert scores["effect"][0] == "helps" and scores["loss_effect"][0] > 0.1
+    assert scores["effect"][0] == "helps"
+    assert scores["loss_effect"][0] > 0.1
     one, other = (effect(model, sae, f, prompts) for effect in EFFECTS.values())
     assert one[0, 5].item() == pytest.approx(scores["loss_effect"][0], rel=1e-5)
     torch.testing.assert_close(one, other, equal_nan=True, rtol=1e-3, atol=1e-5)
@@ -161,15 +163,16 @@ def test_taking_a_feature_away_under_a_norm_behind_the_heads():
     model, sae, tokens, mask = problem("gemma2", "z", layer=0)
     f = busiest(model, sae, tokens, mask)
     found = direct_loss_effect(model, sae, f, tokens, mask=mask)
-    prompt, p, kept = tokens[0], 0, {}
+    prompt, kept = tokens[0], {}
     p = int(found[0].nan_to_num().abs().argmax())
     names = ["blocks.0.attn.hook_z", "blocks.1.hook_resid_post"]
     hooks = [(name, lambda x, hook: kept.__setitem__(hook.name, x[0])) for name in names]
     model.run_with_hooks(prompt[None], fwd_hooks=hooks)
     z, r, attn = kept[names[0]][p - 1], kept[names[1]][p - 1], model.blocks[0].attn
-    scale = (torch.einsum("hk,hkd->d", z, attn.W_O).pow(2).mean() + model.blocks[0].ln1_post.eps) ** 0.5  # fmt: skip
+    out, post = torch.einsum("hk,hkd->d", z, attn.W_O), model.blocks[0].ln1_post
+    scale = (out.pow(2).mean() + post.eps).sqrt()
     row = torch.einsum("hk,hkd->d", sae.W_dec[f].reshape(z.shape), attn.W_O)
-    moved = sae.encode(z.flatten())[f] * row * model.blocks[0].ln1_post.w / scale
+    moved = sae.encode(z.flatten())[f] * row * post.w / scale
     final = Final.of(Adapter.of(model))
     by_hand = difference(final, r[None], moved[None], prompt[p][None]).item()
     assert found[0, p].item() == pytest.approx(by_hand, rel=1e-8)
@@ -206,7 +209,9 @@ def test_a_prompt_of_one_token_has_no_effect_to_tell(kind):
     model, sae, tokens, _ = problem("gpt2")
     assert EFFECTS[kind](model, sae, 0, tokens[0, :1]).isnan().all()
     scores = prompt_scores(model, sae, tokens[0, :1], 0)
-    assert len(scores) and scores["loss_effect"].isna().all() and scores["effect"].isna().all()
+    assert len(scores)
+    assert scores["loss_effect"].isna().all()
+    assert scores["effect"].isna().all()
     assert scores["activation"].is_monotonic_decreasing
 
 
@@ -254,7 +259,8 @@ def test_quantiles_of_the_small_case():
     values = np.array([2.0, -1.0, 0.5])
     of_counted, of_active = _quantiles(activity, np.array([0, 1, 2]), values)
     assert of_counted.tolist() == [0.75, 1 / 12, 1.0]
-    assert of_active[:2].tolist() == [0.5, 0.5] and np.isnan(of_active[2])
+    assert of_active[:2].tolist() == [0.5, 0.5]
+    assert np.isnan(of_active[2])
     first_masked = np.arange(12) % 6 != 0
     masked = made_of(activity.corpus, dense, first_masked)
     assert _quantiles(masked, np.array([0]), values[:1])[0].tolist() == [0.7]
@@ -280,7 +286,8 @@ def test_a_position_without_active_features_gives_an_empty_table():
     sae = dictionary(model, "resid_post", 0, gate="relu")
     quiet = sc.Dictionary(**{**vars(sae), "b_enc": sae.b_enc - 100})
     scores = prompt_scores(model, quiet, tokens[0], 2)
-    assert scores.empty and "loss_effect" in scores
+    assert scores.empty
+    assert "loss_effect" in scores
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -63,7 +63,8 @@ class Final:
             gain, shift = (None if x is None else x.to(dtype) for x in (norm.weight, norm.bias))
             norm = replace(norm, weight=gain, bias=shift)
         for name, x in own.items():
-            if x is not None and not bool(x.sum(dtype=dtype).isfinite()):
+            parts = [] if x is None else x.split(TOKENS, dim=-1)
+            if not all(bool(part.sum(dtype=dtype).isfinite()) for part in parts):
                 raise NumericalError(
                     f"{name} of {adapter.architecture.model!r} holds NaN or infinity: check the "
                     "model's weights"
@@ -80,7 +81,8 @@ class Final:
     @cached_property
     def mean(self) -> Float[Tensor, "d_model"]:
         """Of the unembedding over the vocabulary, in float64."""
-        return self.W_U.mean(1, dtype=torch.float64)
+        parts = [W.sum(1, dtype=torch.float64) for W in self.W_U.split(TOKENS, dim=1)]
+        return torch.stack(parts).sum(0) / self.n_tokens
 
     def gained(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
         """Times the norm's gain, if it has one."""

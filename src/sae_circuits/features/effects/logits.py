@@ -8,13 +8,12 @@ alike, its centring and a cap of the logits are not in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int32, Int64
+from jaxtyping import Float, Float32, Float64, Int32, Int64, Integer
 from torch import Tensor
 
 from sae_circuits.errors import NumericalError, OptionError
@@ -156,7 +155,7 @@ def logit_effects(
     for tile, own, at in track(every, description="logit effects"):
         directions = direction_tile(adapter, dictionary, tile)
         directions = final.gained(directions) if gain else directions.to(final.dtype)
-        _fill(found, own, _effects(final, directions, at, ids[own]), k, bins)
+        _fill(found, own, *_products(final, directions, at))
     return found
 
 
@@ -178,77 +177,83 @@ def _nothing(ids: Int64[np.ndarray, "feature"], k: int, bins: int, gain: bool) -
     return LogitEffects(ids, gain, *ends, counts, edges, *moments)
 
 
-@dataclass(frozen=True, eq=False)
-class _Effects:
-    """Effects of some features before they are centred, and what is to be taken off each."""
-
-    raw: Float[Tensor, "feature vocab"]
-    mean: Float64[np.ndarray, "feature"]
-
-
-def _effects(
-    final: Final,
-    directions: Float[Tensor, "feature d_model"],
-    at: Int64[np.ndarray, "own"],
-    ids: Int64[np.ndarray, "own"],
-) -> _Effects:
-    """Those of the asked for among a tile, of which all are computed.
-
-    Raises:
-        NumericalError: effects beyond the range of floats.
-    """
-    raw = directions.new_empty(len(directions), final.n_tokens)
-    start = 0
+def _products(
+    final: Final, directions: Float[Tensor, "feature d_model"], at: Int64[np.ndarray, "own"]
+) -> tuple[Float[Tensor, "own vocab"], Float64[Tensor, "own"]]:
+    """directions W_U of the asked for among a tile, of which all are computed, and their means."""
+    raw, start = directions.new_empty(len(directions), final.n_tokens), 0
     for product in final.products(directions):
         raw[:, start : start + product.shape[1]] = product
         start += product.shape[1]
     own = torch.from_numpy(at).to(raw.device)
-    raw, mean = raw[own], (directions.double() @ final.mean)[own]
-    good = raw.sum(1, dtype=torch.float64).isfinite() & mean.isfinite()
-    if not bool(good.all()):
-        bad = ids[int((~good).nonzero()[0])]
-        raise NumericalError(f"logit effects of feature {bad} are not finite: scale its row down")
-    return _Effects(raw, mean.cpu().numpy())
+    mean = (directions.double() @ final.mean)[own].cpu()
+    return (raw if len(at) == len(raw) and (np.diff(at) == 1).all() else raw[own]), mean
 
 
 def _fill(
-    found: LogitEffects, own: Int64[np.ndarray, "own"], effects: _Effects, k: int, bins: int
+    found: LogitEffects,
+    own: Int64[np.ndarray, "own"],
+    raw: Float[Tensor, "own vocab"],
+    mean: Float64[Tensor, "own"],
 ) -> None:
-    """Write the numbers of some features where they belong."""
-    mean = effects.mean[:, None]
-    top, bottom = largest(effects.raw, k), largest(-effects.raw, k)
-    high = top.values[:, 0].double().cpu().numpy() - effects.mean
-    low = -bottom.values[:, 0].double().cpu().numpy() - effects.mean
-    differ = high > low
+    """Write the numbers of some features where they belong.
+
+    Raises:
+        NumericalError: effects beyond the range of floats.
+    """
+    k, bins = found.top_tokens.shape[1], found.counts.shape[1]
+    top, bottom = largest(raw, k), largest(raw, k, smallest=True)
+    tops, bottoms = (x.double().cpu() - mean[:, None] for x in (top.values, bottom.values))
+    low, high = bottoms[:, 0], tops[:, 0]
+    good = low.isfinite() & high.isfinite()
+    if not bool(good.all()):
+        bad = found.features[own[int((~good).nonzero()[0])]]
+        raise NumericalError(f"logit effects of feature {bad} are not finite: scale its row down")
+    differ = (high > low).numpy()
     there = own[differ]
     found.top_tokens[there] = top.places.cpu().numpy()[differ]
     found.bottom_tokens[there] = bottom.places.cpu().numpy()[differ]
-    found.top_values[there] = (top.values.double().cpu().numpy() - mean)[differ]
-    found.bottom_values[there] = (-bottom.values.double().cpu().numpy() - mean)[differ]
-    found.edges[there] = np.linspace(low[differ], high[differ], bins + 1, axis=1)
-    for i, moments, counts in _rows(effects, low, high, np.flatnonzero(differ), bins):
-        found.std[own[i]], found.skew[own[i]], found.kurtosis[own[i]] = moments
-        found.counts[own[i]] = counts
+    found.top_values[there], found.bottom_values[there] = tops[differ], bottoms[differ]
+    found.edges[there] = np.linspace(low.numpy()[differ], high.numpy()[differ], bins + 1, axis=1)
+    raw, row = raw.cpu(), _Row.of(raw.shape[1], bins)
+    for i in np.flatnonzero(differ).tolist():
+        row.read(raw[i], mean[i])
+        found.std[own[i]], found.skew[own[i]], found.kurtosis[own[i]] = row.moments()
+        found.counts[own[i]] = row.histogram(low[i], high[i], bins)
 
 
-def _rows(
-    effects: _Effects,
-    low: Float64[np.ndarray, "feature"],
-    high: Float64[np.ndarray, "feature"],
-    which: Int64[np.ndarray, "some"],
-    bins: int,
-) -> Iterator[tuple[int, tuple[float, float, float], Int64[np.ndarray, "bin"]]]:
-    """Moments and histogram of some features: each row is read once, in float64."""
-    raw, n = effects.raw.cpu().numpy(), effects.raw.shape[1]
-    x, x2, bin_of = np.empty(n), np.empty(n), np.empty(n, dtype=np.int64)
-    for i in which.tolist():
-        np.subtract(raw[i], effects.mean[i], out=x, dtype=np.float64)
-        np.multiply(x, x, out=x2)
-        std = (x2.sum() / n) ** 0.5
-        skew, kurtosis = x2 @ x / n / std**3, x2 @ x2 / n / std**4
-        np.subtract(x, low[i], out=x)
-        np.multiply(x, bins / (high[i] - low[i]), out=x)
-        np.copyto(bin_of, x, casting="unsafe")
-        counts = np.bincount(bin_of, minlength=bins + 1)
-        counts[bins - 1] += counts[bins:].sum()  # the highest stands on the last edge
-        yield i, (std, skew, kurtosis), counts[:bins]
+class _Row(NamedTuple):
+    """Space for the effects of one feature in float64, and for what is made of them."""
+
+    x: Float64[Tensor, "vocab"]
+    space: Float64[Tensor, "vocab"]
+    bin_of: Integer[Tensor, "vocab"]
+
+    @classmethod
+    def of(cls, n: int, bins: int) -> _Row:
+        """For so many tokens."""
+        x = torch.empty(n, dtype=torch.float64)
+        small = torch.uint8 if bins < 256 else torch.int32  # the smaller, the faster counted
+        return cls(x, torch.empty_like(x), torch.empty(n, dtype=small))
+
+    def read(self, raw: Float[Tensor, "vocab"], mean: Float64[Tensor, ""]) -> None:
+        """Take the effects of a feature, centred."""
+        self.x.copy_(raw).sub_(mean)
+
+    def moments(self) -> tuple[float, float, float]:
+        """Deviation, skew and kurtosis, about 0, which is the mean."""
+        x2, n = torch.mul(self.x, self.x, out=self.space), len(self.x)
+        std = (torch.dot(self.x, self.x) / n).sqrt()
+        skew, kurtosis = torch.dot(x2, self.x) / n / std**3, torch.dot(x2, x2) / n / std**4
+        return std.item(), skew.item(), kurtosis.item()
+
+    def histogram(
+        self, low: Float64[Tensor, ""], high: Float64[Tensor, ""], bins: int
+    ) -> Int64[Tensor, "bin"]:
+        """How many tokens each bin holds; the highest, on the last edge, is in the last one."""
+        width = bins / (high - low).item()
+        torch.add(-low * width, self.x, alpha=width, out=self.space)
+        self.bin_of.copy_(self.space)  # which cuts off, and nothing is below 0
+        counts = torch.bincount(self.bin_of, minlength=bins + 1)
+        counts[bins - 1] += counts[bins]
+        return counts[:bins]
