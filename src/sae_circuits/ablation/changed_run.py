@@ -136,8 +136,10 @@ class Place:
         moved: dict[int, Tensor] = {}
         added = torch.zeros_like(x)
         for node, own in steps.items():
-            if node.kind in ("feature", "neuron") and node.index is not None and f is not None:
-                index = node.index + (node.head or 0) * self.adapter.architecture.d_head
+            scalar = node.kind in ("feature", "neuron")
+            if scalar and node.index is not None and self.placed is not None and f is not None:
+                own_index = node.index + (node.head or 0) * self.adapter.architecture.d_head
+                index = self.placed.column(own_index)
                 now = f[..., index]
                 then = _after(own, now, real)
                 moved |= {index: then - now} if own else {}
