@@ -1,0 +1,73 @@
+"""What is asked of activity, checked before any work: which features, how many, which tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from sae_circuits.errors import CorpusError, OptionError
+from sae_circuits.features.columns import Activity, Columns
+
+SOME = 1024  # features read at a time where only some are asked for
+
+
+def check_k(k: int, name: str = "k") -> None:
+    """Refuse less than one.
+
+    Raises:
+        OptionError: with the number.
+    """
+    if k < 1:
+        raise OptionError(f"{name} is {k}: ask for at least 1")
+
+
+def require_features(
+    features: Sequence[int] | None, n_features: int
+) -> Int64[np.ndarray, "feature"]:
+    """Ids as an array; all of them for None.
+
+    Raises:
+        OptionError: an id that is not there, or one that comes twice.
+    """
+    if features is None:
+        return np.arange(n_features)
+    ids = np.asarray(features, dtype=np.int64).reshape(-1)
+    wrong = ids[(ids < 0) | (ids >= n_features)]
+    if len(wrong):
+        raise OptionError(f"there is no feature {wrong[0]}: ids are 0 to {n_features - 1}")
+    different, counts = np.unique(ids, return_counts=True)
+    if len(different) < len(ids):
+        raise OptionError(f"feature {different[counts > 1][0]} is asked for twice")
+    return ids
+
+
+def columns_of(activity: Activity, features: Sequence[int] | None) -> Iterator[Columns]:
+    """Activations of these features, in this order, or of all.
+
+    Raises:
+        OptionError: see `require_features`; at the call.
+    """
+    if features is None:
+        return activity.blocks()
+    ids = require_features(features, activity.n_features)
+    return (activity.columns(ids[i : i + SOME]) for i in range(0, len(ids), SOME))
+
+
+def require_same_tokens(activity: Activity, other: Activity) -> Activity:
+    """The second, if it counts the same tokens of the same corpus.
+
+    Raises:
+        CorpusError: it does not.
+    """
+    mine, its = activity.corpus, other.corpus
+    if mine is not its and mine.fingerprint != its.fingerprint:
+        raise CorpusError(f"{mine!r} and {its!r} differ: extract both from one corpus")
+    differ = int((activity.counted != other.counted).sum())
+    if differ:
+        raise CorpusError(
+            f"the two count other tokens of {mine!r}: they differ in {differ:,}; extract both "
+            "with the same masks"
+        )
+    return other

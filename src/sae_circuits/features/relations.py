@@ -1,0 +1,96 @@
+"""Which features go together: on the same tokens, on tokens alike, or in what they write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sae_circuits.errors import unknown
+from sae_circuits.features.asked import check_k, columns_of, require_same_tokens
+from sae_circuits.features.columns import Activity
+from sae_circuits.features.frames import stacked, table
+from sae_circuits.features.measures import MEASURES
+from sae_circuits.features.nearest import AT_ONCE, Neighbours, nearest, rank_of
+from sae_circuits.features.sparse import Rows
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def correlations(
+    activity: Activity,
+    k: int = 10,
+    *,
+    measures: Sequence[str] = tuple(MEASURES),
+    other: Activity | None = None,
+    features: Sequence[int] | None = None,
+    at_once: int = AT_ONCE,
+) -> pandas.DataFrame:
+    """For each feature the k that go with it most, of all, over the counted tokens.
+
+    Where a measure is undefined (pearson of a feature that is constant, all of one that is dead)
+    the feature has no neighbours by it and is nobody's. No feature is its own neighbour. Features
+    that are never active together are listed too, where there are no nearer ones: their `together`
+    is 0.
+
+    The numbers do not depend, in any bit, on how features are grouped. Work grows with the sum
+    over tokens of the square of how many features are active there.
+
+    Args:
+        activity: of the features.
+        k: how many neighbours of each.
+        measures: some of "pearson", "cosine" and "jaccard" (of being active); see `measures.py`.
+        other: neighbours are looked for among these instead: features of a second SAE, or neurons
+            (`ArrayActivity`).
+        features: only for these, in this order.
+        at_once: how many activations are held at a time, on either side: what bounds memory.
+
+    Returns:
+        Columns `measure`, `feature`, `rank` (from 1), `neighbour`, `value`, and `together`: on how
+        many counted tokens both are active. Ties in `value` are ranked by the neighbour's id.
+
+    Raises:
+        OptionError: k below 1, or a feature that is not there.
+        UnknownName: no such measure.
+        CorpusError: `other` is of another corpus, or counts other tokens.
+    """
+    for name in measures:
+        if name not in MEASURES:
+            raise unknown("measure", name, MEASURES)
+    check_k(k)
+    measures = tuple(dict.fromkeys(measures))
+    right = activity if other is None else require_same_tokens(activity, other)
+    places, counted = activity.corpus.n_tokens, int(activity.counted.sum())
+    groups = nearest(
+        (Rows.of(some, places) for some in columns_of(activity, features)),
+        lambda: (Rows.of(some, places) for some in right.blocks()),
+        measures,
+        k=k,
+        n=counted,
+        same=other is None,
+        at_once=at_once,
+    )
+    return neighbours_table(groups, measures)
+
+
+def neighbours_table(
+    groups: Iterable[Mapping[str, Neighbours]], measures: Sequence[str]
+) -> pandas.DataFrame:
+    """The columns that `correlations` says, measure by measure."""
+    every = list(groups)
+    return stacked(_table(name, group[name]) for name in measures for group in every)
+
+
+def _table(measure: str, found: Neighbours) -> pandas.DataFrame:
+    return table(
+        {
+            "measure": [measure] * len(found),
+            "feature": found.feature,
+            "rank": rank_of(found.feature),
+            "neighbour": found.neighbour,
+            "value": found.value,
+            "together": found.together,
+        }
+    )
