@@ -58,7 +58,7 @@ class Corpus:
     """
 
     tokens: Int32[np.ndarray, "token"]
-    starts: Int64[np.ndarray, "prompt+1"]
+    starts: Int64[np.ndarray, "bound"]
     vocabulary: Vocabulary
     name: str = "corpus"
 
