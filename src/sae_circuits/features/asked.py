@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from sae_circuits.errors import CorpusError, OptionError
+from sae_circuits.errors import CorpusError, DictionaryError, OptionError
 from sae_circuits.features.columns import Activity, Columns
 
 SOME = 1024  # features read at a time where only some are asked for
@@ -71,3 +72,22 @@ def require_same_tokens(activity: Activity, other: Activity) -> Activity:
             "with the same masks"
         )
     return other
+
+
+def require_decoder(
+    W_dec: Float[Tensor, "feature d_out"] | None, activity: Activity
+) -> Float[Tensor, "feature d_out"]:
+    """Decoder rows, if they are those of the features whose activity this is.
+
+    Raises:
+        OptionError: there are none.
+        DictionaryError: they are more or fewer.
+    """
+    if W_dec is None:
+        raise OptionError("decoders are asked for: pass the dictionary's")
+    if len(W_dec) != activity.n_features:
+        raise DictionaryError(
+            f"W_dec has {len(W_dec):,} rows, and there is activity of {activity.n_features:,} "
+            "features: both have to be of one dictionary"
+        )
+    return W_dec

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from sae_circuits.features.sparse import Pairs, Rows
+from sae_circuits.features.numerics.sparse import Pairs, Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,12 @@ class Moments:
     """What a measure asks of each feature alone.
 
     Args:
-        shift: what is taken off a product of two: sqrt(N) mean(a), or 0.
-        length: what it is divided by; 0 where the measure is undefined.
+        apart: two features that are never active together are at -apart_i apart_j; for pearson
+            mean(a) / std(a), for the others 0.
+        length: what sums of products are divided by; 0 where the measure is undefined.
     """
 
-    shift: Float64[np.ndarray, "feature"]
+    apart: Float64[np.ndarray, "feature"]
     length: Float64[np.ndarray, "feature"]
 
     @property
@@ -38,10 +39,9 @@ class Moments:
         return self.length > 0
 
     @property
-    def apart(self) -> Float64[np.ndarray, "feature"]:
-        """Two features that are never active together are at -apart_i apart_j."""
-        length = np.where(self.defined, self.length, 1)
-        return self.shift / length
+    def divisor(self) -> Float64[np.ndarray, "feature"]:
+        """`length`, and 1 where it is 0."""
+        return np.where(self.defined, self.length, 1.0)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Measure:
 def _centred(rows: Rows, n: int) -> Moments:
     mean = rows.sums(rows.values) / max(n, 1)
     squares = rows.sums((rows.values - mean[rows.owner]) ** 2) + (n - rows.counts) * mean**2
-    return Moments(np.sqrt(n) * mean, np.where(is_constant(rows, n), 0.0, np.sqrt(squares)))
+    length = np.where(is_constant(rows, n), 0.0, np.sqrt(squares))
+    return Moments(np.sqrt(n) * mean / np.where(length > 0, length, 1.0), length)
 
 
 def _raw(rows: Rows, n: int) -> Moments:
@@ -79,17 +80,15 @@ def is_constant(rows: Rows, n: int) -> Bool[np.ndarray, "feature"]:
 
 
 def _cosines(pairs: Pairs, left: Moments, right: Moments) -> Float64[np.ndarray, "pair"]:
-    i, j = pairs.left, pairs.right
-    values = pairs.dots - left.shift[i] * right.shift[j]
-    values /= np.where(left.defined, left.length, 1.0)[i] * np.where(
-        right.defined, right.length, 1.0
-    )[j]
+    values = pairs.dots / (pairs.of_left(left.divisor) * right.divisor[pairs.right])
+    if left.apart.any():
+        values -= pairs.of_left(left.apart) * right.apart[pairs.right]
     return values.clip(-1.0, 1.0, out=values)
 
 
 def _jaccard(pairs: Pairs, left: Moments, right: Moments) -> Float64[np.ndarray, "pair"]:
-    either = left.length[pairs.left] + right.length[pairs.right] - pairs.together
-    return pairs.together / np.where(either > 0, either, 1.0)
+    either = pairs.of_left(left.divisor) + right.divisor[pairs.right] - pairs.together
+    return pairs.together / either
 
 
 MEASURES: MappingProxyType[str, Measure] = MappingProxyType(
@@ -100,4 +99,3 @@ MEASURES: MappingProxyType[str, Measure] = MappingProxyType(
     }
 )
 """Each measure by its name."""
-

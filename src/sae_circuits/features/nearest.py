@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from sae_circuits.features.measures import MEASURES, Measure, Moments
-from sae_circuits.features.sparse import Pairs, Rows, gathered, pairs
+from sae_circuits.features.numerics.sparse import Pairs, Rows, gathered, pairs
 from sae_circuits.progress import track
 
 CELLS = 2**21  # pairs held at a time
@@ -101,72 +102,71 @@ def _of_pieces(
     step = max(1, CELLS // max(1, len(right)))
     for first in track(range(0, len(left), step), description="neighbours"):
         some = left[first : first + step]
-        tile = pairs(some, right)
-        for name, b in of_right.items():
-            measure = MEASURES[name]
-            yield name, _Tile(some, right, tile, measure, measure.moments(some, n), b, same).best(k)
+        tile = _Tile(some, right, pairs(some, right), same)
+        for name, moments in of_right.items():
+            yield name, tile.best(MEASURES[name], MEASURES[name].moments(some, n), moments, k)
 
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """Some rows on the left against a piece of the right, by one measure."""
+    """Some rows on the left against a piece of the right."""
 
     left: Rows
     right: Rows
     pairs: Pairs
-    measure: Measure
-    a: Moments
-    b: Moments
     same: bool
 
-    def best(self, k: int) -> Neighbours:
-        """The k nearest of each row."""
-        values, ids = self._values(), self.right.features[self.pairs.right]
-        parts = []
-        for row, limit in zip(np.flatnonzero(self.a.defined), self._limits(), strict=True):
-            held = slice(self.pairs.starts[row], self.pairs.starts[row + 1])
-            own = Neighbours(
-                np.broadcast_to(self.left.features[row], held.stop - held.start),
-                ids[held],
-                values[held],
-                self.pairs.together[held],
-            )
-            near = own[k_largest(own.value, own.neighbour, k)]
-            if len(near) < k or near.value[-1] <= limit:
-                every = self._with_those_apart(row, held, values)
-                near = every[k_largest(every.value, every.neighbour, k)]
-            parts.append(near)
-        return _joined(parts)
+    @cached_property
+    def neighbour(self) -> Int64[np.ndarray, "pair"]:
+        """The right feature of each pair."""
+        return self.right.features[self.pairs.right]
 
-    def _values(self) -> Float64[np.ndarray, "pair"]:
-        """The measure; -inf where it is undefined, and for a row with itself."""
-        values = self.measure.values(self.pairs, self.a, self.b)
-        if not self.b.defined.all():
-            values[~self.b.defined[self.pairs.right]] = -np.inf
-        if self.same:
-            mine = self.left.features[self.pairs.left] == self.right.features[self.pairs.right]
-            values[mine] = -np.inf
-        return values
+    @cached_property
+    def itself(self) -> Int64[np.ndarray, "some"]:
+        """The pairs of a feature with itself."""
+        mine = self.pairs.of_left(self.left.features) == self.neighbour
+        return np.flatnonzero(mine & self.same)
 
-    def _limits(self) -> Float64[np.ndarray, "row"]:
-        """For each row that has a measure, the most that a row apart from it can have."""
-        apart = self.b.apart[self.b.defined]
-        low, high = (apart.min(), apart.max()) if len(apart) else (0.0, 0.0)
-        own = self.a.apart[self.a.defined]
-        return np.maximum(-(own * low), -(own * high))
+    def best(self, measure: Measure, a: Moments, b: Moments, k: int) -> Neighbours:
+        """The k nearest of each row on the left."""
+        values = measure.values(self.pairs, a, b)
+        values[self.itself] = -np.inf
+        if not b.defined.all():
+            values[~b.defined[self.pairs.right]] = -np.inf
+        limits, starts = _limits(a, b), self.pairs.starts
+        among_pairs, among_all = [np.zeros(0, dtype=np.int64)], []
+        for row in np.flatnonzero(a.defined).tolist():
+            here = slice(starts[row], starts[row + 1])
+            near = starts[row] + k_largest(values[here], self.neighbour[here], k)
+            if len(near) == k and values[near[-1]] > limits[row]:
+                among_pairs.append(near)
+            else:
+                every = self._all_of_row(row, values[here], a, b)
+                among_all.append(every[k_largest(every.value, every.neighbour, k)])
+        near = np.concatenate(among_pairs)
+        owner = np.searchsorted(starts, near, side="right") - 1
+        mine, ids = self.left.features[owner], self.neighbour[near]
+        found = Neighbours(mine, ids, values[near], self.pairs.together[near])
+        return _joined([found, *among_all])
 
-    def _with_those_apart(
-        self, row: int, held: slice, values: Float64[np.ndarray, "pair"]
+    def _all_of_row(
+        self, row: int, values: Float64[np.ndarray, "some"], a: Moments, b: Moments
     ) -> Neighbours:
-        """All rows on the right, with one row's measure."""
-        every = np.where(self.b.defined, -(self.a.apart[row] * self.b.apart), -np.inf)
-        if self.same:
-            every[self.right.features == self.left.features[row]] = -np.inf
+        """All rows on the right, with one left row's measure: those that stand apart too."""
+        every = np.where(b.defined, 0.0 - a.apart[row] * b.apart, -np.inf)
+        mine = np.full(len(every), self.left.features[row])
+        every[(self.right.features == mine) & self.same] = -np.inf
         together = np.zeros(len(every), dtype=np.int64)
-        every[self.pairs.right[held]] = values[held]
-        together[self.pairs.right[held]] = self.pairs.together[held]
-        own = np.broadcast_to(self.left.features[row], len(every))
-        return Neighbours(own, self.right.features, every, together)
+        here = slice(self.pairs.starts[row], self.pairs.starts[row + 1])
+        every[self.pairs.right[here]] = values
+        together[self.pairs.right[here]] = self.pairs.together[here]
+        return Neighbours(mine, self.right.features, every, together)
+
+
+def _limits(a: Moments, b: Moments) -> Float64[np.ndarray, "row"]:
+    """For each row on the left, the most that one on the right can have that stands apart."""
+    apart = np.append(b.apart[b.defined], 0.0)
+    return np.maximum(0.0 - a.apart * apart.min(), 0.0 - a.apart * apart.max())
 
 
 def _best(
@@ -177,7 +177,7 @@ def _best(
     place = np.argsort(features)
     row = place[np.searchsorted(features, every.feature, sorter=place)]
     every = every[np.lexsort((every.neighbour, -every.value, row))]
-    return every[rank_of(every.feature) <= k]
+    return every[np.flatnonzero(rank_of(every.feature) <= k)]
 
 
 def rank_of(feature: Int64[np.ndarray, "listed"]) -> Int64[np.ndarray, "listed"]:

@@ -6,14 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from sae_circuits.errors import unknown
-from sae_circuits.features.asked import check_k, columns_of, require_same_tokens
+from sae_circuits.features.analysis.tokens import token_counts
+from sae_circuits.features.asked import (
+    check_k,
+    columns_of,
+    require_decoder,
+    require_features,
+    require_same_tokens,
+)
 from sae_circuits.features.columns import Activity
+from sae_circuits.features.decoders import nearest_decoders, unit_rows
 from sae_circuits.features.frames import stacked, table
 from sae_circuits.features.measures import MEASURES
 from sae_circuits.features.nearest import AT_ONCE, Neighbours, nearest, rank_of
-from sae_circuits.features.sparse import Rows
+from sae_circuits.features.numerics.sparse import Rows
 
 if TYPE_CHECKING:
     import pandas
@@ -73,6 +83,86 @@ def correlations(
         at_once=at_once,
     )
     return neighbours_table(groups, measures)
+
+
+SIMILAR = ("decoder", "co-activation", "tokens")
+"""What features can be similar in."""
+
+
+def similar(
+    activity: Activity,
+    W_dec: Float[Tensor, "feature d_out"] | None = None,
+    k: int = 10,
+    *,
+    by: Sequence[str] = SIMILAR,
+    features: Sequence[int] | None = None,
+    at_once: int = AT_ONCE,
+) -> pandas.DataFrame:
+    """For each feature the k most like it, of all.
+
+    Args:
+        activity: of the features.
+        W_dec: what they write; only for "decoder".
+        k: how many of each.
+        by: some of
+
+            - "decoder": cosine of decoder rows; none for a row of 0;
+            - "co-activation": `correlations` by "jaccard";
+            - "tokens": cosine of the vectors that say on how many counted tokens of each id a
+              feature is active; none for a dead feature.
+        features: only for these, in this order.
+        at_once: how many activations are held at a time, on either side.
+
+    Returns:
+        Columns as `correlations` has them, with what they are similar in as `measure`. `together`
+        is on how many counted tokens both are active; by "tokens", of how many ids; by "decoder" it
+        is missing.
+
+    Raises:
+        OptionError: "decoder" without W_dec, k below 1, or a feature that is not there.
+        UnknownName: no such kind of similarity.
+        DictionaryError: W_dec is of other features, or not finite.
+    """
+    for name in by:
+        if name not in SIMILAR:
+            raise unknown("kind of similarity", name, SIMILAR)
+    check_k(k)
+    ids = require_features(features, activity.n_features)
+    makers = {
+        "decoder": lambda: _by_decoder(require_decoder(W_dec, activity), ids, k),
+        "co-activation": lambda: correlations(
+            activity, k, measures=["jaccard"], features=features, at_once=at_once
+        ),
+        "tokens": lambda: _by_tokens(activity, k, features, at_once),
+    }
+    if "decoder" in by:
+        require_decoder(W_dec, activity)
+    found = stacked([makers[name]().assign(measure=name) for name in dict.fromkeys(by)])
+    return found.astype({"together": "Int64"})  # the one with missing values
+
+
+def _by_decoder(
+    W_dec: Float[Tensor, "feature d_out"], ids: Int64[np.ndarray, "some"], k: int
+) -> pandas.DataFrame:
+    units = unit_rows(W_dec)
+    found = _table("decoder", nearest_decoders(units[ids], units, ids, k, same=True))
+    return found.assign(together=np.nan)  # not known from decoders
+
+
+def _by_tokens(
+    activity: Activity, k: int, features: Sequence[int] | None, at_once: int
+) -> pandas.DataFrame:
+    corpus = activity.corpus
+    groups = nearest(
+        (token_counts(some, corpus) for some in columns_of(activity, features)),
+        lambda: (token_counts(some, corpus) for some in activity.blocks()),
+        ("cosine",),
+        k=k,
+        n=len(corpus.vocabulary),
+        same=True,
+        at_once=at_once,
+    )
+    return neighbours_table(groups, ("cosine",))
 
 
 def neighbours_table(

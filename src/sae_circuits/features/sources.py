@@ -315,5 +315,3 @@ def _hash(x: Tensor) -> str:
     values = x.detach().cpu().contiguous()
     data = values.view(torch.uint8) if values.dtype == torch.bfloat16 else values
     return hashlib.sha256(repr(tuple(x.shape)).encode() + data.numpy().tobytes()).hexdigest()[:16]
-
-

@@ -1,4 +1,4 @@
-"""Products of sparse rows, such as features' activations: the door through which scipy comes in.
+"""Products of sparse rows, such as features' activations.
 
 Every sum is one of float64 numbers in the order of the places (tokens of the corpus), one after the
 other. The product of two float32 numbers is exact in float64, so that a sum depends on the two rows
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import sparse
 
 from sae_circuits.features.columns import Columns
@@ -34,7 +34,7 @@ class Rows:
     """
 
     features: Int64[np.ndarray, "feature"]
-    starts: Int64[np.ndarray, "feature+1"]
+    starts: Int64[np.ndarray, "bound"]
     places: Int64[np.ndarray, "active"]
     values: Float64[np.ndarray, "active"]
     n_places: int
@@ -109,15 +109,14 @@ class Pairs:
         together: in how many places both are not 0.
     """
 
-    starts: Int64[np.ndarray, "left+1"]
+    starts: Int64[np.ndarray, "bound"]
     right: Int64[np.ndarray, "pair"]
     dots: Float64[np.ndarray, "pair"]
     together: Int64[np.ndarray, "pair"]
 
-    @property
-    def left(self) -> Int64[np.ndarray, "pair"]:
-        """The left row of each pair, from 0."""
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+    def of_left(self, values: Shaped[np.ndarray, "left"]) -> Shaped[np.ndarray, "pair"]:
+        """Each pair's own among values of the left rows."""
+        return np.repeat(values, np.diff(self.starts))
 
 
 def pairs(left: Rows, right: Rows) -> Pairs:
@@ -134,7 +133,7 @@ def pairs(left: Rows, right: Rows) -> Pairs:
 
 
 def _dense_pairs(left: Rows, right: Rows) -> Pairs:
-    """The same where most numbers on the right are not 0; pairs without a common place are there."""
+    """The same where the right has few zeros, with the pairs that have no place in common."""
     shape = len(left), len(right)
     starts = np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     ids = np.tile(np.arange(shape[1]), shape[0])
