@@ -82,7 +82,7 @@ def window_means(
         CorpusError: other than one vector for each id of the vocabulary that occurs.
         NumericalError: NaN or infinity among them.
     """
-    held = vectors.detach().double().cpu().numpy() if isinstance(vectors, Tensor) else vectors
+    held = vectors.detach().float().cpu().numpy() if isinstance(vectors, Tensor) else vectors
     corpus = activity.corpus
     if len(held) <= corpus.tokens.max():
         raise CorpusError(f"{len(held):,} vectors for tokens up to id {corpus.tokens.max()}")
