@@ -13,6 +13,10 @@ from .attribution import (
 )
 from .benchmarking import benchmark
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
+from .features.corpus import Corpus
+from .features.demo_text import demo_corpus
+from .features.dictionary import FeatureDictionary as FeatureDictionary
+from .features.masks import Masks
 from .graph import (
     Architecture,
     AttributionGraph,
@@ -38,8 +42,11 @@ __all__ = [
     "Architecture",
     "AttributionGraph",
     "Circuit",
+    "Corpus",
     "Dictionary",
     "Edge",
+    "FeatureDictionary",
+    "Masks",
     "Method",
     "Node",
     "NodeScores",
@@ -64,6 +71,7 @@ __all__ = [
     "benchmark",
     "combine",
     "curve",
+    "demo_corpus",
     "errors",
     "evaluate",
     "intervene",

@@ -27,8 +27,15 @@ class Arrays:
     record: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A whole array."""
-        return self._open.get_tensor(name)
+        """A whole array.
+
+        Raises:
+            FileFormatError: the file has none of this name.
+        """
+        try:
+            return self._open.get_tensor(name)
+        except SafetensorError as error:
+            raise FileFormatError(f"{str(self.path)!r} lacks {name!r}: make it again") from error
 
     def part(self, name: str, start: int, stop: int) -> np.ndarray:
         """Some of the entries of an array."""
