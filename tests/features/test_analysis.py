@@ -11,9 +11,10 @@ import torch
 
 from activity import corpus_of, made_of, random_activity
 from sae_circuits.errors import DictionaryError, OptionError, UnknownName
-from sae_circuits.features.analysis.kinds import feature_types, kinds, of_type
+from sae_circuits.features.analysis.kinds import kinds
 from sae_circuits.features.analysis.positions import position_profile
-from sae_circuits.features.analysis.tokens import token_entropy, token_table
+from sae_circuits.features.analysis.tokens import token_counts, token_entropy, token_table
+from sae_circuits.features.statistics import type_of
 
 
 def test_token_entropy_has_its_known_answer():
@@ -21,8 +22,8 @@ def test_token_entropy_has_its_known_answer():
     on = np.array([1, 1, 1, 1, 1, 1, 0])
     activity = made_of(corpus, np.stack([on, 0 * on, on * [1, 0, 0, 2, 0, 0, 0]], 1))
     (columns,) = activity.blocks()
-    assert token_entropy(columns, corpus).round(6).tolist()[::2] == [1.918296, 0]
-    assert math.isnan(token_entropy(columns, corpus)[1])  # dead
+    assert token_entropy(token_counts(columns, corpus)).round(6).tolist()[::2] == [1.918296, 0]
+    assert math.isnan(token_entropy(token_counts(columns, corpus))[1])  # dead
 
 
 @pytest.mark.parametrize("block", [1, 4, 99])
@@ -31,14 +32,16 @@ def test_tokens_are_those_counted_in_a_loop(block):
     corpus, counted = activity.corpus, activity.counted
     every = Counter(corpus.tokens[counted].tolist())
     table = token_table(activity, 4)
-    entropies = np.concatenate([token_entropy(c, corpus) for c in activity.blocks()])
+    entropies = np.concatenate([token_entropy(token_counts(c, corpus)) for c in activity.blocks()])
     for f in range(8):
         active = Counter(corpus.tokens[counted & (activity.dense[:, f] != 0)].tolist())
         total = sum(active.values())
         want = sorted(active.items(), key=lambda item: (-item[1], item[0]))[:4]
         rows = table[table.feature == f]
-        assert list(zip(rows.token, rows["count"], strict=True)) == want
+        assert list(zip(rows.token, rows.n, strict=True)) == want
         assert rows["rank"].tolist() == list(range(1, len(want) + 1))
+        here = [counted & (corpus.tokens == t) & (activity.dense[:, f] != 0) for t in rows.token]
+        assert np.allclose(rows["mean"], [activity.dense[h, f].astype(float).mean() for h in here])
         assert rows.text.tolist() == [f" w{t}" for t, _ in want]
         assert np.allclose(rows.share, [c / total for _, c in want])
         assert np.allclose(rows.recall, [c / every[t] for t, c in want])
@@ -79,19 +82,8 @@ def test_positions_are_those_counted_in_a_loop():
             here = [p for p, q in places if q == position]
             active = sum(activity.dense[p, f] != 0 for p in here)
             row = rows[f, position]
-            assert (row.active, row.counted, row.share) == (active, len(here), active / len(here))
+            assert (row.n, row.counted, row.share) == (active, len(here), active / len(here))
     assert len(rows) == 5 * len({q for _, q in places})
-
-
-def test_types_follow_their_bounds():
-    density = np.array([0, 1e-9, 0.9999e-4, 1e-4, 0.0099, 0.01, 0.0999, 0.1, 1, np.nan])
-    names = "dead ultra-sparse ultra-sparse sparse sparse moderate moderate dense dense".split()
-    assert feature_types(density).tolist() == [*names, None]
-    assert of_type(density, "dead").tolist() == [0]
-    assert of_type(density, "ultra-sparse").tolist() == [1, 2]
-    assert of_type(density, "dense").tolist() == [7, 8]
-    with pytest.raises(UnknownName, match="did you mean 'dense'"):
-        of_type(density, "dens")
 
 
 def test_importance_is_the_mean_length_of_what_is_written():
@@ -104,7 +96,8 @@ def test_importance_is_the_mean_length_of_what_is_written():
     assert np.allclose(table.importance, importance, atol=1e-12)
     assert np.allclose(table.share, importance / importance.sum())
     assert np.allclose(table.density, (held != 0).mean(0))
-    assert table.type.tolist() == feature_types(table.density.to_numpy()).tolist()
+    assert table.type.tolist() == [type_of(x) for x in table.density]
+    assert table[table.type == "dead"].feature.tolist() == [0]
     assert (table.importance[0], table.type[0]) == (0, "dead")
     whole = made_of(activity.corpus, activity.dense, activity.counted, block=99)
     assert kinds(whole, W).equals(table)
@@ -125,5 +118,5 @@ def test_what_does_not_fit_is_refused():
         kinds(activity, torch.ones(3, 2))
     with pytest.raises(OptionError, match="k is 0"):
         token_table(activity, 0)
-    with pytest.raises(OptionError, match="no feature 4"):
+    with pytest.raises(UnknownName, match="no feature 4"):
         position_profile(activity, features=[4])

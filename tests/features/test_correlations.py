@@ -48,10 +48,10 @@ def require_equal(table, activity: MemoryActivity, other: MemoryActivity | None,
             best = np.sort(values[f][allowed])[::-1][:k]
             assert mine["rank"].tolist() == list(range(1, len(best) + 1))
             assert np.allclose(mine.value, best, atol=1e-12, rtol=0)
-            assert allowed[mine.neighbour].all()
-            assert mine.neighbour.is_unique
-            assert np.allclose(mine.value, values[f][mine.neighbour], atol=1e-12, rtol=0)
-            assert mine.together.tolist() == together[f][mine.neighbour].tolist()
+            assert allowed[mine.other].all()
+            assert mine.other.is_unique
+            assert np.allclose(mine.value, values[f][mine.other], atol=1e-12, rtol=0)
+            assert mine.together.tolist() == together[f][mine.other].tolist()
 
 
 @pytest.mark.parametrize("k", [1, 4, 50])
@@ -87,7 +87,7 @@ def test_on_anything(seed, n, share, levels, k):
     share=st.floats(0.05, 1.0),
 )
 def test_no_bit_depends_on_blocks(seed, block, at_once, cells, dense, share):
-    drawn = random_activity((30, 30), 12, share=share, seed=seed)
+    drawn = random_activity((30, 30), 8, share=share, seed=seed)
     whole = correlations(made_of(drawn.corpus, drawn.dense, drawn.counted, block=99), 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nearest_module, "CELLS", cells)
@@ -112,7 +112,7 @@ def test_order_asked_for_and_other_features_change_nothing():
 def test_a_pair_has_the_same_number_from_both_sides():
     table = correlations(random_activity((40,), 8, share=0.5, seed=1), 8)
     for _, rows in table.groupby("measure"):
-        value = {(r.feature, r.neighbour): r.value for r in rows.itertuples()}
+        value = {(r.feature, r.other): r.value for r in rows.itertuples()}
         assert len(value) == 7 * 6
         assert all(value[j, i] == v for (i, j), v in value.items())
 
@@ -123,7 +123,7 @@ def test_dead_constant_and_equal_features():
     activity = made_of(corpus, np.array([a, dead, same, a, [0, 3, 0, 0], a]).T)
     table = correlations(activity, 5)
     lists = {
-        (m, f): list(zip(g.neighbour, g.value.round(6), strict=True))
+        (m, f): list(zip(g.other, g.value.round(6), strict=True))
         for (m, f), g in table.groupby(["measure", "feature"])
     }
     assert lists["pearson", 0] == [(3, 1), (5, 1), (4, -0.522233)]
@@ -132,14 +132,14 @@ def test_dead_constant_and_equal_features():
     assert lists["jaccard", 4] == [(2, 0.25), (0, 0), (3, 0), (5, 0)]
     assert ("pearson", 2) not in lists  # constant
     assert {f for _, f in lists} == {0, 2, 3, 4, 5}
-    assert not (table.neighbour == 1).any()
+    assert not (table.other == 1).any()
     assert np.isfinite(table.value).all()
 
 
 def test_sums_that_cancel_are_pairs_all_the_same():
     activity = made_of(small_corpus((3,)), [[1, 1], [1, -1], [0, 2]])
     row = correlations(activity, 1, measures=["cosine"]).iloc[0]
-    assert (row.neighbour, row.value, row.together) == (1, 0.0, 2)
+    assert (row.other, row.value, row.together) == (1, 0.0, 2)
 
 
 def test_nothing_is_counted_or_all_is_dead():
@@ -151,7 +151,7 @@ def test_nothing_is_counted_or_all_is_dead():
     ):
         table = correlations(activity)
         assert len(table) == 0
-        assert list(table.columns) == "measure feature rank neighbour value together".split()
+        assert list(table.columns) == "measure feature rank other value together".split()
 
 
 def test_features_of_a_second_dictionary_and_neurons():
@@ -166,7 +166,7 @@ def test_features_of_a_second_dictionary_and_neurons():
         assert [c.starts.tolist() for c in other.blocks()]
         require_equal(correlations(left, 4, other=other), left, held, 4)
     own = correlations(left, 1, other=left, measures=["cosine"])
-    assert own.feature.tolist() == own.neighbour.tolist()
+    assert own.feature.tolist() == own.other.tolist()
     assert np.allclose(own.value, 1, atol=1e-15)
 
 
@@ -185,7 +185,7 @@ def test_what_does_not_fit_is_refused():
         correlations(activity, measures=["person"])
     with pytest.raises(OptionError, match="k is 0"):
         correlations(activity, 0)
-    with pytest.raises(OptionError, match="no feature 11: ids are 0 to 10"):
+    with pytest.raises(UnknownName, match="no feature 11: there are 11, 0 to 10"):
         correlations(activity, features=[3, 11])
     with pytest.raises(OptionError, match="feature 3 is asked for twice"):
         correlations(activity, features=[3, 3])

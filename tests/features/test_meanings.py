@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activity import corpus_of, made_of, random_activity
-from sae_circuits.errors import CorpusError, NumericalError, OptionError
+from sae_circuits.errors import CorpusError, NumericalError, OptionError, UnknownName
 from sae_circuits.features.analysis.meanings import meanings, polysemantic, window_means
 from sae_circuits.features.numerics.clusters import (
     adjusted_rand,
@@ -34,14 +34,8 @@ def blobs(n: int, *, each: int = 20, d: int = 5, spread: float = 0.05, seed: int
 def test_adjusted_rand_is_its_count_of_pairs(pairs):
     a, b = (np.array(x) for x in zip(*pairs, strict=True))
     together = [(a[i] == a[j], b[i] == b[j]) for i, j in itertools.combinations(range(len(a)), 2)]
-    in_a, in_b, both = (
-        sum(x)
-        for x in (
-            [p for p, _ in together],
-            [q for _, q in together],
-            [p and q for p, q in together],
-        )
-    )
+    in_a, in_b = (sum(x) for x in zip(*together, strict=True))
+    both = sum(p and q for p, q in together)
     chance, most = in_a * in_b / len(together), (in_a + in_b) / 2
     want = 1 if most == chance else (both - chance) / (most - chance)
     assert adjusted_rand(a, b) == pytest.approx(want, abs=1e-12)
@@ -169,7 +163,7 @@ def test_what_does_not_fit_is_refused():
     embed = window_means(vectors(), activity)
     with pytest.raises(OptionError, match="most is 0"):
         meanings(activity, 1, embed, most=0)
-    with pytest.raises(OptionError, match="no feature 4"):
+    with pytest.raises(UnknownName, match="no feature 4"):
         polysemantic(activity, embed, features=[4])
     with pytest.raises(NumericalError, match="context of feature 1 has"):
         meanings(activity, 1, lambda corpus, places: np.full((len(places), 2), np.nan))

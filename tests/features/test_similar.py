@@ -25,9 +25,9 @@ def require_largest(table, values: np.ndarray, k: int) -> None:
     for f, row in enumerate(values):
         mine = table[table.feature == f]
         assert np.allclose(mine.value, np.sort(row[~np.isnan(row)])[::-1][:k], atol=1e-12)
-        assert np.allclose(mine.value, row[mine.neighbour], atol=1e-12)
+        assert np.allclose(mine.value, row[mine.other], atol=1e-12)
         assert mine["rank"].tolist() == list(range(1, len(mine) + 1))
-        assert mine.neighbour.is_unique
+        assert mine.other.is_unique
 
 
 def decoder(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_decoder_cosines_are_those_of_the_dense_product(dtype):
     W = decoder(23, 9, dtype=dtype)
     table = similar(activity, W, 5, by=["decoder"])
     require_largest(table, cosines(W.double().numpy()), 5)
-    assert not (table.neighbour == 1).any()
+    assert not (table.other == 1).any()
     assert not (table.feature == 1).any()
     assert table.together.isna().all()
 
@@ -52,7 +52,7 @@ def test_no_bit_depends_on_tiles_or_on_what_is_asked_for(monkeypatch):
     W = decoder(40, 300)
     W[30:34] = W[3]  # equal rows: ties, by id
     whole = similar(activity, W, 6, by=["decoder"])
-    assert whole[whole.feature == 31].neighbour.tolist()[:4] == [3, 30, 32, 33]
+    assert whole[whole.feature == 31].other.tolist()[:4] == [3, 30, 32, 33]
     for tile, at_once in ((1, 2), (7, 1), (64, 5)):
         monkeypatch.setattr(decoders_module, "TILE", tile)
         monkeypatch.setattr(decoders_module, "PAIRS", at_once)
@@ -67,7 +67,7 @@ def test_no_bit_depends_on_tiles_or_on_what_is_asked_for(monkeypatch):
 def test_very_long_and_very_short_rows_have_cosines_too():
     W = torch.tensor([[3e200, 4e200], [3e-200, 4e-200], [-4.0, 3.0]], dtype=torch.float64)
     table = similar(random_activity(n_features=3), W, 2, by=["decoder"])
-    assert table.neighbour.tolist() == [1, 2, 0, 2, 0, 1]
+    assert table.other.tolist() == [1, 2, 0, 2, 0, 1]
     assert np.allclose(table.value, [1, 0, 1, 0, 0, 0], atol=1e-15)
 
 
@@ -79,7 +79,7 @@ def test_tokens_shared_are_cosines_of_counts_and_co_activation_is_jaccard():
     table = similar(activity, by=["tokens", "co-activation"], k=4)
     by_tokens = table[table.measure == "tokens"]
     require_largest(by_tokens, cosines(counts.astype(float)), 4)
-    shared = (counts[by_tokens.feature] * counts[by_tokens.neighbour] > 0).sum(1)
+    shared = (counts[by_tokens.feature] * counts[by_tokens.other] > 0).sum(1)
     assert by_tokens.together.tolist() == shared.tolist()
     jaccard = correlations(activity, 4, measures=["jaccard"])
     rest = table[table.measure == "co-activation"].reset_index(drop=True)
@@ -94,7 +94,7 @@ def test_tokens_shared_has_its_known_answer():
     corpus = corpus_of([5, 6, 8, 5, 8, 9])
     activity = made_of(corpus, np.array([[1] * 6, [1, 0, 0, 2, 0, 0], [0, 3, 0, 0, 0, 0]]).T)
     rows = similar(activity, by=["tokens"], k=2)
-    value = {(r.feature, r.neighbour): r.value for r in rows.itertuples()}
+    value = {(r.feature, r.other): r.value for r in rows.itertuples()}
     assert value[0, 1] == pytest.approx(4 / (np.sqrt(10) * 2))  # counts 2, 1, 2, 1 and 2
     assert value[0, 2] == pytest.approx(1 / np.sqrt(10))
     assert value[1, 2] == 0

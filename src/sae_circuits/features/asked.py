@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.errors import CorpusError, DictionaryError, OptionError
+from sae_circuits.errors import CorpusError, DictionaryError, OptionError, UnknownName
 from sae_circuits.features.columns import Activity, Columns
 
 SOME = 1024  # features read at a time where only some are asked for
@@ -30,14 +30,15 @@ def require_features(
     """Ids as an array; all of them for None.
 
     Raises:
-        OptionError: an id that is not there, or one that comes twice.
+        UnknownName: an id that is not there.
+        OptionError: one that comes twice.
     """
     if features is None:
         return np.arange(n_features)
     ids = np.asarray(features, dtype=np.int64).reshape(-1)
     wrong = ids[(ids < 0) | (ids >= n_features)]
     if len(wrong):
-        raise OptionError(f"there is no feature {wrong[0]}: ids are 0 to {n_features - 1}")
+        raise UnknownName(f"no feature {wrong[0]}: there are {n_features:,}, 0 to {n_features - 1}")
     different, counts = np.unique(ids, return_counts=True)
     if len(different) < len(ids):
         raise OptionError(f"feature {different[counts > 1][0]} is asked for twice")
@@ -48,7 +49,7 @@ def columns_of(activity: Activity, features: Sequence[int] | None) -> Iterator[C
     """Activations of these features, in this order, or of all.
 
     Raises:
-        OptionError: see `require_features`; at the call.
+        UnknownName, OptionError: see `require_features`; at the call.
     """
     if features is None:
         return activity.blocks()

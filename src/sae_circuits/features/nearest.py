@@ -18,7 +18,7 @@ from sae_circuits.features.numerics.sparse import Pairs, Rows, gathered, pairs
 from sae_circuits.progress import track
 
 CELLS = 2**21  # pairs held at a time
-AT_ONCE = 2**24
+AT_ONCE = 2**23
 """How many activations of either side are held at a time, unless another number is asked for."""
 
 
@@ -28,13 +28,13 @@ class Neighbours:
 
     Args:
         feature: on the left.
-        neighbour: on the right.
+        other: on the right.
         value: of the measure.
         together: in how many places both are not 0.
     """
 
     feature: Int64[np.ndarray, "listed"]
-    neighbour: Int64[np.ndarray, "listed"]
+    other: Int64[np.ndarray, "listed"]
     value: Float64[np.ndarray, "listed"]
     together: Int64[np.ndarray, "listed"]
 
@@ -117,14 +117,14 @@ class _Tile:
     same: bool
 
     @cached_property
-    def neighbour(self) -> Int64[np.ndarray, "pair"]:
+    def other(self) -> Int64[np.ndarray, "pair"]:
         """The right feature of each pair."""
         return self.right.features[self.pairs.right]
 
     @cached_property
     def itself(self) -> Int64[np.ndarray, "some"]:
         """The pairs of a feature with itself."""
-        mine = self.pairs.of_left(self.left.features) == self.neighbour
+        mine = self.pairs.of_left(self.left.features) == self.other
         return np.flatnonzero(mine & self.same)
 
     def best(self, measure: Measure, a: Moments, b: Moments, k: int) -> Neighbours:
@@ -137,15 +137,15 @@ class _Tile:
         among_pairs, among_all = [np.zeros(0, dtype=np.int64)], []
         for row in np.flatnonzero(a.defined).tolist():
             here = slice(starts[row], starts[row + 1])
-            near = starts[row] + k_largest(values[here], self.neighbour[here], k)
+            near = starts[row] + k_largest(values[here], self.other[here], k)
             if len(near) == k and values[near[-1]] > limits[row]:
                 among_pairs.append(near)
             else:
                 every = self._all_of_row(row, values[here], a, b)
-                among_all.append(every[k_largest(every.value, every.neighbour, k)])
+                among_all.append(every[k_largest(every.value, every.other, k)])
         near = np.concatenate(among_pairs)
         owner = np.searchsorted(starts, near, side="right") - 1
-        mine, ids = self.left.features[owner], self.neighbour[near]
+        mine, ids = self.left.features[owner], self.other[near]
         found = Neighbours(mine, ids, values[near], self.pairs.together[near])
         return _joined([found, *among_all])
 
@@ -176,7 +176,7 @@ def _best(
     every = _joined(parts)
     place = np.argsort(features)
     row = place[np.searchsorted(features, every.feature, sorter=place)]
-    every = every[np.lexsort((every.neighbour, -every.value, row))]
+    every = every[np.lexsort((every.other, -every.value, row))]
     return every[np.flatnonzero(rank_of(every.feature) <= k)]
 
 

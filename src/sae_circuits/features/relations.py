@@ -58,12 +58,12 @@ def correlations(
         at_once: how many activations are held at a time, on either side: what bounds memory.
 
     Returns:
-        Columns `measure`, `feature`, `rank` (from 1), `neighbour`, `value`, and `together`: on how
+        Columns `measure`, `feature`, `rank` (from 1), `other`, `value`, and `together`: on how
         many counted tokens both are active. Ties in `value` are ranked by the neighbour's id.
 
     Raises:
-        OptionError: k below 1, or a feature that is not there.
-        UnknownName: no such measure.
+        OptionError: k below 1.
+        UnknownName: no such measure, or no such feature.
         CorpusError: `other` is of another corpus, or counts other tokens.
     """
     for name in measures:
@@ -119,8 +119,8 @@ def similar(
         is missing.
 
     Raises:
-        OptionError: "decoder" without W_dec, k below 1, or a feature that is not there.
-        UnknownName: no such kind of similarity.
+        OptionError: "decoder" without W_dec, or k below 1.
+        UnknownName: no such kind of similarity, or no such feature.
         DictionaryError: W_dec is of other features, or not finite.
     """
     for name in by:
@@ -179,7 +179,7 @@ def _table(measure: str, found: Neighbours) -> pandas.DataFrame:
             "measure": [measure] * len(found),
             "feature": found.feature,
             "rank": rank_of(found.feature),
-            "neighbour": found.neighbour,
+            "other": found.other,
             "value": found.value,
             "together": found.together,
         }

@@ -75,9 +75,9 @@ def compare(
     ids = np.arange(a.n_features)
     near = nearest_decoders(unit_rows(a.W_dec), unit_rows(b.W_dec), ids, 1, same=False)
     found = table({"feature": ids}).set_index("feature")
-    found["by_decoder"] = table({"x": near.neighbour}).set_index(near.feature)["x"]
+    found["by_decoder"] = table({"x": near.other}).set_index(near.feature)["x"]
     found["cosine"] = table({"x": near.value}).set_index(near.feature)["x"]
-    names = {"by_activity": "neighbour", "pearson": "value", "together": "together"}
+    names = {"by_activity": "other", "pearson": "value", "together": "together"}
     if activities is None:
         found = found.assign(**dict.fromkeys(names, np.nan))
     else:

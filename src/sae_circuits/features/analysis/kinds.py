@@ -1,52 +1,22 @@
-"""How often features are active, and how much they write: types, importance, lists."""
+"""How often features are active, and how much they write: types and importance."""
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.errors import unknown
 from sae_circuits.features.asked import require_decoder
 from sae_circuits.features.columns import Activity
 from sae_circuits.features.frames import table
 from sae_circuits.features.numerics.sparse import Rows
+from sae_circuits.features.statistics import type_of
 
 if TYPE_CHECKING:
     import pandas
-
-TYPES: MappingProxyType[str, float] = MappingProxyType(
-    {"dead": 0.0, "ultra-sparse": 1e-4, "sparse": 1e-2, "moderate": 1e-1, "dense": np.inf}
-)
-"""Each type, and the density below which it lies; that of a dead feature is 0 itself."""
-
-
-def feature_types(density: Float64[np.ndarray, "feature"]) -> Shaped[np.ndarray, "feature"]:
-    """The type of each feature, from its share of active tokens; None where that is NaN.
-
-    >>> feature_types(np.array([0.0, 1e-5, 1e-4, 0.05, 0.1])).tolist()
-    ['dead', 'ultra-sparse', 'sparse', 'moderate', 'dense']
-    """
-    names, bounds = list(TYPES), list(TYPES.values())
-    which = np.searchsorted(bounds[1:-1], density, side="right") + 1
-    which = np.where(density == 0, 0, which)
-    known = np.array(names, dtype=object)[which]
-    return np.where(np.isnan(density), None, known)
-
-
-def of_type(density: Float64[np.ndarray, "feature"], name: str) -> Int64[np.ndarray, "some"]:
-    """The features of one type, such as "dead", in rising order.
-
-    Raises:
-        UnknownName: no such type.
-    """
-    if name not in TYPES:
-        raise unknown("type of feature", name, TYPES)
-    return np.flatnonzero(feature_types(density) == name)
 
 
 def kinds(activity: Activity, W_dec: Float[Tensor, "feature d_out"]) -> pandas.DataFrame:
@@ -83,7 +53,7 @@ def kinds(activity: Activity, W_dec: Float[Tensor, "feature d_out"]) -> pandas.D
         {
             "feature": np.arange(activity.n_features),
             "density": density,
-            "type": feature_types(density),
+            "type": [None if np.isnan(x) else type_of(x) for x in density.tolist()],
             "importance": importance,
             "share": importance / (total if total > 0 else np.nan),
         }

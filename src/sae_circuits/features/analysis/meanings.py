@@ -125,7 +125,8 @@ def meanings(
         most: the most clusters.
 
     Raises:
-        OptionError: no such feature, or less than one context or cluster.
+        UnknownName: no such feature.
+        OptionError: less than one context or cluster.
         NumericalError: `embed` gives NaN or infinity.
     """
     for name, number in (("contexts", contexts), ("most", most)):
@@ -167,7 +168,7 @@ def polysemantic(
         `stability`, and `polysemantic`: several clusters with a stability of at least `STABLE`.
 
     Raises:
-        OptionError: see `meanings`.
+        UnknownName, OptionError, NumericalError: see `meanings`.
     """
     ids = require_features(features, activity.n_features).tolist()
     found = [

@@ -30,11 +30,11 @@ def position_profile(
     """For each feature and each position with a counted token, how often it is active there.
 
     Returns:
-        Columns `feature`, `position`, `active` (on how many counted tokens at this position it is),
-        `counted` (how many there are), and `share` (`active` over `counted`).
+        Columns `feature`, `position`, `n` (on how many counted tokens there it is active),
+        `counted` (how many there are), and `share` (`n` over `counted`).
 
     Raises:
-        OptionError: a feature that is not there.
+        UnknownName: a feature that is not there.
     """
     corpus = activity.corpus
     counted = np.bincount(corpus.positions[activity.counted], minlength=corpus.longest)
@@ -47,7 +47,7 @@ def position_profile(
             {
                 "feature": np.repeat(columns.features, len(held)),
                 "position": np.tile(held, len(columns)),
-                "active": active,
+                "n": active,
                 "counted": each,
                 "share": active / each,
             }
