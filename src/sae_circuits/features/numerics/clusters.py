@@ -32,9 +32,9 @@ class Clusters:
 def clustered(points: Float64[np.ndarray, "point d"], most: int) -> Clusters:
     """From two up to `most` clusters, as many as have the largest mean silhouette.
 
-    The clusters are cuts of one tree, by Ward's criterion, so that nothing is drawn at random. Of
-    numbers with equal silhouettes it is the smallest; with fewer than three different points, or
-    `most` below 2, there is one cluster.
+    The clusters are cuts of one tree, by Ward's criterion, so that nothing is drawn at random; two
+    merges of equal height are made both or neither. Of equal silhouettes that of fewer clusters
+    counts; with fewer than three different points, or `most` below 2, there is one cluster.
 
     References: Ward, J. H., Journal of the American Statistical Association 58 (1963) 236.
     Rousseeuw, P. J., Journal of Computational and Applied Mathematics 20 (1987) 53.
@@ -44,14 +44,16 @@ def clustered(points: Float64[np.ndarray, "point d"], most: int) -> Clusters:
     if most < 2:
         return one
     tree, distances = hierarchy.linkage(points, "ward"), distance.cdist(points, points)
-    cuts = hierarchy.cut_tree(tree, np.arange(2, most + 1)).T.astype(np.int64)
-    found = [Clusters(by_size(labels), silhouette(distances, labels)) for labels in cuts]
+    cuts = [by_size(_cut(tree, n)) for n in range(2, most + 1)]
+    found = [Clusters(labels, silhouette(distances, labels)) for labels in cuts if labels.any()]
+    if not found:
+        return one
     return max(found, key=lambda clusters: clusters.silhouette)  # the first of equals
 
 
-def in_clusters(points: Float64[np.ndarray, "point d"], n: int) -> Int64[np.ndarray, "point"]:
-    """The cluster of each point when there are n."""
-    return hierarchy.cut_tree(hierarchy.linkage(points, "ward"), n)[:, 0].astype(np.int64)
+def _cut(tree: Float64[np.ndarray, "merge 4"], n: int) -> Int64[np.ndarray, "point"]:
+    """The cluster of each point when there are n, or fewer where the n-th cut is a tie."""
+    return hierarchy.fcluster(tree, n, "maxclust").astype(np.int64) - 1
 
 
 def silhouette(
@@ -117,8 +119,8 @@ def _to_nearest(
     points: Float64[np.ndarray, "point d"], some: Float64[np.ndarray, "some d"], n: int
 ) -> Int64[np.ndarray, "point"]:
     """Each point's nearest centre of the n clusters of some points."""
-    labels = in_clusters(some, n)
-    centres = np.stack([some[labels == i].mean(0) for i in range(n)])
+    labels = _cut(hierarchy.linkage(some, "ward"), n)
+    centres = np.stack([some[labels == i].mean(0) for i in range(labels.max() + 1)])
     return distance.cdist(points, centres).argmin(1)
 
 
