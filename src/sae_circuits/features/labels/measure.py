@@ -1,0 +1,90 @@
+"""The test of a label: precision and recall on tokens that it was not made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from sae_circuits.features.labels.label import Interval
+from sae_circuits.features.labels.parts import Part, Places
+from sae_circuits.features.labels.strategy import Predicate
+
+Z = 1.959963984540054  # of the normal distribution, for 95%
+Floats = Float64[np.ndarray, "*any"]
+
+
+def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Wilson's 95% interval of a share, from `hits` of `n` tokens; arrays are taken one by one.
+
+        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Tokens of one prompt are alike, and so it is somewhat narrow. Of no token it is (0, 1).
+
+    >>> [round(float(end), 3) for end in wilson(np.array(8.0), np.array(10.0))]
+    [0.49, 0.943]
+
+    Reference: Wilson (1927), doi:10.1080/01621459.1927.10502953.
+    """
+    p = hits / np.maximum(n, 1e-300)
+    middle = n * p + Z**2 / 2
+    half = Z * np.sqrt(n * p * (1 - p) + Z**2 / 4)
+    low, high = (middle - half) / (n + Z**2), (middle + half) / (n + Z**2)
+    return np.asarray(np.clip(low, 0.0, p)), np.asarray(np.clip(high, p, 1.0))
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of tokens with its 95% interval; None of no token."""
+
+    value: float | None
+    interval: Interval | None
+
+    @classmethod
+    def of(cls, part: Part, of: Places, among: Places) -> Share:
+        """The share of some places that is in others, each counted with its weight.
+
+        The interval is Wilson's, with Kish's effective number of tokens where weights differ.
+        """
+        if not len(among):
+            return cls(None, None)
+        hit = np.isin(among, of, assume_unique=True) if len(of) else np.zeros(len(among), bool)
+        weight = np.ones(len(among)) if part.weight is None else part.weight[among]
+        share = float(weight[hit].sum() / weight.sum())
+        size = float(weight.sum() ** 2 / (weight**2).sum())
+        low, high = wilson(np.array(share * size), np.array(size))
+        return cls(share, (float(low), float(high)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How well a label foretells where a feature fires."""
+
+    precision: Share
+    recall: Share
+    counts: dict[str, Any]
+
+    @property
+    def score(self) -> float | None:
+        """The harmonic mean of precision and recall; None where one is undefined."""
+        p, r = self.precision.value, self.recall.value
+        if p is None or r is None:
+            return None
+        return 2 * p * r / (p + r) if p + r else 0.0
+
+
+def measure(predicts: Predicate, part: Part, active: Places) -> Measured:
+    """Test a predicate on a part of a corpus.
+
+    Args:
+        active: where the feature fires in the part.
+    """
+    predicted = predicts(part)
+    predicted = predicted[part.is_in[predicted]]
+    active = active[part.is_in[active]]
+    precision = Share.of(part, active, predicted)
+    recall = Share.of(part, predicted, active)
+    counts = {"tokens": len(part.places), "predicted": len(predicted), "active": len(active)}
+    return Measured(precision, recall, counts)
