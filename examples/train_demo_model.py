@@ -29,25 +29,16 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from sae_circuits import metrics, tasks
+from sae_circuits.features.demo_text import CONTEXT, PATTERN, SHARES, all_words, repeats
 from sae_circuits.models import load_model
 from sae_circuits.progress import track
-from sae_circuits.tasks.recipes import Pair, Recipe, Write, build, literal
+from sae_circuits.tasks.recipes import Pair, Recipe, Write, build
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
-from sae_circuits.tasks.words import WordLists, forms
+from sae_circuits.tasks.words import WordLists
 
 BOS, UNKNOWN, PADDING = "<|endoftext|>", "<|unknown|>", "<|padding|>"
-PATTERN = r"\d{2}|[^\W\d]+|[^\w\s]+"  # numbers fall into pairs of digits
-CONTEXT = 32
 LAYERS, HEADS, WIDTH = 4, 4, 64
-SHARES = {
-    "ioi": 0.26,
-    "greater_than": 0.24,
-    "subject_verb": 0.10,
-    "induction": 0.18,
-    "docstring": 0.10,
-    "facts": 0.12,
-}
 BATCH, PIECES, RATE, WARM_UP = 128, 4, 2e-3, 200  # a batch goes through in pieces
 ELSEWHERE = 0.2  # the weight of a token that is not an answer
 EXAMPLES = 1000  # of each task, to measure on
@@ -105,24 +96,9 @@ def part(name: str, *, held_out: bool) -> Recipe:
 # -- the tokenizer ---------------------------------------------------------------------------------
 
 
-def vocabulary() -> list[str]:
-    """Return every word of every task, in order of first appearance."""
-    recipes = [tasks.recipe(name) for name in tasks.DEMO]
-    texts = [literal(template) for recipe in recipes for template in recipe.templates]
-    texts += [form for r in recipes for entries in r.words.values() for form in forms(entries)]
-    texts += [" is was has are were have .", " ".join(f"{i:02}" for i in range(100))]
-    texts += [pair.corrupt for recipe in recipes for pair in _some(recipe)]
-    return list(dict.fromkeys(word for text in texts for word in re.findall(PATTERN, text)))
-
-
-def _some(recipe: Recipe) -> list[Pair]:
-    rng = random.Random(0)
-    return [recipe.write(rng, template, recipe.words) for template in recipe.templates]
-
-
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Make the word-level tokenizer: one token a word, two digits, or a run of signs."""
-    words = [BOS, UNKNOWN, PADDING, *vocabulary()]
+    words = [BOS, UNKNOWN, PADDING, *all_words()]
     model = tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token=UNKNOWN)
     core = tokenizers.Tokenizer(model)
     core.pre_tokenizer = tokenizers.pre_tokenizers.Split(
@@ -152,21 +128,6 @@ class Example:
     answers: list[int]
 
 
-def repeats(rng: random.Random, words: Sequence[int], start: list[int]) -> Example:
-    """Draw random words in which pieces come again, anywhere, so that no position tells them."""
-    ids = rng.sample(words, rng.randint(3, 14))
-    known = [False] * len(ids)
-    while len(ids) < CONTEXT:
-        if rng.random() < 0.2:
-            piece = [rng.choice(words)]
-        else:
-            begin = rng.randrange(len(ids) - 1)
-            piece = ids[begin : begin + rng.randint(2, 12)]
-        ids += piece
-        known += [False] + [True] * (len(piece) - 1)
-    return Example((start + ids)[:CONTEXT], ([False] * len(start) + known)[:CONTEXT], [])
-
-
 def examples(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[Example]:
     """Yield training examples of all tasks without end."""
     known = Vocabulary(tokenizer)
@@ -176,7 +137,10 @@ def examples(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator
     while True:
         (name,) = rng.choices(list(SHARES), weights=list(SHARES.values()))
         if name == "induction":
-            yield repeats(rng, words, rng.choice(openings))
+            start = rng.choice(openings)
+            ids, known_ids = repeats(rng, words, CONTEXT)
+            flags = [False] * len(start) + known_ids
+            yield Example((start + ids)[:CONTEXT], flags[:CONTEXT], [])
         else:
             pair = next(streams[name])
             ids = [known.bos, *known.encode(pair.clean)]

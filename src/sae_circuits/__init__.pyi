@@ -13,6 +13,9 @@ from .attribution import (
 )
 from .benchmarking import benchmark
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
+from .features.corpus import Corpus
+from .features.demo_text import demo_corpus
+from .features.masks import Masks
 from .graph import (
     Architecture,
     AttributionGraph,
@@ -38,8 +41,10 @@ __all__ = [
     "Architecture",
     "AttributionGraph",
     "Circuit",
+    "Corpus",
     "Dictionary",
     "Edge",
+    "Masks",
     "Method",
     "Node",
     "NodeScores",
@@ -64,6 +69,7 @@ __all__ = [
     "benchmark",
     "combine",
     "curve",
+    "demo_corpus",
     "errors",
     "evaluate",
     "intervene",

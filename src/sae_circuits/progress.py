@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -24,6 +24,21 @@ def track(
         items,
         total=total,
         desc=description,
+        delay=1,
+        leave=False,
+        disable=not _is_watched(),
+    )
+
+
+def bar(*, total: int, description: str, unit: str) -> Any:
+    """A bar for work that is counted in pieces of several units: `with` it, and `update(n)` it."""
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=True,
         delay=1,
         leave=False,
         disable=not _is_watched(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -24,7 +24,7 @@ class Columns:
     """
 
     features: Int64[np.ndarray, "feature"]
-    starts: Int64[np.ndarray, "feature+1"]
+    starts: Int64[np.ndarray, "bound"]
     places: Int64[np.ndarray, "active"]
     values: Float32[np.ndarray, "active"]
 
@@ -47,6 +47,7 @@ class Columns:
         return self.places[some], self.values[some]
 
 
+@runtime_checkable
 class Activity(Protocol):
     """What all statistics are made of: a corpus, and features' activations on it."""
 

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Int32, Int64
 
 from sae_circuits.errors import CorpusError
-
-
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """What each token id stands for, as people read it.
-
-    Args:
-        texts: of each id, with the space or line break that it begins with.
-        special: ids of tokens that are no text: begin, end, padding and their like.
-    """
-
-    texts: tuple[str, ...]
-    special: frozenset[int] = frozenset()
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, token: int) -> str:
-        return self.texts[token]
-
-    @cached_property
-    def is_special(self) -> Bool[np.ndarray, "vocab"]:
-        """Which ids are special."""
-        found = np.zeros(len(self), dtype=bool)
-        found[sorted(self.special)] = True
-        return found
+from sae_circuits.features.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +34,7 @@ class Corpus:
     """
 
     tokens: Int32[np.ndarray, "token"]
-    starts: Int64[np.ndarray, "prompt+1"]
+    starts: Int64[np.ndarray, "bound"]
     vocabulary: Vocabulary
     name: str = "corpus"
 
@@ -119,7 +95,8 @@ class Corpus:
     def fingerprint(self) -> str:
         """A hash of all tokens, of where prompts begin, and of what ids stand for."""
         digest = hashlib.sha256(self.tokens.tobytes() + self.starts.tobytes())
-        digest.update(repr((self.vocabulary.texts, sorted(self.vocabulary.special))).encode())
+        said = self.vocabulary
+        digest.update(repr((said.texts, sorted(said.special), said.gap)).encode())
         return digest.hexdigest()[:16]
 
     # -- parts ---------------------------------------------------------------------------------
@@ -154,7 +131,7 @@ class Corpus:
 
     def text(self, tokens: Sequence[int] | Int32[np.ndarray, "some"]) -> str:
         """What tokens read, one after the other."""
-        return "".join(self.vocabulary[int(token)] for token in tokens)
+        return self.vocabulary.read(tokens)
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -168,3 +145,81 @@ class Corpus:
         each = [np.asarray(prompt, dtype=np.int32) for prompt in prompts]
         tokens = np.concatenate(each) if each else np.zeros(0, dtype=np.int32)
         return cls(tokens, starts, vocabulary, name)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: str | Iterable[str],
+        model: Any,
+        *,
+        n_ctx: int | None = None,
+        prepend_bos: bool = True,
+        name: str = "texts",
+    ) -> Corpus:
+        """Make a corpus of texts: see `sae_circuits.features.corpora.from_texts`."""
+        from sae_circuits.features.corpora import from_texts
+
+        return from_texts(texts, model, n_ctx=n_ctx, prepend_bos=prepend_bos, name=name)
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: str | Path | Iterable[str | Path],
+        model: Any,
+        *,
+        field: str = "text",
+        lines: bool = False,
+        encoding: str | None = None,
+        n_ctx: int | None = None,
+        prepend_bos: bool = True,
+        name: str | None = None,
+    ) -> Corpus:
+        """Make a corpus of texts in files: see `sae_circuits.features.corpora.from_files`."""
+        from sae_circuits.features.corpora import from_files
+
+        how = {"field": field, "lines": lines, "encoding": encoding}
+        return from_files(paths, model, **how, n_ctx=n_ctx, prepend_bos=prepend_bos, name=name)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        model: Any,
+        *,
+        column: str = "text",
+        split: str = "train",
+        config: str | None = None,
+        n: int | None = None,
+        streaming: bool = False,
+        n_ctx: int | None = None,
+        prepend_bos: bool = True,
+        name: str | None = None,
+    ) -> Corpus:
+        """Make a corpus of a data set: see `sae_circuits.features.corpora.from_dataset`."""
+        from sae_circuits.features.corpora import from_dataset
+
+        where = {"column": column, "split": split, "config": config}
+        how = {"n": n, "streaming": streaming, "n_ctx": n_ctx, "prepend_bos": prepend_bos}
+        return from_dataset(dataset, model, **where, **how, name=name)
+
+    @classmethod
+    def from_tokens(cls, tokens: Any, of: Any, *, mask: Any = None, name: str = "tokens") -> Corpus:
+        """Make a corpus of token ids: see `sae_circuits.features.corpora.from_tokens`."""
+        from sae_circuits.features.corpora import from_tokens
+
+        return from_tokens(tokens, of, mask=mask, name=name)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write to one safetensors file; `Corpus.load` reads it back."""
+        from sae_circuits.features.corpus_file import save_corpus
+
+        return save_corpus(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Corpus:
+        """Read what `save` wrote: see `sae_circuits.features.corpus_file.load_corpus`."""
+        from sae_circuits.features.corpus_file import load_corpus
+
+        return load_corpus(path)

@@ -181,9 +181,9 @@ def _checked(path: Path, header: dict[str, Any], *tensors: Tensor) -> Any:
     """The content of a file whose header says that it is ours, not newer, and unchanged."""
     if header.get("format") != FORMAT or header.get("kind") not in SAVED:
         raise FileFormatError(
-            f"{str(path)!r} was not written by sae-circuits (a graph of EAP-IG or MIB is read by "
-            "sae_circuits.io.import_eap_ig, one of Neuronpedia or circuit-tracer by "
-            "sae_circuits.io.from_neuronpedia)"
+            f"{str(path)!r} was not written by sae-circuits' save (a corpus is read by "
+            "Corpus.load, a graph of EAP-IG or MIB by sae_circuits.io.import_eap_ig, one of "
+            "Neuronpedia or circuit-tracer by sae_circuits.io.from_neuronpedia)"
         )
     schema = header.get("schema")
     if not isinstance(schema, int):

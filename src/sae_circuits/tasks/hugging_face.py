@@ -59,15 +59,7 @@ def from_dataset(
         >>> sc.Task.from_dataset(sc.load_model("demo"), rows, name="keys")
         Task('keys', 1 pair of 3 tokens, first: 'The keys' / 'The key')
     """
-    if isinstance(dataset, str | Path):
-        source, found = str(dataset), load(dataset, split, config)
-        title = Path(dataset).stem
-    else:
-        source, found, title = "the data set", dataset, "dataset"
-    if isinstance(found, Mapping):
-        if split not in found:
-            raise unknown("split", split, map(str, found))
-        found = found[split]
+    source, title, found = opened(dataset, split, config)
     rows = [(f"row {i}", row) for i, row in enumerate(islice(iter(found), n))]
     return from_rows(
         model,
@@ -81,7 +73,32 @@ def from_dataset(
     )
 
 
-def load(place: str | Path, split: str, config: str | None) -> Any:
+def opened(
+    dataset: Any, split: str, config: str | None, *, streaming: bool = False
+) -> tuple[str, str, Any]:
+    """Take one split of a data set: what it is called in messages, its title, and its rows.
+
+    Args:
+        dataset, split, config: see `from_dataset`.
+        streaming: read a data set of the hub as it arrives, and not all of it first.
+
+    Raises:
+        UnknownName: there is no such split.
+        TaskError: the data set cannot be loaded.
+    """
+    if isinstance(dataset, str | Path):
+        source, title = str(dataset), Path(dataset).stem
+        found = load(dataset, split, config, streaming=streaming)
+    else:
+        source, title, found = "the data set", "dataset", dataset
+    if isinstance(found, Mapping):
+        if split not in found:
+            raise unknown("split", split, map(str, found))
+        found = found[split]
+    return source, title, found
+
+
+def load(place: str | Path, split: str, config: str | None, *, streaming: bool = False) -> Any:
     """Load a data set from a folder, a file of Parquet, or the hub.
 
     Raises:
@@ -98,7 +115,7 @@ def load(place: str | Path, split: str, config: str | None) -> Any:
         if path.is_file():
             return datasets.load_dataset("parquet", data_files=str(path), split="train")
         where = str(path if path.is_dir() else place)
-        return datasets.load_dataset(where, config, split=split)
+        return datasets.load_dataset(where, config, split=split, streaming=streaming)
     except Exception as error:  # of many kinds: the network's, the hub's, pyarrow's
         reason = str(error).partition("\n")[0]
         raise TaskError(

@@ -18,7 +18,7 @@ layer, have the same. Choose edges by size (`by="abs"`), and best from the logit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,10 +29,13 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.pieces import each_write
 from sae_circuits.cache.streams import read_place, streams_of
-from sae_circuits.graph import Block
 
 FLOOR = 1e-5  # of |x_v|_1: proximities that add up to less are rounding
 CHUNK_BYTES = 64 << 20  # of writes at a time
+AT_ONCE = 64  # writers
+
+View = tuple[str, tuple[int, int], bool]
+"""The stream that some readers see, the writers in it, and whether at the answers alone."""
 
 
 @torch.no_grad()
@@ -50,59 +53,79 @@ class _Flow:
         """Each writer's share in what each reader sees, summed over some tokens by their weight."""
         problem, graph = self.problem, self.problem.graph
         streams = streams_of(problem.adapter, problem.clean.writes)
+        views: dict[View, list[slice]] = {}
+        for start, block in graph.dest_starts.values():
+            place = read_place(problem.adapter.architecture, block)
+            view = place, graph.sees(block.depth), block.layer is None
+            views.setdefault(view, []).append(slice(start, start + len(block)))
         total = torch.zeros(
             graph.n_src, graph.n_dest, dtype=torch.float64, device=problem.adapter.device
         )
-        found: dict[tuple[str, tuple[int, int]], Tensor] = {}
-        for start, block in graph.dest_starts.values():
-            place, seen = read_place(problem.adapter.architecture, block), graph.sees(block.depth)
-            if (place, seen) not in found:
-                weight = self._weight(block)[tokens]
-                real = weight > 0
-                found[place, seen] = self._shares(
-                    streams[place].flatten(0, 1), tokens[real], weight[real], seen
-                )
-            total[slice(*seen), start : start + len(block)] = found[place, seen][:, None]
+        for of_answers in (False, True):
+            some = [view for view in views if view[2] == of_answers]
+            weight = self._weight(of_answers)[tokens]
+            real = weight > 0
+            for view, share in self._shares(some, streams, tokens[real], weight[real]):
+                for readers in views[view]:
+                    total[slice(*view[1]), readers] = share[:, None]
         return total
 
     def _shares(
         self,
-        stream: Float[Tensor, "token d_model"],
+        views: Sequence[View],
+        streams: Mapping[str, Tensor],
         tokens: Int64[Tensor, "real"],
         weight: Float[Tensor, "real"],
-        seen: tuple[int, int],
-    ) -> Float[Tensor, "src"]:
-        total = weight.new_zeros(seen[1] - seen[0])
-        row = stream.shape[1] * 8 * min(64, len(total))
-        size = max(1, CHUNK_BYTES // row) if row else 1
+    ) -> Iterator[tuple[View, Float[Tensor, "src"]]]:
+        totals = [weight.new_zeros(end - first) for _, (first, end), _ in views]
+        d_model = self.problem.adapter.architecture.d_model
+        size = max(1, CHUNK_BYTES // (8 * d_model * min(AT_ONCE, self.problem.graph.n_src)))
         for some, w in zip(tokens.split(size), weight.split(size), strict=True):
-            x = stream[some].to(torch.promote_types(stream.dtype, torch.float32))
-            near = torch.cat(list(self._proximities(x, some, seen)))
-            floor = FLOOR * x.abs().sum(-1).clamp(min=torch.finfo(x.dtype).tiny)
-            total += (near / near.sum(0).maximum(floor)).double() @ w
-        return total
+            each = [streams[place].flatten(0, 1)[some] for place, _, _ in views]
+            each = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in each]
+            for total, x, near in zip(totals, each, self._near(views, each, some), strict=True):
+                floor = FLOOR * _size(x).clamp(min=torch.finfo(x.dtype).tiny)
+                total += (near / near.sum(0).maximum(floor)).double() @ w
+        yield from zip(views, totals, strict=True)
 
-    def _proximities(
-        self, x: Float[Tensor, "token d_model"], some: Int64[Tensor, "token"], seen: tuple[int, int]
-    ) -> Iterator[Float[Tensor, "src token"]]:
-        """Those of some writers at a time, in order."""
+    def _near(
+        self,
+        views: Sequence[View],
+        streams: Sequence[Float[Tensor, "token d_model"]],
+        some: Int64[Tensor, "token"],
+    ) -> list[Float[Tensor, "seen token"]]:
+        """The proximity of the writers of each view, every writer made once for all of them."""
         problem = self.problem
-        saes = {placed.name: placed for placed in problem.saes}
-        writes, size = problem.clean.writes, x.abs().sum(-1)
-        for _, a in each_write(problem.adapter, problem.graph, saes, writes, some, seen, 64):
-            yield (size - (x - a).abs().sum(-1)).clamp(min=0)
+        saes, writes = {placed.name: placed for placed in problem.saes}, problem.clean.writes
+        seen = min(at for _, (at, _), _ in views), max(end for _, (_, end), _ in views)
+        sizes = [_size(x) for x in streams]
+        near = [
+            x.new_empty(end - at, len(x))
+            for (_, (at, end), _), x in zip(views, streams, strict=True)
+        ]
+        for ids, a in each_write(problem.adapter, problem.graph, saes, writes, some, seen, AT_ONCE):
+            for (_, (at, end), _), x, size, out in zip(views, streams, sizes, near, strict=True):
+                first, last = max(at, ids.start), min(end, ids.stop)
+                if first < last:
+                    rest = _size(x - a[first - ids.start : last - ids.start])
+                    out[first - at : last - at] = (size - rest).clamp(min=0)
+        return near
 
-    def _weight(self, reader: Block) -> Float[Tensor, "token"]:
-        """What each token of the batch counts for a reader: 1 in all for each example."""
+    def _weight(self, of_answers: bool) -> Float[Tensor, "token"]:
+        """What each token of the batch counts, 1 in all for each example: the answer's, or all."""
         batch, device = self.problem.batch, self.problem.adapter.device
         n, pos = batch.clean.shape
         weight = torch.zeros(n, pos, dtype=torch.float64, device=device)
-        if reader.layer is None:
+        if of_answers:
             weight[torch.arange(n, device=device), batch.position.to(device)] = 1
             return weight.flatten()
         lengths = batch.lengths.to(device)[:, None]
         real = torch.arange(pos, device=device) < lengths
         return (real / lengths.double()).flatten()
+
+
+def _size(x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any"]:
+    return x.abs().sum(-1)
 
 
 METHOD = Method(

@@ -1,0 +1,317 @@
+"""Where activations come from: a model with a dictionary, named directions, or a cache held.
+
+Whatever a prompt is run together with, it gets the same bits: it is padded on the right to a width
+that hangs on its own length alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from sae_circuits.cache import check_model
+from sae_circuits.cache.places import edited_place, stream_place
+from sae_circuits.errors import CorpusError, DictionaryError, NumericalError
+from sae_circuits.features.corpus import Corpus
+from sae_circuits.graph import Architecture
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.dictionaries import Dictionary, load_saes
+from sae_circuits.models.dictionaries.sites import Site
+from sae_circuits.models.hooks import stopped_at
+
+WIDTH = 16  # prompts are padded to a multiple of this
+
+
+class Source(Protocol):
+    """What gives activations of features on the tokens of a corpus."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the features are called, where they have names."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """How many features there are."""
+        ...
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """All that decides what it gives, in plain values."""
+        ...
+
+    def check(self, corpus: Corpus) -> None:
+        """Refuse a corpus that it cannot run, before any work."""
+        ...
+
+    def read(self, corpus: Corpus, first: int, stop: int) -> Float[Tensor, "token d_in"]:
+        """What stands at the site, on all tokens of some prompts in a row."""
+        ...
+
+    def activations(
+        self, x: Float[Tensor, "token d_in"]
+    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+        """Values of the features, and which of them are active."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class _AtSite:
+    """A model that is run as far as a site."""
+
+    adapter: Adapter
+    site: Site
+
+    def check(self, corpus: Corpus) -> None:
+        """Refuse tokens that the model does not know, or prompts too long for it."""
+        arch = self.adapter.architecture
+        check_model(self.adapter, torch.as_tensor(corpus.prompt(0)[None].astype(np.int64)))
+        highest = int(corpus.tokens.max())
+        if highest >= arch.d_vocab:
+            raise CorpusError(
+                f"{corpus!r} holds token id {highest}, and {arch.model!r} has {arch.d_vocab:,}: "
+                "tokenize with the model's own tokenizer"
+            )
+        if arch.n_ctx and corpus.longest > arch.n_ctx:
+            raise CorpusError(
+                f"{corpus!r} has a prompt of {corpus.longest:,} tokens, and {arch.model!r} reads "
+                f"{arch.n_ctx:,}: cut texts by n_ctx={arch.n_ctx}"
+            )
+
+    @torch.no_grad()
+    def read(self, corpus: Corpus, first: int, stop: int) -> Float[Tensor, "token d_in"]:
+        """What stands at the site, on all tokens of some prompts in a row."""
+        sizes = torch.as_tensor(np.diff(corpus.starts[first : stop + 1]))
+        starts = torch.as_tensor(corpus.starts[first:stop] - corpus.starts[first])
+        widths = (sizes + WIDTH - 1) // WIDTH * WIDTH
+        n_ctx = self.adapter.architecture.n_ctx
+        widths = widths.clamp(max=n_ctx) if n_ctx else widths
+        tokens = torch.as_tensor(corpus.tokens[corpus.starts[first] : corpus.starts[stop]])
+        out: Tensor | None = None
+        for width in widths.unique().tolist():
+            some = (widths == width).nonzero()[:, 0]
+            pos = torch.arange(width)
+            real = pos < sizes[some, None]
+            places = (starts[some, None] + pos)[real]
+            padded = torch.zeros(len(some), width, dtype=torch.int64)
+            padded[real] = tokens[places].long()
+            found = self._at_site(padded)[real.to(self.adapter.device)]
+            if out is None:
+                out = found.new_empty(len(tokens), found.shape[1])
+            out[places.to(out.device)] = found
+        assert out is not None
+        return out
+
+    def _at_site(self, tokens: Int64[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_in"]:
+        arch = self.adapter.architecture
+        module, before = self._place
+        found = stopped_at(module, lambda: self.adapter.forward(tokens), before=before)
+        return found.reshape(*tokens.shape, self.site.width(arch))
+
+    @cached_property
+    def _place(self) -> tuple[nn.Module, bool]:
+        """The module where the site is, and whether it is its input."""
+        adapter, kind, layer = self.adapter, self.site.kind, self.site.layer
+        if kind == "z":
+            return adapter.point(f"blocks.{layer}.attn.hook_z"), False
+        if kind == "mlp_in":
+            return adapter.block(layer).mlp, True
+        if kind in ("attn_out", "mlp_out"):
+            return edited_place(adapter, f"{kind[0]}{layer}")
+        return stream_place(adapter, kind.removeprefix("resid_"), layer), True
+
+
+@dataclass(frozen=True, eq=False)
+class DictionarySource(_AtSite):
+    """A model with an SAE or a transcoder."""
+
+    dictionary: Dictionary
+
+    @classmethod
+    def of(cls, model: Any, dictionary: Any) -> DictionarySource:
+        """Of a model and a dictionary, or an SAE of sae-lens, which both stay as they are.
+
+        Raises:
+            DictionaryError: a dictionary that does not fit the model, or several.
+        """
+        adapter = Adapter.of(model)
+        if isinstance(dictionary, str):
+            raise DictionaryError(
+                f"{dictionary!r} is a name: load one dictionary, by sc.load_saes(...)[0]"
+            )
+        found = load_saes(dictionary, device=adapter.device)
+        if len(found) != 1:
+            raise DictionaryError(f"{len(found)} dictionaries: build a store for each of them")
+        found[0].require_fits(adapter.architecture)
+        return cls(adapter, found[0].reads, found[0])
+
+    @property
+    def names(self) -> None:
+        """None: features of a dictionary have numbers."""
+        return
+
+    @property
+    def n_features(self) -> int:
+        """Of the dictionary."""
+        return self.dictionary.n_features
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model and the dictionary."""
+        return {
+            "kind": "dictionary",
+            "model": _model_record(self.adapter),
+            "site": self.site.name,
+            "dictionary": self.dictionary.name,
+            "dictionary_id": self.dictionary.fingerprint,
+            "dtype": str(self.dictionary.W_enc.dtype).removeprefix("torch."),
+        }
+
+    @torch.no_grad()
+    def activations(
+        self, x: Float[Tensor, "token d_in"]
+    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+        """Pre-activations, and where the gate is open."""
+        pre = self.dictionary.pre_activation(x)
+        return pre, self.dictionary.gate(pre)
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionSource(_AtSite):
+    """Named directions at a site, such as probes and steering vectors: x . v for each."""
+
+    directions: Mapping[str, Float[Tensor, "d_in"]]
+
+    @classmethod
+    def of(
+        cls, model: Any, site: Site | str, directions: Mapping[str, Float[Tensor, "d_in"]]
+    ) -> DirectionSource:
+        """Of a model, a hook point, and a vector for each name.
+
+        Raises:
+            DictionaryError: no direction; a vector of another width, or with NaN; a hook point
+                where nothing can be read.
+        """
+        adapter = Adapter.of(model)
+        site = site if isinstance(site, Site) else Site.parse(site)
+        width = site.width(adapter.architecture)
+        if not directions:
+            raise DictionaryError("no directions: give a vector for each name")
+        for name, v in directions.items():
+            if tuple(v.shape) != (width,):
+                raise DictionaryError(
+                    f"direction {name!r} is {list(v.shape)}, and {site.name} is [{width}] wide"
+                )
+            if not bool(v.isfinite().all()):
+                raise DictionaryError(f"direction {name!r} holds NaN or infinity")
+        return cls(adapter, site, dict(directions))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the directions."""
+        return tuple(self.directions)
+
+    @property
+    def n_features(self) -> int:
+        """How many directions."""
+        return len(self.directions)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model, the site, and each direction."""
+        return {
+            "kind": "directions",
+            "model": _model_record(self.adapter),
+            "site": self.site.name,
+            "names": list(self.names),
+            "directions_id": _hash(self._matrix),
+        }
+
+    @cached_property
+    def _matrix(self) -> Float[Tensor, "d_in feature"]:
+        return torch.stack([v.detach() for v in self.directions.values()], 1)
+
+    @torch.no_grad()
+    def activations(
+        self, x: Float[Tensor, "token d_in"]
+    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+        """Products, which may be negative; active where they are not 0."""
+        value = x @ self._matrix.to(x)
+        return value, value != 0
+
+
+@dataclass(frozen=True, eq=False)
+class HeldSource:
+    """Activations that somebody holds: of features, on the tokens of a corpus.
+
+    Args:
+        held: one row for each token of the corpus, one column for each feature.
+        names: of the features, or None.
+    """
+
+    held: Float[Tensor, "token feature"]
+    names: tuple[str, ...] | None = None
+
+    @property
+    def n_features(self) -> int:
+        """How many columns there are."""
+        return self.held.shape[1]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """A hash of the values."""
+        named = None if self.names is None else list(self.names)
+        return {"kind": "held", "names": named, "held_id": _hash(self.held)}
+
+    def check(self, corpus: Corpus) -> None:
+        """Refuse a corpus of another size."""
+        if len(self.held) != corpus.n_tokens:
+            raise CorpusError(
+                f"activations of {len(self.held):,} tokens, and {corpus!r}: give one row for each "
+                "token of the corpus, padding left out"
+            )
+
+    def read(self, corpus: Corpus, first: int, stop: int) -> Float[Tensor, "token d_in"]:
+        """The rows of some prompts."""
+        return self.held[int(corpus.starts[first]) : int(corpus.starts[stop])]
+
+    def activations(
+        self, x: Float[Tensor, "token d_in"]
+    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+        """The values themselves."""
+        return x, x != 0
+
+
+def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -> None:
+    """Raise a `NumericalError` that names the first token whose values are not finite."""
+    bad = (~x.isfinite()).any(1).nonzero()[:, 0]
+    if len(bad):
+        place = int(corpus.starts[first]) + int(bad[0])
+        (prompt,), (pos,) = corpus.locate(np.array([place]))
+        raise NumericalError(
+            f"the activations at prompt {prompt}, position {pos} are not finite: the model or its "
+            "weights overflow there; take float32, or leave the prompt out"
+        )
+
+
+def _model_record(adapter: Adapter) -> dict[str, Any]:
+    arch: Architecture = adapter.architecture
+    return {
+        "name": arch.model,
+        "id": adapter.fingerprint,
+        "dtype": str(adapter.dtype).removeprefix("torch."),
+    }
+
+
+def _hash(x: Tensor) -> str:
+    values = x.detach().cpu().contiguous()
+    data = values.view(torch.uint8) if values.dtype == torch.bfloat16 else values
+    return hashlib.sha256(repr(tuple(x.shape)).encode() + data.numpy().tobytes()).hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""The tables of a store. Undefined numbers are NULL; none is NaN or infinite. See docs/store.md."""
+
+from __future__ import annotations
+
+FORMAT, SCHEMA = "sae-circuits features", 1
+
+TABLES = {
+    "meta": """
+        key VARCHAR PRIMARY KEY,
+        value JSON NOT NULL""",
+    "features": """
+        feature INTEGER PRIMARY KEY,
+        name VARCHAR,
+        type VARCHAR NOT NULL,
+        n_active BIGINT NOT NULL,
+        density DOUBLE,
+        mean DOUBLE, std DOUBLE, max DOUBLE, min DOUBLE,
+        mean_active DOUBLE, std_active DOUBLE, max_active DOUBLE, min_active DOUBLE,
+        importance DOUBLE,
+        token_entropy DOUBLE,
+        decoder_norm DOUBLE,
+        logit_std DOUBLE, logit_skew DOUBLE, logit_kurtosis DOUBLE""",
+    "distributions": """
+        feature INTEGER NOT NULL,
+        kind VARCHAR NOT NULL,
+        edges DOUBLE[] NOT NULL,
+        counts BIGINT[] NOT NULL""",
+    "examples": """
+        feature INTEGER NOT NULL,
+        kind VARCHAR NOT NULL,
+        "group" INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        prompt BIGINT NOT NULL,
+        position INTEGER NOT NULL,
+        activation FLOAT NOT NULL,
+        times BIGINT NOT NULL,
+        first INTEGER NOT NULL,
+        tokens INTEGER[] NOT NULL,
+        activations FLOAT[] NOT NULL""",
+    "tokens": """
+        token INTEGER PRIMARY KEY,
+        text VARCHAR NOT NULL,
+        special BOOLEAN NOT NULL,
+        n BIGINT NOT NULL""",
+    "feature_tokens": """
+        feature INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        token INTEGER NOT NULL,
+        n BIGINT NOT NULL,
+        share DOUBLE NOT NULL,
+        recall DOUBLE NOT NULL,
+        lift DOUBLE NOT NULL,
+        mean DOUBLE NOT NULL""",
+    "positions": """
+        feature INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        n BIGINT NOT NULL,
+        share DOUBLE NOT NULL""",
+    "logits": """
+        feature INTEGER NOT NULL,
+        kind VARCHAR NOT NULL,
+        rank INTEGER NOT NULL,
+        token INTEGER NOT NULL,
+        effect DOUBLE NOT NULL""",
+    "correlations": """
+        feature INTEGER NOT NULL,
+        measure VARCHAR NOT NULL,
+        rank INTEGER NOT NULL,
+        other INTEGER NOT NULL,
+        value DOUBLE NOT NULL""",
+    "labels": """
+        feature INTEGER NOT NULL,
+        strategy VARCHAR NOT NULL,
+        text VARCHAR NOT NULL,
+        shown BOOLEAN NOT NULL,
+        score DOUBLE,
+        precision DOUBLE, precision_low DOUBLE, precision_high DOUBLE,
+        recall DOUBLE, recall_low DOUBLE, recall_high DOUBLE,
+        base_rate DOUBLE,
+        provenance JSON NOT NULL,
+        time VARCHAR NOT NULL""",
+}
