@@ -2,9 +2,12 @@ r"""What a feature fires on more than its share: classes of tokens, set against 
 
 Every token of a corpus is of a class: its id, the one before it, the n-gram that ends with it.
 With k_c the tokens of class c on which a feature fires, n_c all of them, A those on which it fires,
-and N all tokens, a class counts if it is fired on more often than a token at large, for sure:
+and N all tokens, a class counts if the feature fires on it more often than on a token at large, by
+more than chance would give in any of the C classes that there are to choose from:
 
-    wilson_low(k_c, n_c) > A / N
+    C exp(-n_c KL(k_c / n_c || A / N)) < 0.05
+
+(the bound of Chernoff and Hoeffding, doi:10.1080/01621459.1963.10500830, for k_c of n_c tokens),
 
 and of these the label takes the few that foretell the feature best, by the harmonic mean of
 precision and recall
@@ -26,9 +29,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sae_circuits.features.columns import Columns
-from sae_circuits.features.labels.measure import wilson
 from sae_circuits.features.labels.parts import Part
 
+DOUBT = 0.05  # how often a feature that fires at random may get a label
 Ints = Int64[np.ndarray, "entry"]
 
 
@@ -88,6 +91,11 @@ class Contrast:
     least: int = 2
 
     @cached_property
+    def n_tried(self) -> int:
+        """How many classes have as many tokens as a feature has to fire on."""
+        return max(int((self.totals >= self.least).sum()), 1)
+
+    @cached_property
     def totals(self) -> Int64[np.ndarray, "class"]:
         """How many tokens of the part each class has."""
         some = self.classes[self.part.places]
@@ -102,10 +110,10 @@ class Contrast:
         return Counts(column, group, hits.astype(np.int64), self.totals[group])
 
     def more_than_share(self, columns: Columns, counts: Counts) -> Counts:
-        """The classes on which features fire more often than on a token at large, for sure."""
+        """The classes on which features fire more often than on a token at large."""
         base = columns.counts / len(self.part.places)
-        low, _ = wilson(counts.hits.astype(float), counts.sizes.astype(float))
-        return counts.kept((low > base[counts.column]) & (counts.hits >= self.least))
+        found = by_more_than_chance(counts.hits, counts.sizes, base[counts.column], self.n_tried)
+        return counts.kept(found & (counts.hits >= self.least))
 
     def choose(self, columns: Columns, most: int) -> Iterator[Choice]:
         """For each feature, those at most `most` groups that together foretell it best."""
@@ -139,6 +147,25 @@ class Contrast:
         np.add.at(hits, at, counts.hits)
         np.add.at(sizes, at, counts.sizes)
         return Counts(keys // width, keys % width, hits, sizes)
+
+
+def by_more_than_chance(
+    hits: Int64[np.ndarray, "*any"],
+    sizes: Int64[np.ndarray, "*any"],
+    base: Float64[np.ndarray, "*any"],
+    n_tried: int,
+) -> Bool[np.ndarray, "*any"]:
+    """Whether `hits` of `sizes` tokens is above the base rate for sure, tried so many times.
+
+    >>> hits, sizes = np.array([2, 8, 20]), np.array([20, 20, 20])
+    >>> by_more_than_chance(hits, sizes, np.array([0.1, 0.1, 0.1]), 1).tolist()
+    [False, True, True]
+    """
+    share = hits / np.maximum(sizes, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        on = hits * np.log(share / base)
+        off = np.where(hits < sizes, (sizes - hits) * np.log((1 - share) / (1 - base)), 0.0)
+    return (share > base) & (on + off > np.log(n_tried / DOUBT))
 
 
 def _best(counts: Counts, f: Float64[np.ndarray, "column"], most: int) -> Bool[np.ndarray, "entry"]:

@@ -17,7 +17,7 @@ from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.labels.regexes import Pattern
 from sae_circuits.features.labels.words import words_of
 
-Places = Int64[np.ndarray, "place"]
+Places = Int64[np.ndarray, "_"]  # any number: several of them meet in one function
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Ground:
         return np.argsort(self.corpus.tokens, kind="stable")
 
     @cached_property
-    def _starts(self) -> Int64[np.ndarray, "vocab+1"]:
+    def _starts(self) -> Int64[np.ndarray, "bound"]:
         counts = np.bincount(self.corpus.tokens, minlength=len(self.corpus.vocabulary))
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 

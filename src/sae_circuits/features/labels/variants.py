@@ -10,15 +10,14 @@ from jaxtyping import Int64
 
 from sae_circuits.errors import OptionError
 from sae_circuits.features.columns import Columns
-from sae_circuits.features.corpus import Vocabulary
 from sae_circuits.features.labels.contrast import Choice, Contrast
 from sae_circuits.features.labels.measure import wilson
 from sae_circuits.features.labels.parts import Part
 from sae_circuits.features.labels.predicates import TokenIn
 from sae_circuits.features.labels.strategy import Proposal
-from sae_circuits.features.labels.words import listed
+from sae_circuits.features.labels.words import folded, listed
 
-Ids = Int64[np.ndarray, "variant"]
+Ids = Int64[np.ndarray, "_"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,30 +67,38 @@ class WordContrast:
                 {"ids": list(ids), "offset": self.offset, **said(choice)},
             )
 
-    def _meant(
-        self, i: int, choice: Choice, hits: dict[int, int]
-    ) -> tuple[list[int], str]:
+    def _meant(self, i: int, choice: Choice, hits: dict[int, int]) -> tuple[list[int], str]:
         """The ids of a word on which the feature fires as it does on the rest, and their name.
 
-        A variant is left out only where the corpus says that the feature fires on it less.
+        A variant is left out where the corpus says that the feature fires on it less. One that the
+        corpus does not have stands with those that differ from it in space only, if there are
+        any, and with the rest if all of them are meant.
         """
         ids = self.contrast.part.ground.variants(int(choice.groups[i]))
         k = np.array([hits.get(int(v), 0) for v in ids], dtype=float)
         n = self.contrast.totals[ids].astype(float)
         low, _ = wilson(choice.hits[i : i + 1] * 1.0, choice.sizes[i : i + 1] * 1.0)
-        fits = wilson(k, n)[1] >= low
+        meant = (n > 0) & (wilson(k, n)[1] >= low)
         vocabulary = self.contrast.part.corpus.vocabulary
-        return ids[fits].tolist(), _name(vocabulary, ids[fits], ids[~fits], k[fits])
+        raw = [vocabulary[int(v)] for v in ids]
+        bare = [text.strip() or text for text in raw]
+        inside = {bare[j] for j in np.flatnonzero(meant)}
+        outside = {bare[j] for j in np.flatnonzero((n > 0) & ~meant)}
+        joins = [b not in outside and (not outside or b in inside) for b in bare]
+        name = _name(raw, bare, k * meant, outside)
+        return ids[meant | ((n == 0) & np.array(joins))].tolist(), name
 
 
-def _name(vocabulary: Vocabulary, ids: Ids, others: Ids, hits: np.ndarray) -> str:
-    """The variant that fires most, without its space unless the space is what matters."""
-    raw = vocabulary[int(ids[np.argmax(hits)])]
-    bare = raw.strip() or raw
-    spaced_alone = {vocabulary[int(i)].strip() for i in others} & {
-        vocabulary[int(i)].strip() for i in ids
-    }
-    return raw if spaced_alone else bare
+def _name(raw: list[str], bare: list[str], hits: np.ndarray, outside: set[str]) -> str:
+    """The word in small letters, if it is meant in several cases; else as it fires most.
+
+    Its leading space is shown where it is what matters.
+    """
+    most = int(np.argmax(hits))
+    cases = {bare[j] for j in np.flatnonzero(hits)}
+    if len(cases) > 1:
+        return folded(bare[most])
+    return raw[most] if bare[most] in outside else bare[most]
 
 
 def token_classes(part: Part, offset: int) -> Int64[np.ndarray, "token"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int64
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.labels.parts import Ground, Part, Places
 
-Windows = Int64[np.ndarray, "window"]
+Windows = Int64[np.ndarray, "_"]
 
 
 def windows_of(corpus: Corpus, size: int) -> Int64[np.ndarray, "token"]:

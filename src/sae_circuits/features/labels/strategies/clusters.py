@@ -31,7 +31,7 @@ CHANCE = 0.99  # the quantile of random tokens' coherence that has to be passed
 DRAWS = 200
 
 Unit = Float32[np.ndarray, "vocab d_model"]
-Ids = Int64[np.ndarray, "some"]
+Ids = Int64[np.ndarray, "_"]
 
 
 def make(setting: Setting, *, embeddings: Any, fewest: int, named: int, least: int) -> Propose:

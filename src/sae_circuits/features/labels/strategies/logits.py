@@ -58,7 +58,9 @@ def _check(shape: tuple[int, ...], wanted: tuple[int, int]) -> None:
 def _proposal(setting: Setting, feature: int, row: np.ndarray, top: int, named: int) -> Proposal:
     if not np.isfinite(row).all():
         raise NumericalError(f"the logit effects of feature {feature} are not all finite")
-    best = np.argsort(-row, kind="stable")[:top]
+    cut = np.partition(row, len(row) - top)[len(row) - top]
+    near = np.flatnonzero(row >= cut)  # more than top of them where some are equal
+    best = near[np.argsort(-row[near], kind="stable")[:top]]
     vocabulary = setting.part.corpus.vocabulary
     texts = {folded(vocabulary[int(i)]): vocabulary[int(i)] for i in best[::-1]}
     first = [texts[word] for word in dict.fromkeys(folded(vocabulary[int(i)]) for i in best)]

@@ -24,7 +24,8 @@ BETTER = 0.01  # by which a longer sequence has to foretell better than a shorte
 def make(setting: Setting, *, lengths: Sequence[int], most: int, least: int) -> Propose:
     """Labels such as `the end of "New York"`, of the length that foretells best.
 
-    Variants of a word in case and leading space are one word.
+    Variants of a word in case and leading space are one word, unless it foretells better to take
+    tokens as they are written.
 
     Args:
         lengths: of the sequences, in tokens, of 1 to 4.
@@ -38,18 +39,21 @@ def make(setting: Setting, *, lengths: Sequence[int], most: int, least: int) -> 
         raise OptionError(f"lengths={lengths!r}: sequences are of 1 to 4 tokens")
     if most < 1 or least < 1:
         raise OptionError(f"most={most}, least={least}: a label has a sequence, seen once or more")
-    every = grams(setting.part, max(lengths))
-    made = [_Grams.of(setting.part, every[n - 1], n, least) for n in sorted(set(lengths))]
+    made = []
+    for exact in (False, True):
+        every = grams(setting.part, max(lengths), exact=exact)
+        made += [_Grams.of(setting.part, every[n - 1], n, exact, least) for n in sorted({*lengths})]
     return partial(_propose, [one for one in made if len(one.first)], most)
 
 
-def grams(part: Part, longest: int) -> list[Int64[np.ndarray, "token"]]:
+def grams(part: Part, longest: int, *, exact: bool) -> list[Int64[np.ndarray, "token"]]:
     """For each length a number of the sequence of words that ends at each place; -1 where none.
 
-    Equal numbers mean equal sequences, within a prompt.
+    Equal numbers mean equal sequences, of words, or of tokens if `exact`. None runs over the
+    beginning of a prompt.
     """
-    ground = part.ground
-    words = np.unique(ground.words[part.corpus.tokens], return_inverse=True)[1]
+    ground, tokens = part.ground, part.corpus.tokens
+    words = np.unique(tokens if exact else ground.words[tokens], return_inverse=True)[1]
     found, places = [words], np.arange(len(words))
     before, inside = ground.shifted(places, -1)
     for _ in range(longest - 1):
@@ -68,14 +72,22 @@ class _Grams:
     """Sequences of one length, and where each is first seen."""
 
     length: int
+    exact: bool
     contrast: Contrast
     first: Int64[np.ndarray, "gram"]
 
     @classmethod
-    def of(cls, part: Part, classes: Int64[np.ndarray, "token"], length: int, least: int) -> _Grams:
+    def of(
+        cls,
+        part: Part,
+        classes: Int64[np.ndarray, "token"],
+        length: int,
+        exact: bool,
+        least: int,
+    ) -> _Grams:
         known = np.flatnonzero(classes >= 0)
         first = known[np.unique(classes[known], return_index=True)[1]]
-        return cls(length, Contrast(part, classes, len(first), least=least), first)
+        return cls(length, exact, Contrast(part, classes, len(first), least=least), first)
 
     def proposal(self, choice: Choice, feature: int) -> Proposal:
         part, n = self.contrast.part, self.length
@@ -83,12 +95,15 @@ class _Grams:
         sequences, texts = [], []
         for last in self.first[choice.groups].tolist():
             tokens = part.corpus.tokens[last - n + 1 : last + 1].tolist()
-            variants = [ground.variants(int(ground.words[t])).tolist() for t in tokens]
-            sequences.append(tuple(tuple(ids) for ids in variants))
+            sequences.append(tuple(self._variants(token) for token in tokens))
             texts.append(_read([vocabulary[token] for token in tokens], ground.gap))
         text = listed(texts) if n == 1 else f"the end of {listed(texts)}"
         made = {"sequences": [[list(ids) for ids in s] for s in sequences], **said(choice)}
         return Proposal(feature, text, EndsIn(tuple(sequences)), made)
+
+    def _variants(self, token: int) -> tuple[int, ...]:
+        ground = self.contrast.part.ground
+        return (token,) if self.exact else tuple(ground.variants(int(ground.words[token])).tolist())
 
 
 def _propose(every: Sequence[_Grams], most: int, columns: Columns) -> Iterator[Proposal]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sae_circuits.errors import unknown
 from sae_circuits.features.columns import Columns
-from sae_circuits.features.labels.measure import wilson
+from sae_circuits.features.labels.contrast import by_more_than_chance
 from sae_circuits.features.labels.predicates import Matches
 from sae_circuits.features.labels.regexes import patterns_of
 from sae_circuits.features.labels.strategy import Proposal, Propose, Setting, Strategy
@@ -43,10 +43,12 @@ def make(
         active, n = columns.counts, len(columns)
         owner = columns.owner
         hits = np.stack([np.bincount(owner[m[columns.places]], minlength=n) for m in masks])
-        low, _ = wilson(hits.astype(float), np.broadcast_to(sizes[:, None], hits.shape) * 1.0)
         base = active / len(part.places)
         f = 2 * hits / np.maximum(active + sizes[:, None], 1)
-        f = np.where((low > base) & (hits >= least), f, 0.0)
+        all_sizes = np.broadcast_to(sizes[:, None], hits.shape)
+        all_base = np.broadcast_to(base, hits.shape)
+        better = by_more_than_chance(hits, all_sizes, all_base, len(patterns))
+        f = np.where(better & (hits >= least), f, 0.0)
         for i in np.flatnonzero(f.max(0)).tolist():
             best = int(f[:, i].argmax())
             lift = hits[best, i] / sizes[best] / base[i]
