@@ -15,6 +15,7 @@ from .benchmarking import benchmark
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
+from .features.dictionary import FeatureDictionary as FeatureDictionary
 from .features.masks import Masks
 from .graph import (
     Architecture,
@@ -44,6 +45,7 @@ __all__ = [
     "Corpus",
     "Dictionary",
     "Edge",
+    "FeatureDictionary",
     "Masks",
     "Method",
     "Node",

@@ -78,8 +78,10 @@ class Activations:
     @cached_property
     def counts(self) -> Int64[np.ndarray, "feature"]:
         """On how many counted tokens each feature is active."""
-        each = (np.diff(shard.starts) for _, shard in self._placed)
-        return np.sum(list(each), axis=0, dtype=np.int64)
+        total = np.zeros(self.n_features, dtype=np.int64)
+        for _, shard in self._placed:
+            total += np.diff(shard.starts)
+        return total
 
     @cached_property
     def _placed(self) -> list[tuple[int, Shard]]:

@@ -1,13 +1,14 @@
 """Which tokens to show of a feature: the largest activations, and draws from each range of them.
 
-An example is a token with the window of tokens around it. Within a group no two windows overlap, and
-of windows with the same tokens one is shown, with how often the feature is active at such a window.
+An example is a token with the tokens around it, its window. Windows of one group never overlap, and
+of windows with the same tokens one is shown, with how often the feature is active at such a one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt64
@@ -193,8 +194,8 @@ class _One:
         }
         rng = np.random.default_rng([wanted.seed, feature])
         for name, bounds in cuts.items():
-            for index, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-                drawn = self._drawn(rng, int(low), int(high), wanted.each)
+            for index, (low, high) in enumerate(pairwise(bounds.tolist())):
+                drawn = self._drawn(rng, low, high, wanted.each)
                 yield name, index, self._apart(drawn, wanted.each)
 
     def times(self, k: int) -> int:

@@ -1,14 +1,13 @@
-"""Activations of some prompts in a row, sorted by feature and then by token: in memory or a file."""
+"""Activations of some prompts in a row, sorted by feature, then by token; in memory or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from sae_circuits.errors import StoreError
 from sae_circuits.io.arrays import Arrays, open_arrays, write_arrays
@@ -66,21 +65,22 @@ class Shard:
 
     def save(self, path: Path, identity: str) -> Shard:
         """Write it to a file, and return it as it stands there."""
-        assert isinstance(self.arrays, dict)
         record = {"first": self.first, "stop": self.stop, "identity": identity}
-        write_arrays(path, KIND, SCHEMA, {**self.arrays, "starts": self.starts}, record)
+        arrays = {name: self.arrays[name] for name in ("places", "values", "outliers")}
+        write_arrays(path, KIND, SCHEMA, {**arrays, "starts": self.starts}, record)
         return Shard.open(path, identity)
 
     @classmethod
-    def open(cls, path: Path, identity: str) -> Shard:
+    def open(cls, path: Path, identity: str | None = None) -> Shard:
         """Open a file.
 
         Raises:
-            StoreError: of other data than is asked for, or damaged.
+            StoreError: of other data than is asked for.
+            FileFormatError: damaged.
         """
         arrays = open_arrays(path, KIND, SCHEMA)
         record: Any = arrays.record
-        if record["identity"] != identity:
+        if identity not in (None, record["identity"]):
             raise StoreError(
                 f"{str(path)!r} holds activations of other data than its store: remove the store, "
                 "and build it again"
@@ -103,11 +103,3 @@ def ranges(
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(starts - (ends - counts), counts)
-
-
-def flags(places: Sequence[Int64[np.ndarray, "some"]], n: int) -> Bool[np.ndarray, "token"]:
-    """True at some places of n."""
-    found = np.zeros(n, dtype=bool)
-    for some in places:
-        found[some] = True
-    return found

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
-from sae_circuits.features.store.schema import FORMAT, SCHEMA, TABLES
+from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA, TABLES
 from sae_circuits.io.atomic import ready_folder, write_whole
 
 Table = Mapping[str, Any]
@@ -32,11 +32,12 @@ class Lists:
     starts: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Database:
-    """A DuckDB file of ours, which any number of readers can open at a time."""
+    """A DuckDB file of ours, which any number of readers can have open at a time."""
 
     path: Path
+    _reader: list[duckdb.DuckDBPyConnection] = field(default_factory=list, repr=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Database:
@@ -80,20 +81,32 @@ class Database:
             except duckdb.Error as error:
                 raise StoreError(f"{_first_line(error)}\nin: {sql.strip()}") from error
 
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """What a query gives, row by row, in plain values."""
+        with self.reading() as connection:
+            found = connection.execute(sql, list(parameters))
+            keys = [column[0] for column in found.description or ()]
+            return [dict(zip(keys, row, strict=True)) for row in found.fetchall()]
+
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that can only read."""
-        connection = duckdb.connect(str(self.path), read_only=True)
+        """A connection that can only read, kept open for the next question."""
+        if not self._reader:
+            self._reader.append(duckdb.connect(str(self.path), read_only=True))
+        cursor = self._reader[0].cursor()
         try:
-            yield connection
+            yield cursor
         finally:
-            connection.close()
+            cursor.close()
+
+    def close(self) -> None:
+        """Let go of the file; the next question opens it again."""
+        while self._reader:
+            self._reader.pop().close()
 
     def meta(self) -> dict[str, Any]:
         """The record of the store."""
-        with self.reading() as connection:
-            rows = connection.execute("SELECT key, value FROM meta").fetchall()
-        return {key: json.loads(value) for key, value in rows}
+        return {row["key"]: json.loads(row["value"]) for row in self.rows("FROM meta")}
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -114,8 +127,7 @@ class Database:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             with _writing(part) as connection:
-                for name, columns in TABLES.items():
-                    connection.execute(f'CREATE TABLE "{name}" ({columns})')
+                connection.execute(CREATE)
                 for name, table in tables:
                     _insert(connection, name, table)
                 _insert(connection, "meta", _meta({"format": FORMAT, "schema": SCHEMA, **meta}))
@@ -135,6 +147,7 @@ class Database:
         Raises:
             OutputError: somebody has the store open, or it cannot be written.
         """
+        self.close()
         try:
             with _writing(self.path) as connection:
                 connection.execute("BEGIN")
@@ -179,18 +192,18 @@ class Database:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             with _writing(part) as connection:
-                for name, columns in TABLES.items():
+                connection.execute(CREATE)
+                for name in TABLES:
                     file = folder / f"{name}.parquet"
                     if not file.is_file():
                         raise StoreError(f"no {file.name!r} in {str(folder)!r}: export it again")
-                    connection.execute(f'CREATE TABLE "{name}" ({columns})')
                     try:
                         connection.execute(f'INSERT INTO "{name}" BY NAME FROM {_quoted(file)}')
                     except duckdb.Error as error:
                         raise StoreError(
                             f"{str(file)!r} holds no table {name!r}: {_first_line(error)}"
                         ) from error
-            cls.open(part)
+            cls.open(part).close()
             os.replace(part, path)
         finally:
             for left in (part, part.with_name(part.name + ".wal")):
@@ -212,10 +225,7 @@ class Database:
         """The rows of a table in plain values."""
         some = features is not None and "feature INTEGER" in TABLES[name]
         sql = f'SELECT * FROM "{name}"' + (" WHERE feature IN (SELECT unnest(?))" if some else "")
-        with self.reading() as connection:
-            found = connection.execute(sql, [features] if some else [])
-            keys = [column[0] for column in found.description or ()]
-            return [dict(zip(keys, row, strict=True)) for row in found.fetchall()]
+        return self.rows(sql, [features] if some else [])
 
 
 @contextmanager

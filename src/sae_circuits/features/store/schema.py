@@ -36,7 +36,8 @@ TABLES = {
         times BIGINT NOT NULL,
         first INTEGER NOT NULL,
         tokens INTEGER[] NOT NULL,
-        activations FLOAT[] NOT NULL""",
+        activations FLOAT[] NOT NULL,
+        text VARCHAR NOT NULL""",
     "tokens": """
         token INTEGER PRIMARY KEY,
         text VARCHAR NOT NULL,
@@ -80,3 +81,14 @@ TABLES = {
         provenance JSON NOT NULL,
         time VARCHAR NOT NULL""",
 }
+
+VIEWS = {
+    "best": """
+        SELECT feature, arg_max(text, coalesce(score, 0)) AS text
+        FROM labels WHERE shown GROUP BY feature""",
+}
+
+CREATE = ";".join(
+    [f'CREATE TABLE "{name}" ({columns})' for name, columns in TABLES.items()]
+    + [f'CREATE VIEW "{name}" AS {query}' for name, query in VIEWS.items()]
+)

@@ -1,0 +1,322 @@
+"""`FeatureDictionary`: the features of a dictionary on a corpus, to look up and to search."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_circuits._version import __version__
+from sae_circuits.errors import OutputError, StoreError
+from sae_circuits.features.activations import Activations, Piece
+from sae_circuits.features.corpus import Corpus
+from sae_circuits.features.extraction import extract, identity_of
+from sae_circuits.features.feature import Feature
+from sae_circuits.features.masks import Masks
+from sae_circuits.features.search import Searches
+from sae_circuits.features.shards import Shard
+from sae_circuits.features.sources import DictionarySource, Source
+from sae_circuits.features.store.database import Database
+from sae_circuits.features.store.tables import Contents, store_tables
+from sae_circuits.io.atomic import ready_folder
+
+if TYPE_CHECKING:
+    import pandas
+
+STORE, CORPUS, SHARDS = "features.duckdb", "corpus.safetensors", "activations"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureDictionary(Searches):
+    """What every feature of an SAE, or of another source, does on a corpus.
+
+    Kept in a folder: one DuckDB file with all tables, the corpus, and the activations that are not
+    0. Make one with `build`, or open one with `load`.
+
+    Args:
+        folder: where it is.
+        database: its tables.
+        source: the model and the dictionary, where they are at hand.
+    """
+
+    folder: Path
+    database: Database
+    source: Source | None = None
+    _held: Any = None  # a temporary folder, which goes with its last owner
+
+    # -- making ----------------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        model: Any,
+        sae: Any,
+        corpus: Corpus,
+        out: str | Path | None = None,
+        *,
+        masks: Masks | None = None,
+        contents: Contents | None = None,
+        batch_tokens: int = 8192,
+        memory: int = 1 << 30,
+    ) -> FeatureDictionary:
+        """Describe every feature of a dictionary on a corpus.
+
+        Args:
+            model: a TransformerLens model of either kind; left as it was found.
+            sae: a `Dictionary` (see `load_saes`), or an SAE or transcoder of sae-lens; or a source
+                of other activations: see `DirectionSource` and `HeldSource`.
+            corpus: the tokens: see `Corpus` and `demo_corpus`.
+            out: a folder, which is gone on with where it holds a part of the same; by default a
+                temporary one, which goes with what is returned.
+            masks: which tokens count; by default all but special ones.
+            contents: how much to say of each feature.
+            batch_tokens: tokens to run at a time.
+            memory: bytes to stay under, beside the model's own run.
+
+        Raises:
+            DictionaryError: a dictionary that does not fit the model.
+            CorpusError: tokens that the model cannot take; masks that leave none.
+            NumericalError: activations that are not finite, with prompt and position.
+            StoreError: a folder that holds a store of other data.
+            OutputError: a folder that cannot be written, or a full disk.
+
+        Example:
+            >>> import sae_circuits as sc
+            >>> model, (sae,) = sc.load_model("demo"), sc.load_saes("demo", ["mlp_out.1"])
+            >>> features = sc.FeatureDictionary.build(model, sae, sc.demo_corpus(2000))
+            >>> features.search(token="John").feature[0] in features.statistics().feature
+            True
+        """
+        contents = contents or Contents()
+        masks = Masks() if masks is None else masks
+        source = sae if hasattr(sae, "activations") else DictionarySource.of(model, sae)
+        folder, held = _room(out)
+        made = _made(identity_of(source.record, corpus, masks), contents)
+        if (folder / STORE).exists():
+            found = cls.load(folder)
+            if found.made != [made]:
+                raise StoreError(
+                    f"{str(folder)!r} holds a store of other data: {found!r}; choose another "
+                    "folder, or remove it"
+                )
+            return cls(folder, found.database, source)
+        activations = extract(
+            source, corpus, masks, out=folder / SHARDS / "0", batch_tokens=batch_tokens,
+            memory=memory,
+        )  # fmt: skip
+        return cls._write(folder, activations, contents, [made], source, held)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: Any = None, sae: Any = None) -> FeatureDictionary:
+        """Open a store.
+
+        Args:
+            folder: that `build` or `save` wrote.
+            model: with `sae`, to run it on prompts, or to add data.
+            sae: the dictionary that the store describes.
+
+        Raises:
+            StoreError: no store, a damaged one, one of a newer version, or of another dictionary.
+        """
+        folder = Path(folder)
+        found = cls(folder, Database.open(folder / STORE))
+        if sae is None:
+            return found
+        source = sae if hasattr(sae, "activations") else DictionarySource.of(model, sae)
+        held = found.database.meta()["source"]
+        if dict(source.record) != held:
+            raise StoreError(f"{found!r} describes {held}, and this is {dict(source.record)}")
+        return cls(folder, found.database, source)
+
+    @classmethod
+    def _write(
+        cls,
+        folder: Path,
+        activations: Activations,
+        contents: Contents,
+        made: list[str],
+        source: Source | None,
+        held: Any = None,
+    ) -> FeatureDictionary:
+        """Make the tables, and put them beside the shards."""
+        activations.corpus.save(folder / CORPUS)
+        meta = {
+            "version": __version__,
+            "made": made,
+            "source": dict(activations.source),
+            "corpus": {
+                "name": activations.corpus.name,
+                "id": activations.corpus.fingerprint,
+                "prompts": activations.corpus.n_prompts,
+                "tokens": activations.corpus.n_tokens,
+                "counted": activations.n_counted,
+            },
+            "masks": activations.masks.record,
+            "contents": contents.record,
+            "pieces": [piece.first_prompt for piece in activations.pieces],
+            "features": activations.n_features,
+            "names": None if activations.names is None else list(activations.names),
+        }
+        tables = store_tables(activations, contents, source)
+        return cls(folder, Database.create(folder / STORE, tables, meta), source, held)
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        meta = self.database.meta()
+        of = meta["source"].get("dictionary") or meta["source"]["kind"]
+        return (
+            f"FeatureDictionary({of!r}: {meta['features']:,} features on "
+            f"{meta['corpus']['counted']:,} counted tokens of {meta['corpus']['name']!r})"
+        )
+
+    def __len__(self) -> int:
+        return int(self.database.meta()["features"])
+
+    @property
+    def made(self) -> list[str]:
+        """A hash of all that decides the content, for each extraction that is in it."""
+        return self.database.meta()["made"]
+
+    @cached_property
+    def activations(self) -> Activations:
+        """All activations that are not 0, from the shards."""
+        meta = self.database.meta()
+        names = meta["names"]
+        pieces = tuple(
+            Piece(_shards(self.folder / SHARDS / str(i)), first)
+            for i, first in enumerate(meta["pieces"])
+        )
+        corpus = Corpus.load(self.folder / CORPUS)
+        if corpus.fingerprint != meta["corpus"]["id"]:
+            raise StoreError(f"{str(self.folder / CORPUS)!r} is not the corpus of {self!r}")
+        masks = Masks(**meta["masks"])
+        names = None if names is None else tuple(names)
+        return Activations(corpus, masks, len(self), meta["source"], pieces, names)
+
+    @property
+    def corpus(self) -> Corpus:
+        """The tokens."""
+        return self.activations.corpus
+
+    # -- features --------------------------------------------------------------------------------
+
+    def feature(self, i: int) -> Feature:
+        """All that is known of one feature; it shows itself in a notebook.
+
+        Raises:
+            UnknownName: no such feature.
+        """
+        return Feature.of(self.database, self._known(i))
+
+    def statistics(self) -> pandas.DataFrame:
+        """One row for each feature: its numbers, and its best label where it has one."""
+        return self.database.query(
+            """SELECT features.*, best.text AS label FROM features
+               LEFT JOIN best USING (feature) ORDER BY feature"""
+        )
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pandas.DataFrame:
+        """What any query over the tables gives: see docs/store.md."""
+        return self.database.query(sql, parameters)
+
+    # -- keeping ---------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> FeatureDictionary:
+        """Copy it to a folder that is not there yet, or is empty.
+
+        Raises:
+            OutputError: the folder holds something, or cannot be written.
+        """
+        folder = ready_folder(folder)
+        if any(folder.iterdir()):
+            raise OutputError(f"{str(folder)!r} is not empty: choose another folder")
+        self.database.close()
+        try:
+            for name in (CORPUS, SHARDS, STORE):  # the store last: what has one is whole
+                whole = self.folder / name
+                (shutil.copytree if whole.is_dir() else shutil.copy2)(whole, folder / name)
+        except OSError as error:
+            raise OutputError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
+        return FeatureDictionary(folder, Database.open(folder / STORE), self.source)
+
+    def export(self, path: str | Path, features: Sequence[int] | None = None) -> Path:
+        """Write the tables to one file of strict JSON (`.json`), or a folder of Parquet files.
+
+        Args:
+            features: only what is known of these; for JSON.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            return self.database.to_json(path, features)
+        return self.database.to_parquet(path)
+
+    def export_feature(self, i: int, path: str | Path) -> Path:
+        """Write all that is known of one feature to a file of strict JSON."""
+        return self.database.to_json(path, [self._known(i)])
+
+    # -- more data -------------------------------------------------------------------------------
+
+    def add(
+        self, corpus: Corpus, out: str | Path | None = None, *, batch_tokens: int = 8192
+    ) -> FeatureDictionary:
+        """The same dictionary on its corpus and another one: as if both had been run at once.
+
+        Labels are left out, since they were tested on the first corpus alone.
+
+        Raises:
+            StoreError: the store was loaded without its model and dictionary.
+        """
+        if self.source is None:
+            raise StoreError("to add data, load the store with its model: load(folder, model, sae)")
+        more = extract(self.source, corpus, self.activations.masks, batch_tokens=batch_tokens)
+        made = _made(identity_of(self.source.record, corpus, self.activations.masks), self.contents)
+        return self._merged(self.activations + more, [*self.made, made], out)
+
+    def merge(self, other: FeatureDictionary, out: str | Path | None = None) -> FeatureDictionary:
+        """The same dictionary on the corpora of both: as if both had been run at once.
+
+        Raises:
+            StoreError: of another model, dictionary, masks or contents.
+        """
+        if other.contents != self.contents:
+            raise StoreError(f"stores of other contents: {self.contents} and {other.contents}")
+        return self._merged(self.activations + other.activations, self.made + other.made, out)
+
+    @property
+    def contents(self) -> Contents:
+        """How much it says of each feature."""
+        return Contents.of(self.database.meta()["contents"])
+
+    def _merged(
+        self, activations: Activations, made: list[str], out: str | Path | None
+    ) -> FeatureDictionary:
+        folder, held = _room(out)
+        if any(folder.iterdir()):
+            raise OutputError(f"{str(folder)!r} is not empty: choose another folder")
+        for i, piece in enumerate(activations.pieces):
+            into = ready_folder(folder / SHARDS / str(i))
+            for j, shard in enumerate(piece.shards):
+                shard.save(into / f"{j:05}.safetensors", made[i])
+        return self._write(folder, activations, self.contents, made, self.source, held)
+
+
+def _room(out: str | Path | None) -> tuple[Path, Any]:
+    """A folder to write to; without a name a temporary one, and what keeps it."""
+    if out is not None:
+        return ready_folder(out), None
+    held = tempfile.TemporaryDirectory(prefix="sae-circuits-")
+    return Path(held.name), held
+
+
+def _made(identity: str, contents: Contents) -> str:
+    return hashlib.sha256(f"{identity} {contents.record}".encode()).hexdigest()[:32]
+
+
+def _shards(folder: Path) -> tuple[Shard, ...]:
+    return tuple(Shard.open(path) for path in sorted(folder.glob("*.safetensors")))

@@ -1,0 +1,228 @@
+"""Questions to a store: features by token, label, logit, text or number, as data frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sae_circuits.errors import OptionError, UnknownName, unknown
+
+if TYPE_CHECKING:
+    import pandas
+
+    from sae_circuits.features.store.database import Database
+
+HOW = ("exact", "any-case", "substring", "regex")
+COLUMNS = "features.feature, name, type, density, mean_active, max, best.text AS label"
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """A query that gives features, the score of each, and what it was found by."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+class Searches:
+    """The part of a feature dictionary that answers questions."""
+
+    database: Database
+
+    def __len__(self) -> int:
+        """How many features there are."""
+        raise TypeError  # given by the class that is searched
+
+    def search(
+        self,
+        *,
+        token: str | int | Sequence[str | int] | None = None,
+        how: str = "exact",
+        label: str | None = None,
+        logit: str | int | None = None,
+        text: str | None = None,
+        where: str | None = None,
+        order: str | None = None,
+        n: int = 20,
+    ) -> pandas.DataFrame:
+        """Features for which all that is given holds, best first.
+
+        Args:
+            token: features that fire on it, or on several together; by its text, whose leading
+                space does not matter, or its id. Their `score` is the share of their firings.
+            how: to read the text of `token` and `logit`: "exact", "any-case", "substring" (of any
+                case), or "regex".
+            label: a part of a label that is shown, in any case.
+            logit: features that make this token more likely; the score is the effect.
+            text: a part of what an example reads, in any case.
+            where: a condition on columns of the table of features, as in SQL: "density < 0.01".
+            order: the column to order by, largest first; by default the first score.
+            n: how many at most.
+
+        Returns:
+            Columns feature, name, type, density, mean_active, max, label, and for each of `token`,
+            `logit` and `text` one with its score and one with what was found.
+
+        Raises:
+            OptionError: nothing to search by, or a regular expression that does not compile.
+            UnknownName: another `how` or column.
+            StoreError: a condition that is no SQL.
+        """
+        if how not in HOW:
+            raise unknown("way to read a text", how, HOW)
+        found: dict[str, _Condition] = {}
+        if token is not None:
+            found["token"] = _by_token(token, how)
+        if logit is not None:
+            found["logit"] = _by_logit(logit, how)
+        if text is not None:
+            found["text"] = _by_text(text)
+        if label is not None:
+            found["label"] = _by_label(label)
+        if not found and where is None:
+            raise OptionError("nothing to search by: give token, label, logit, text or where")
+        if order is not None:
+            self._column(order)
+        return self.database.query(*_query(found, where, order, n))
+
+    def top(self, by: str, n: int = 20, *, smallest: bool = False) -> pandas.DataFrame:
+        """The features with the largest value in a column of `statistics()`.
+
+        Raises:
+            UnknownName: no such column.
+        """
+        by = self._column(by)
+        return self.database.query(
+            f"""SELECT features.*, best.text AS label FROM features LEFT JOIN best USING (feature)
+                WHERE {by} IS NOT NULL ORDER BY {by} {"ASC" if smallest else "DESC"}, feature
+                LIMIT ?""",
+            [n],
+        )
+
+    def of_type(self, kind: str) -> pandas.DataFrame:
+        """The dead, ultra-sparse, sparse, moderate or dense features."""
+        kinds = ("dead", "ultra-sparse", "sparse", "moderate", "dense")
+        if kind not in kinds:
+            raise unknown("type of feature", kind, kinds)
+        return self.database.query(
+            "SELECT * FROM features WHERE type = ? ORDER BY n_active DESC, feature", [kind]
+        )
+
+    def similar(self, i: int, by: str | None = None) -> pandas.DataFrame:
+        """The features nearest to one, by each measure that the store holds, or by one.
+
+        Raises:
+            UnknownName: no such feature or measure.
+        """
+        measures = self.database.query("SELECT DISTINCT measure FROM correlations ORDER BY 1")
+        if by is not None and by not in set(measures.measure):
+            raise unknown("measure", by, sorted(measures.measure))
+        return self.database.query(
+            """SELECT measure, rank, other AS feature, value, features.type, features.density,
+                      best.text AS label
+               FROM correlations JOIN features ON features.feature = other
+               LEFT JOIN best ON best.feature = other
+               WHERE correlations.feature = ? AND measure = coalesce(?, measure)
+               ORDER BY measure, rank""",
+            [self._known(i), by],
+        )
+
+    def _known(self, i: int) -> int:
+        if not 0 <= i < len(self):
+            raise UnknownName(f"no feature {i}: there are {len(self):,}, 0 to {len(self) - 1}")
+        return int(i)
+
+    def _column(self, name: str) -> str:
+        columns = self.database.query("SELECT * FROM features LIMIT 0").columns
+        if name not in set(columns):
+            raise unknown("column", name, list(columns))
+        return f'features."{name}"'
+
+
+def _query(
+    found: dict[str, _Condition], where: str | None, order: str | None, n: int
+) -> tuple[str, list[Any]]:
+    """One query for all conditions."""
+    parts = "".join(f', "{name}" AS ({c.sql})' for name, c in found.items())
+    joins = " ".join(f'JOIN "{name}" USING (feature)' for name in found)
+    shown = "".join(
+        f', "{name}".score AS {name}_score, "{name}".found AS {name}_found'
+        for name in found
+        if name != "label"
+    )
+    by = f'features."{order}" DESC NULLS LAST' if order else "features.feature"
+    if order is None and found:
+        by = f'"{next(iter(found))}".score DESC, features.feature'
+    condition = f"WHERE ({where})" if where else ""
+    sql = f"""WITH nothing AS (SELECT 1){parts}
+        SELECT {COLUMNS}{shown} FROM features {joins} LEFT JOIN best USING (feature)
+        {condition} ORDER BY {by} LIMIT ?"""
+    return sql, [p for c in found.values() for p in c.parameters] + [n]
+
+
+def _matches(asked: str | int | Sequence[str | int], how: str) -> tuple[str, list[Any]]:
+    """A condition on rows of the table of tokens."""
+    each = [asked] if isinstance(asked, str | int) else list(asked)
+    if not each:
+        raise OptionError("no token to search by")
+    conditions, parameters = list[str](), list[Any]()
+    for one in each:
+        if isinstance(one, int):
+            condition, value = "token = ?", one
+        elif how == "exact":
+            condition, value = "trim(text) = ?", one.strip()
+        elif how == "any-case":
+            condition, value = "lower(trim(text)) = ?", one.strip().lower()
+        elif how == "substring":
+            condition, value = "contains(lower(text), ?)", one.lower()
+        else:
+            condition, value = "regexp_matches(text, ?)", _compiled(one)
+        conditions.append(condition)
+        parameters.append(value)
+    return "(" + " OR ".join(conditions) + ")", parameters
+
+
+def _compiled(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise OptionError(f"{pattern!r} is no regular expression: {error}") from error
+    return pattern
+
+
+def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
+    condition, parameters = _matches(token, how)
+    return _Condition(
+        f"""SELECT feature, sum(share) AS score,
+                   string_agg(text, ', ' ORDER BY share DESC, token) AS found
+            FROM feature_tokens JOIN tokens USING (token) WHERE {condition} GROUP BY feature""",
+        tuple(parameters),
+    )
+
+
+def _by_logit(token: str | int, how: str) -> _Condition:
+    condition, parameters = _matches(token, how)
+    return _Condition(
+        f"""SELECT feature, max(effect) AS score, arg_max(text, effect) AS found
+            FROM logits JOIN tokens USING (token)
+            WHERE kind = 'top' AND {condition} GROUP BY feature""",
+        tuple(parameters),
+    )
+
+
+def _by_text(text: str) -> _Condition:
+    return _Condition(
+        """SELECT feature, max(activation) AS score, arg_max(text, activation) AS found
+           FROM examples WHERE contains(lower(text), ?) GROUP BY feature""",
+        (text.lower(),),
+    )
+
+
+def _by_label(label: str) -> _Condition:
+    return _Condition(
+        """SELECT feature, max(coalesce(score, 0)) AS score, arg_max(text, score) AS found
+           FROM labels WHERE shown AND contains(lower(text), ?) GROUP BY feature""",
+        (label.lower(),),
+    )
