@@ -106,7 +106,7 @@ def test_a_label_is_asked_for_and_tested_on_prompts_that_it_was_not_made_from(se
     assert explain.count("\n\nText ") >= 9
     assert "described so: on dogs" in judge
     assert judge.count("Text ") >= 20
-    made = {line for line in re.findall(r"Text \d+: (.*)", explain)}
+    made = set(re.findall(r"Text \d+: (.*)", explain))
     assert not any(line.replace("<<", "").replace(">>", "") in judge for line in made)
     assert server.requests[0]["path"] == "/v1/chat/completions"
     assert (server.requests[0]["model"], server.requests[0]["temperature"]) == ("small", 0)
@@ -209,7 +209,7 @@ def test_one_feature_without_an_answer_does_not_lose_the_others(server):
 def test_a_server_that_never_answers_is_no_use(server):
     server.answer = lambda prompt, n: (500, {}, "")
     five = activity_of(CORPUS, *[DOGS] * 5)
-    with pytest.warns(LabelsLeftOut), pytest.raises(OptionError, match="first 3 features.*500"):
+    with pytest.warns(LabelsLeftOut), pytest.raises(OptionError, match=r"first 3 features.*500"):
         explained(server, five, retries=0)
     assert len(server.prompts) == 3
     with pytest.warns(LabelsLeftOut, match="ConnectError"):

@@ -23,7 +23,7 @@ from sae_circuits.features.labels.windows import sampled, strongest, windows_of
 lengths = st.lists(st.integers(1, 9), min_size=2, max_size=12)
 
 
-# -- the split ---------------------------------------------------------------------------------------
+# -- the split ------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +62,7 @@ def test_the_activations_of_both_parts_are_all_there_are(sizes, seed):
         assert places.tolist() == columns.column(f)[0].tolist()
 
 
-# -- the interval --------------------------------------------------------------------------------------
+# -- the interval ---------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -95,7 +95,7 @@ def test_the_interval_covers_the_truth_about_95_times_in_100(n):
     assert min(covered) > 0.9
 
 
-# -- precision and recall ----------------------------------------------------------------------------
+# -- precision and recall -------------------------------------------------------------------------
 
 
 def part_of(n: int, weight: np.ndarray | None = None) -> Part:
@@ -143,7 +143,7 @@ def test_predicates_point_where_a_loop_over_prompts_does(sizes, seed, offset):
     assert EndsIn((((0, 1), (2,)),))(part).tolist() == ends
 
 
-# -- the choice --------------------------------------------------------------------------------------
+# -- the choice -----------------------------------------------------------------------------------
 
 
 def test_chance_is_bounded_by_that_of_the_binomial():
@@ -183,7 +183,7 @@ def test_the_words_chosen_are_the_best_of_all_choices(seed, most):
         assert found[0].lift == pytest.approx((k / n) / (len(places) / 120))
 
 
-# -- windows -----------------------------------------------------------------------------------------
+# -- windows --------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)

@@ -62,7 +62,7 @@ def test_several_files_and_several_dictionaries(tmp_path):
     for source in ("6-res-jb", "gpt2-small/6-res-jb"):
         found = label(ACTIVITY, "neuronpedia", neuronpedia={"path": [one, two], "source": source})
         assert [found_one.text for found_one in found] == ["dogs", "two"]
-    with pytest.raises(OptionError, match="no explanation of 8-res-jb.*they have gpt2-small/6"):
+    with pytest.raises(OptionError, match=r"no explanation of 8-res-jb.*they have gpt2-small/6"):
         label(ACTIVITY, "neuronpedia", neuronpedia={"path": one, "source": "8-res-jb"})
 
 

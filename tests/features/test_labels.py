@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,11 +182,12 @@ def test_promoted_tokens_are_tested_on_the_token_that_follows():
     assert wrong.text == right.text
     assert not wrong.shown
 
-    def rows(features):
-        return effects[features]
-
-    again = label(activity, "logits", logits={"effects": rows, "top": 4, "named": 2})
-    assert again == [right, wrong]
+    top = np.array([[ID[a] for a in ANIMALS], [-1] * 4], np.int32)
+    ends = SimpleNamespace(features=np.arange(2), top_tokens=top)  # the second has a zero row
+    assert label(activity, "logits", logits={"effects": ends, "named": 2}) == [right]
+    wide = SimpleNamespace(features=np.arange(1), top_tokens=np.array([[99]]))
+    with pytest.raises(OptionError, match="promote token 99, and the corpus has"):
+        label(activity, "logits", logits={"effects": wide})
 
 
 def test_manual_texts_are_shown_as_they_stand():
@@ -251,27 +253,39 @@ def test_a_strategy_of_ones_own_is_a_value():
     assert (other.precision, other.shown) == (0.0, False)
 
 
-def test_what_cannot_be_is_refused_with_the_remedy():
+N = len(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "strategy", "options"),
+    [
+        (UnknownName, "did you mean 'most'", "tokens", {"mots": 1}),
+        (OptionError, "most=0", "tokens", {"most": 0}),
+        (OptionError, "1 to 4 tokens", "ngrams", {"lengths": (5,)}),
+        (OptionError, "needs texts", "manual", {}),
+        (OptionError, "is empty", "manual", {"texts": {0: " "}}),
+        (OptionError, "no feature 7: .* 0 to 0", "manual", {"texts": {7: "x"}}),
+        (OptionError, "needs clusters=", "clusters", {}),
+        (OptionError, rf"\({N}, d_model\)", "clusters", {"embeddings": np.ones((3, 2))}),
+        (NumericalError, "token 0", "clusters", {"embeddings": np.full((N, 2), np.nan)}),
+        (OptionError, "needs logits=", "logits", {}),
+        (OptionError, rf"\(1, {N}\) is needed", "logits", {"effects": np.ones((1, 3))}),
+        (NumericalError, "feature 0", "logits", {"effects": np.full((1, N), np.inf)}),
+    ],
+)
+def test_options_that_cannot_be_are_refused_with_the_remedy(error, message, strategy, options):
+    with pytest.raises(error, match=message):
+        label(activity_of(CORPUS, on(" dog")), strategy, **{strategy: options})
+
+
+def test_what_cannot_be_labelled_is_refused_with_the_remedy():
     activity = activity_of(CORPUS, on(" dog"))
-    n = len(WORDS)
     for error, message, how in (
         (UnknownName, "did you mean 'tokens'", {"strategies": "token"}),
         (OptionError, "no strategy", {"strategies": ()}),
         (OptionError, "no feature 1: this dictionary has 0 to 0", {"features": [1]}),
         (OptionError, "not among tokens", {"strategies": "tokens", "manual": {"texts": {}}}),
-        (UnknownName, "did you mean 'most'", {"strategies": "tokens", "tokens": {"mots": 1}}),
-        (OptionError, "most=0", {"strategies": "tokens", "tokens": {"most": 0}}),
-        (OptionError, "1 to 4 tokens", {"strategies": "ngrams", "ngrams": {"lengths": (5,)}}),
-        (OptionError, "needs texts", {"strategies": "manual"}),
-        (OptionError, "is empty", {"strategies": "manual", "manual": {"texts": {0: " "}}}),
-        (OptionError, "no feature 7", {"strategies": "manual", "manual": {"texts": {7: "x"}}}),
-        (OptionError, "needs clusters=", {"strategies": "clusters"}),
-        (OptionError, f"\\({n}, d_model\\)", {"strategies": "clusters", "clusters": {"embeddings": np.ones((3, 2))}}),
-        (NumericalError, "token 2", {"strategies": "clusters", "clusters": {"embeddings": np.where(np.arange(n)[:, None] == 2, np.nan, 1.0)}}),
-        (OptionError, "needs logits=", {"strategies": "logits"}),
-        (OptionError, f"\\(1, {n}\\) is needed", {"strategies": "logits", "logits": {"effects": np.ones((1, 3))}}),
-        (NumericalError, "feature 0", {"strategies": "logits", "logits": {"effects": np.full((1, n), np.inf)}}),
-    ):  # fmt: skip
+    ):
         with pytest.raises(error, match=message):
             label(activity, **how)
     with pytest.raises(CorpusError, match="two or more"):

@@ -33,10 +33,11 @@ def words_of(vocabulary: Vocabulary) -> Int64[np.ndarray, "vocab"]:
 def quoted(text: str) -> str:
     r"""A token's text between quotes, with what cannot be seen spelt out.
 
-    >>> print(quoted(" a"), quoted("\n"))
-    " a" "\n"
+    >>> print(quoted(" a"), quoted("\n"), quoted('"'))
+    " a" "\n" '"'
     """
-    return json.dumps(text, ensure_ascii=False)
+    said = json.dumps(text, ensure_ascii=False)
+    return "'" + said[1:-1].replace('\\"', '"') + "'" if '"' in text else said
 
 
 def listed(texts: Iterable[str]) -> str:
