@@ -304,10 +304,10 @@ def _tensor(tokens: Any, name: str) -> torch.Tensor:
             f"{name!r} is no table of token ids: {error}; give whole numbers [prompt, pos], or "
             "prompts of unequal length to Corpus.of_prompts"
         ) from error
-    if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
-        raise CorpusError(f"{name!r} has {ids.dtype}: token ids are whole numbers")
     if ids.ndim not in (1, 2) or not ids.numel():
         raise CorpusError(
             f"{name!r} has the shape {tuple(ids.shape)}: give token ids [prompt, pos], at least one"
         )
+    if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
+        raise CorpusError(f"{name!r} has {ids.dtype}: token ids are whole numbers")
     return ids.to(torch.int64).reshape(-1, ids.shape[-1])

@@ -47,7 +47,10 @@ class Masks:
         texts = sorted(token for token in tokens if isinstance(token, str))
         object.__setattr__(self, "skip_tokens", (*ids, *texts))
         object.__setattr__(self, "skip_positions", tuple(sorted(positions)))
-        if self.max_norm is not None and not (math.isfinite(self.max_norm) and self.max_norm > 0):
+        if self.max_norm is None:
+            return
+        object.__setattr__(self, "max_norm", float(self.max_norm))
+        if not (math.isfinite(self.max_norm) and self.max_norm > 0):
             raise OptionError(
                 f"max_norm={self.max_norm}: give a positive number, or None for no limit"
             )

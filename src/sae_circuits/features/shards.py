@@ -29,7 +29,7 @@ class Shard:
 
     first: int
     stop: int
-    starts: Int64[np.ndarray, "feature+1"]
+    starts: Int64[np.ndarray, "end"]
     arrays: Arrays | dict[str, np.ndarray]
 
     @property

@@ -10,14 +10,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from sae_circuits.cache import check_model
 from sae_circuits.cache.places import edited_place, stream_place
 from sae_circuits.errors import CorpusError, DictionaryError, NumericalError
 from sae_circuits.features.corpus import Corpus
@@ -30,6 +29,7 @@ from sae_circuits.models.hooks import stopped_at
 WIDTH = 16  # prompts are padded to a multiple of this
 
 
+@runtime_checkable
 class Source(Protocol):
     """What gives activations of features on the tokens of a corpus."""
 
@@ -73,7 +73,6 @@ class _AtSite:
     def check(self, corpus: Corpus) -> None:
         """Refuse tokens that the model does not know, or prompts too long for it."""
         arch = self.adapter.architecture
-        check_model(self.adapter, torch.as_tensor(corpus.prompt(0)[None].astype(np.int64)))
         highest = int(corpus.tokens.max())
         if highest >= arch.d_vocab:
             raise CorpusError(

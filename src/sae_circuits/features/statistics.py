@@ -112,7 +112,7 @@ def _reduced(
 class Histogram:
     """Counts of active values, and the edges between them, of each feature of a block."""
 
-    edges: Float64[np.ndarray, "feature bin+1"]
+    edges: Float64[np.ndarray, "feature edge"]
     counts: Int64[np.ndarray, "feature bin"]
 
 
