@@ -207,6 +207,8 @@ def test_several_strategies_at_once_by_feature_and_the_best_first():
         scores = [one.score for one in found if one.feature == feature]
         assert scores == sorted(scores, reverse=True)
     assert {one.text for one in found if one.strategy == "patterns"} >= {"article", "number"}
+    said = label(activity, ("tokens", "manual"), [2], manual={"texts": {2: "dogs"}})
+    assert [one.strategy for one in said] == ["manual", "tokens"]
     table = labels_table(found)
     assert list(table.columns[:4]) == ["feature", "text", "strategy", "score"]
     assert table.loc[0, "precision_low"] == found[0].precision_interval[0]

@@ -32,7 +32,9 @@ def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
     middle = n * p + Z**2 / 2
     half = Z * np.sqrt(n * p * (1 - p) + Z**2 / 4)
     low, high = (middle - half) / (n + Z**2), (middle + half) / (n + Z**2)
-    return np.asarray(np.minimum(np.maximum(low, 0.0), p)), np.asarray(np.maximum(np.minimum(high, 1.0), p))
+    return np.asarray(np.minimum(np.maximum(low, 0.0), p)), np.asarray(
+        np.maximum(np.minimum(high, 1.0), p)
+    )
 
 
 @dataclass(frozen=True)

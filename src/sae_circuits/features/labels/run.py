@@ -48,8 +48,9 @@ def label(
         options: of each strategy, by its name, such as `clusters={"embeddings": W_E}`.
 
     Returns:
-        Labels by feature, and of each feature those to show first, the best score first. A feature
-        of which a strategy has nothing to say has no label of that strategy.
+        Labels by feature; of each feature those to show first, and of these the untested ones, by
+        a person or from a file, and then the best score. A feature of which a strategy has nothing
+        to say has no label of that strategy.
 
     Raises:
         UnknownName: no such strategy, or an option that a strategy does not have.
@@ -154,5 +155,5 @@ def _tested(proposal: Proposal, strategy: str, held: Part, active: Places, seed:
     )
 
 
-def _best_first(label: Label) -> tuple[bool, float]:
-    return not label.shown, -(label.score or 0.0)
+def _best_first(label: Label) -> tuple[bool, bool, float]:
+    return not label.shown, label.score is not None, -(label.score or 0.0)
