@@ -125,6 +125,21 @@ def test_weights_count_as_so_many_tokens_with_a_wider_interval():
     assert equal == Share.of(part_of(4), np.array([0, 2]), np.arange(4))
 
 
+places = st.lists(st.integers(0, 29), max_size=30)
+
+
+@given(places, places)
+def test_precision_and_recall_are_those_of_sets(predicted, active):
+    mine, real = set(predicted), set(active)
+    found = measure(
+        lambda part: np.array(predicted, dtype=np.int64),  # in any order, some twice
+        part_of(30),
+        np.array(sorted(real), dtype=np.int64),
+    )
+    assert found.precision.value == (len(mine & real) / len(mine) if mine else None)
+    assert found.recall.value == (len(mine & real) / len(real) if real else None)
+
+
 @settings(max_examples=40, deadline=None)
 @given(lengths, st.integers(0, 9), st.integers(-2, 2))
 def test_predicates_point_where_a_loop_over_prompts_does(sizes, seed, offset):

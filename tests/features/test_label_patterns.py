@@ -74,9 +74,9 @@ def test_no_match_runs_over_the_end_of_a_prompt():
     assert found(joined, [" a", "b"], ["b"]) == [" a", "b"]
 
 
-def test_words_without_any_spaces_are_set_apart_and_special_tokens_are_no_text():
+def test_words_of_a_vocabulary_of_words_are_set_apart_and_special_tokens_are_no_text():
     texts = "<|end|>", "Then", "the", "cat", "."
-    corpus = Corpus.of_prompts([[0, 1, 2, 3, 4]], Vocabulary(texts, frozenset([0])))
+    corpus = Corpus.of_prompts([[0, 1, 2, 3, 4]], Vocabulary(texts, frozenset([0]), gap=" "))
     ground = Ground(corpus)
     places = {name: np.flatnonzero(ground.matching(p)).tolist() for name, p in PATTERNS.items()}
     assert places["article"] == [2]

@@ -45,17 +45,19 @@ class Share:
     interval: Interval | None
 
     @classmethod
-    def of(cls, part: Part, of: Places, among: Places) -> Share:
-        """The share of some places that is in others, each counted with its weight.
+    def of(cls, part: Part, both: Places, among: Places) -> Share:
+        """The share that some places have of others, each counted with its weight.
 
         The interval is Wilson's, with Kish's effective number of tokens where weights differ.
         """
         if not len(among):
             return cls(None, None)
-        hit = np.isin(among, of, assume_unique=True) if len(of) else np.zeros(len(among), bool)
-        weight = np.ones(len(among)) if part.weight is None else part.weight[among]
-        share = float(weight[hit].sum() / weight.sum())
-        size = float(weight.sum() ** 2 / (weight**2).sum())
+        if part.weight is None:
+            share, size = len(both) / len(among), float(len(among))
+        else:
+            weight = part.weight[among]
+            share = float(part.weight[both].sum() / weight.sum())
+            size = float(weight.sum() ** 2 / (weight**2).sum())
         low, high = wilson(np.array(share * size), np.array(size))
         return cls(share, (float(low), float(high)))
 
@@ -83,10 +85,24 @@ def measure(predicts: Predicate, part: Part, active: Places) -> Measured:
     Args:
         active: where the feature fires in the part.
     """
-    predicted = predicts(part)
+    predicted = _rising(predicts(part))
     predicted = predicted[part.is_in[predicted]]
     active = active[part.is_in[active]]
-    precision = Share.of(part, active, predicted)
-    recall = Share.of(part, predicted, active)
+    both = _common(predicted, active)
+    precision, recall = Share.of(part, both, predicted), Share.of(part, both, active)
     counts = {"tokens": len(part.places), "predicted": len(predicted), "active": len(active)}
     return Measured(precision, recall, counts)
+
+
+def _rising(places: Places) -> Places:
+    """Places in order, each once; those of our own predicates are so already."""
+    return places if (np.diff(places) > 0).all() else np.unique(places)
+
+
+def _common(one: Places, other: Places) -> Places:
+    """The places in both of two rising rows, in time that hangs on the shorter."""
+    few, many = (one, other) if len(one) <= len(other) else (other, one)
+    at = np.searchsorted(many, few)
+    inside = at < len(many)
+    found = few[inside]
+    return found[many[at[inside]] == found]

@@ -70,7 +70,7 @@ class Ground:
         return places + by, (positions + by >= 0) & (positions + by < sizes)
 
     def matching(self, pattern: Pattern) -> Bool[np.ndarray, "token"]:
-        """The tokens that a pattern finds in the prompts' texts."""
+        """The tokens that a pattern finds in the prompts' texts; searched for once."""
         if pattern not in self._matching:
             self._matching[pattern] = self._find(pattern)
         return self._matching[pattern]
@@ -78,18 +78,11 @@ class Ground:
     # -- text ------------------------------------------------------------------------------------
 
     @cached_property
-    def gap(self) -> str:
-        """What stands between tokens in a text: a space where no token begins with one."""
-        vocabulary = self.corpus.vocabulary
-        plain = (t for i, t in enumerate(vocabulary.texts) if i not in vocabulary.special)
-        return "" if any(text[:1].isspace() for text in plain) else " "
-
-    @cached_property
     def pieces(self) -> list[str]:
         """What each token id adds to a text; a line break for a special one."""
         vocabulary = self.corpus.vocabulary
         return [
-            "\n" if i in vocabulary.special else self.gap + text
+            "\n" if i in vocabulary.special else vocabulary.gap + text
             for i, text in enumerate(vocabulary.texts)
         ]
 
@@ -153,6 +146,7 @@ class Part:
     ground: Ground
     is_in: Bool[np.ndarray, "token"]
     weight: Float64[np.ndarray, "token"] | None = None
+    _matching: dict[Pattern, Places] = field(default_factory=dict, repr=False)
 
     @property
     def corpus(self) -> Corpus:
@@ -163,6 +157,12 @@ class Part:
     def places(self) -> Places:
         """The places of the tokens in the part, rising."""
         return np.flatnonzero(self.is_in)
+
+    def matching(self, pattern: Pattern) -> Places:
+        """The places of the part that a pattern finds, rising."""
+        if pattern not in self._matching:
+            self._matching[pattern] = np.flatnonzero(self.ground.matching(pattern) & self.is_in)
+        return self._matching[pattern]
 
     def of(self, columns: Columns) -> Columns:
         """The activations on tokens of the part."""

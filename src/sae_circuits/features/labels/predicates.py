@@ -54,4 +54,4 @@ class Matches:
 
     def __call__(self, part: Part) -> Places:
         """The places, rising."""
-        return np.flatnonzero(part.ground.matching(self.pattern) & part.is_in)
+        return part.matching(self.pattern)

@@ -91,12 +91,13 @@ class _Grams:
 
     def proposal(self, choice: Choice, feature: int) -> Proposal:
         part, n = self.contrast.part, self.length
-        ground, vocabulary = part.ground, part.corpus.vocabulary
+        vocabulary = part.corpus.vocabulary
         sequences, texts = [], []
         for last in self.first[choice.groups].tolist():
             tokens = part.corpus.tokens[last - n + 1 : last + 1].tolist()
             sequences.append(tuple(self._variants(token) for token in tokens))
-            texts.append(_read([vocabulary[token] for token in tokens], ground.gap))
+            read = vocabulary.read(tokens)
+            texts.append(read.strip() or read)
         text = listed(texts) if n == 1 else f"the end of {listed(texts)}"
         made = {"sequences": [[list(ids) for ids in s] for s in sequences], **said(choice)}
         return Proposal(feature, text, EndsIn(tuple(sequences)), made)
@@ -115,12 +116,6 @@ def _propose(every: Sequence[_Grams], most: int, columns: Columns) -> Iterator[P
                 best[i] = one, choice
     for i, (one, choice) in sorted(best.items()):
         yield one.proposal(choice, int(columns.features[i]))
-
-
-def _read(tokens: Sequence[str], gap: str) -> str:
-    """A sequence as it reads, from its first occurrence."""
-    joined = gap.join(tokens)
-    return joined.strip() or joined
 
 
 STRATEGY = Strategy(
