@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,7 @@ from sae_circuits.features.examples import (
     activations_at,
     examples,
 )
+from sae_circuits.features.labels import Label
 from sae_circuits.features.numerics.sparse import Rows
 from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
@@ -249,3 +251,25 @@ def _texts(
         if span not in known:
             known[span] = corpus.text(corpus.tokens[slice(*span)])
     return [known[span] for span in zip(first.tolist(), stop.tolist(), strict=True)]
+
+
+def label_rows(labels: Sequence[Label]) -> Table:
+    """Rows of the table of labels."""
+    nan = float("nan")
+    numbers = ("score", "precision", "recall", "base_rate")
+    found: dict[str, Any] = {
+        name: np.array([getattr(one, name) for one in labels], dtype=np.float64) for name in numbers
+    }
+    for name in ("precision", "recall"):
+        ends = [getattr(one, f"{name}_interval") or (nan, nan) for one in labels]
+        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return {
+        "feature": np.array([one.feature for one in labels], dtype=np.int64),
+        "strategy": [one.strategy for one in labels],
+        "text": [one.text for one in labels],
+        "shown": np.array([one.shown for one in labels], dtype=bool),
+        "provenance": [json.dumps(dict(one.provenance), allow_nan=False) for one in labels],
+        "time": [one.time for one in labels],
+        **found,
+    }
