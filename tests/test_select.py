@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from graph_strategies import RANDOM, architecture
 from sae_circuits import prune
-from sae_circuits.errors import GraphError, MissingProgram, NoSolution, NumericalError, OptionError
+from sae_circuits.errors import GraphError, NoSolution, NumericalError, OptionError
 from sae_circuits.graph import Circuit, Node, Scores, TensorGraph
 
 pytestmark = pytest.mark.filterwarnings(f"ignore:{RANDOM}")
@@ -231,9 +230,3 @@ def test_what_is_out_of_range_is_refused():
     ]:
         with pytest.raises(error, match=message):
             call()
-
-
-def test_without_scipy_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(MissingProgram, match=r"pip install 'sae-circuits\[select\]'"):
-        prune.select(scored(shape=(1, 1)), 2)

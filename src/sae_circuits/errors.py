@@ -15,7 +15,7 @@ CircuitsError
 ├── NumericalError       NaN or infinity, with the node and the example
 ├── FileFormatError      a file that is damaged, truncated, of another kind or newer
 ├── OutputError          a place that cannot be written
-└── MissingProgram       an external program, or a library of an extra, that is not installed
+└── MissingProgram       an external program that is not installed
 
 CircuitsWarning
 ├── PairsLeftOut         pairs of a file or a list that do not fit a tokenizer and were left out
@@ -100,7 +100,7 @@ class OutputError(CircuitsError, OSError):
 
 
 class MissingProgram(CircuitsError, RuntimeError):
-    """A program, or a library of an extra, that is not installed; the message names the package."""
+    """A program that is not installed; the message names the package."""
 
 
 class CircuitsWarning(UserWarning):

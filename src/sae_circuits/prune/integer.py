@@ -1,4 +1,4 @@
-"""The best circuit under constraints, by an integer program: the only module that imports scipy.
+"""The best circuit under constraints, by an integer program: the only module of `prune` with scipy.
 
 With x_e = 1 for an edge that is chosen and g_e what it counts,
 
@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.errors import MissingProgram, NoSolution, OptionError
+from sae_circuits.errors import NoSolution, OptionError
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.prune.keys import check_count, sizes
 
@@ -45,7 +45,7 @@ def select(
 ) -> Circuit:
     """Choose at most n edges that together count most, under constraints, by an integer program.
 
-    The solver is HiGHS, which comes with the extra `select`: `pip install 'sae-circuits[select]'`.
+    The solver is HiGHS, of scipy.
 
     Args:
         n: the most edges.
@@ -63,7 +63,6 @@ def select(
             in time; then the message has the gap that was reached.
         GraphError: n is below zero or above the graph's number of edges.
         OptionError: another option that is out of its range.
-        MissingProgram: scipy is not installed.
 
     >>> from sae_circuits.graph import Architecture, TensorGraph
     >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
@@ -75,12 +74,13 @@ def select(
 
     Reference: Nikankin et al. 2025, arXiv 2510.25786.
     """
+    from scipy import optimize, sparse  # only where it is used: it takes a while to load
+
     graph = scores.graph
     check_count(n, graph.n_edges, "edges", repr(graph))
     gain = sizes(scores, by).detach().cpu().double()
     at_least = min(1, n) if at_least is None else at_least
     _check_options(n, at_least, help_share, gap, time_limit)
-    optimize, sparse = _scipy()
     total = torch.ones_like(gain)
     helps = (scores.values < 0).detach().cpu().double()
     rows = [
@@ -103,18 +103,6 @@ def select(
         raise _no_solution(found, asked, graph, gap, time_limit)
     mask = torch.from_numpy(found.x[: graph.n_edges] > 0.5)
     return Circuit(graph, mask.to(scores.values.device), scores)
-
-
-def _scipy() -> tuple[Any, Any]:
-    """`scipy.optimize` and `scipy.sparse`."""
-    try:
-        from scipy import optimize, sparse
-    except ImportError as error:
-        raise MissingProgram(
-            "the integer program needs scipy, which is not installed: "
-            "pip install 'sae-circuits[select]'; or prune with best_first"
-        ) from error
-    return optimize, sparse
 
 
 def _check_options(n: int, at_least: int, help_share: float, gap: float, time_limit: float) -> None:

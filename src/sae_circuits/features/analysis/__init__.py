@@ -1,0 +1,1 @@
+"""What each feature is like, from where it is active: tokens, positions, kinds, meanings."""

@@ -1,0 +1,198 @@
+"""For each row of one matrix its nearest rows in another, over all pairs, block by block.
+
+Pairs that have a place in common come from a sparse product. All others stand at
+-apart_i apart_j, and are looked at only for those rows that have too few pairs above that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from sae_circuits.features.measures import MEASURES, Measure, Moments
+from sae_circuits.features.numerics.sparse import Pairs, Rows, gathered, pairs
+from sae_circuits.progress import track
+
+CELLS = 2**21  # pairs held at a time
+AT_ONCE = 2**23
+"""How many activations of either side are held at a time, unless another number is asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Rows on the right that are nearest to rows on the left.
+
+    Args:
+        feature: on the left.
+        other: on the right.
+        value: of the measure.
+        together: in how many places both are not 0.
+    """
+
+    feature: Int64[np.ndarray, "listed"]
+    other: Int64[np.ndarray, "listed"]
+    value: Float64[np.ndarray, "listed"]
+    together: Int64[np.ndarray, "listed"]
+
+    def __len__(self) -> int:
+        return len(self.feature)
+
+    def __getitem__(self, some: Int64[np.ndarray, "some"]) -> Neighbours:
+        return Neighbours(*(getattr(self, f.name)[some] for f in fields(self)))
+
+
+def k_largest(
+    values: Float64[np.ndarray, "n"], ids: Int64[np.ndarray, "n"], k: int
+) -> Int64[np.ndarray, "some"]:
+    """Where the k largest stand, the largest first, ties by id; none that is -inf.
+
+    >>> k_largest(np.array([1.0, 3.0, -np.inf, 3.0]), np.array([5, 9, 0, 2]), 3).tolist()
+    [3, 1, 0]
+    """
+    some = np.arange(len(values))
+    if len(values) > k:
+        kth = np.partition(values, len(values) - k)[len(values) - k]
+        above, level = np.flatnonzero(values > kth), np.flatnonzero(values == kth)
+        lacking = k - len(above)
+        if len(level) > lacking:
+            level = level[np.argpartition(ids[level], lacking - 1)[:lacking]]
+        some = np.concatenate([above, level])
+    some = some[values[some] > -np.inf]
+    return some[np.lexsort((ids[some], -values[some]))]
+
+
+def nearest(
+    left: Iterable[Rows],
+    right: Callable[[], Iterable[Rows]],
+    measures: Sequence[str],
+    *,
+    k: int,
+    n: int,
+    same: bool,
+    at_once: int = AT_ONCE,
+) -> Iterator[dict[str, Neighbours]]:
+    """For one group of rows after the other, the k nearest of each row by each measure.
+
+    The numbers are the same however rows are grouped. Memory is bounded by `at_once`.
+
+    Args:
+        left: rows, in the order in which they are to come out.
+        right: a function that gives all rows on the right, anew at each call.
+        n: how many places there are in all, over which means are taken.
+        same: left and right are the same features, so that none is its own neighbour.
+        at_once: how many numbers of either side are held at a time.
+    """
+    for rows in gathered(left, at_once):
+        found: dict[str, list[Neighbours]] = {name: [] for name in measures}
+        for others in gathered(right(), at_once):
+            for name, some in _of_pieces(rows, others, measures, k, n, same):
+                found[name].append(some)
+        yield {name: _best(rows.features, parts, k) for name, parts in found.items()}
+
+
+def _of_pieces(
+    left: Rows, right: Rows, measures: Sequence[str], k: int, n: int, same: bool
+) -> Iterator[tuple[str, Neighbours]]:
+    """The nearest among the rows of one piece, tile by tile."""
+    of_right = {name: MEASURES[name].moments(right, n) for name in measures}
+    step = max(1, CELLS // max(1, len(right)))
+    for first in track(range(0, len(left), step), description="neighbours"):
+        some = left[first : first + step]
+        tile = _Tile(some, right, pairs(some, right), same)
+        for name, moments in of_right.items():
+            yield name, tile.best(MEASURES[name], MEASURES[name].moments(some, n), moments, k)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """Some rows on the left against a piece of the right."""
+
+    left: Rows
+    right: Rows
+    pairs: Pairs
+    same: bool
+
+    @cached_property
+    def other(self) -> Int64[np.ndarray, "pair"]:
+        """The right feature of each pair."""
+        return self.right.features[self.pairs.right]
+
+    @cached_property
+    def itself(self) -> Int64[np.ndarray, "some"]:
+        """The pairs of a feature with itself."""
+        mine = self.pairs.of_left(self.left.features) == self.other
+        return np.flatnonzero(mine & self.same)
+
+    def best(self, measure: Measure, a: Moments, b: Moments, k: int) -> Neighbours:
+        """The k nearest of each row on the left."""
+        values = measure.values(self.pairs, a, b)
+        values[self.itself] = -np.inf
+        if not b.defined.all():
+            values[~b.defined[self.pairs.right]] = -np.inf
+        limits, starts = _limits(a, b), self.pairs.starts
+        among_pairs, among_all = [np.zeros(0, dtype=np.int64)], []
+        for row in np.flatnonzero(a.defined).tolist():
+            here = slice(starts[row], starts[row + 1])
+            near = starts[row] + k_largest(values[here], self.other[here], k)
+            if len(near) == k and values[near[-1]] > limits[row]:
+                among_pairs.append(near)
+            else:
+                every = self._all_of_row(row, values[here], a, b)
+                among_all.append(every[k_largest(every.value, every.other, k)])
+        near = np.concatenate(among_pairs)
+        owner = np.searchsorted(starts, near, side="right") - 1
+        mine, ids = self.left.features[owner], self.other[near]
+        found = Neighbours(mine, ids, values[near], self.pairs.together[near])
+        return _joined([found, *among_all])
+
+    def _all_of_row(
+        self, row: int, values: Float64[np.ndarray, "some"], a: Moments, b: Moments
+    ) -> Neighbours:
+        """All rows on the right, with one left row's measure: those that stand apart too."""
+        every = np.where(b.defined, 0.0 - a.apart[row] * b.apart, -np.inf)
+        mine = np.full(len(every), self.left.features[row])
+        every[(self.right.features == mine) & self.same] = -np.inf
+        together = np.zeros(len(every), dtype=np.int64)
+        here = slice(self.pairs.starts[row], self.pairs.starts[row + 1])
+        every[self.pairs.right[here]] = values
+        together[self.pairs.right[here]] = self.pairs.together[here]
+        return Neighbours(mine, self.right.features, every, together)
+
+
+def _limits(a: Moments, b: Moments) -> Float64[np.ndarray, "row"]:
+    """For each row on the left, the most that one on the right can have that stands apart."""
+    apart = np.append(b.apart[b.defined], 0.0)
+    return np.maximum(0.0 - a.apart * apart.min(), 0.0 - a.apart * apart.max())
+
+
+def _best(
+    features: Int64[np.ndarray, "feature"], parts: Sequence[Neighbours], k: int
+) -> Neighbours:
+    """The k nearest of each feature among what several pieces have, in the features' order."""
+    every = _joined(parts)
+    place = np.argsort(features)
+    row = place[np.searchsorted(features, every.feature, sorter=place)]
+    every = every[np.lexsort((every.other, -every.value, row))]
+    return every[np.flatnonzero(rank_of(every.feature) <= k)]
+
+
+def rank_of(feature: Int64[np.ndarray, "listed"]) -> Int64[np.ndarray, "listed"]:
+    """The rank of each of a list's rows, from 1, where those of a feature stand together.
+
+    >>> rank_of(np.array([7, 7, 7, 2, 2])).tolist()
+    [1, 2, 3, 1, 2]
+    """
+    new = np.append(True, feature[1:] != feature[:-1])[: len(feature)]
+    starts = np.flatnonzero(new)
+    return np.arange(len(feature)) - np.repeat(starts, np.diff(np.append(starts, len(feature)))) + 1
+
+
+def _joined(parts: Sequence[Neighbours]) -> Neighbours:
+    """One list after the other."""
+    none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, int)
+    lists = [none, *([getattr(part, f.name) for f in fields(part)] for part in parts)]
+    return Neighbours(*map(np.concatenate, zip(*lists, strict=True)))
