@@ -44,8 +44,8 @@ from sae_circuits.features.statistics import (
     quantiles,
     statistics,
 )
-from sae_circuits.features.store.database import Lists, Table
-from sae_circuits.features.store.weights import NEIGHBOUR, Weights
+from sae_circuits.features.store.database import Database, Lists, Table
+from sae_circuits.features.store.weights import NEIGHBOUR, HeldWeights, Weights
 from sae_circuits.progress import bar
 
 
@@ -90,14 +90,17 @@ class Contents:
 
 
 def store_tables(
-    activations: Activations, contents: Contents, source: Source | None
+    activations: Activations, contents: Contents, of: Source | Database | None
 ) -> Iterator[tuple[str, Table]]:
     """Rows of all tables but the labels.
 
     Args:
-        source: with its model, for what the features write; without one that is left NULL.
+        of: what knows what the features write: a source, with its model, or a store of the same
+            dictionary; without one that is left NULL.
     """
-    said = _Said(activations, contents, _weights(activations, contents, source))
+    known = isinstance(of, Database)
+    weights = HeldWeights(of) if known else _weights(activations, contents, of)
+    said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
     yield from said.weights.logits()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
@@ -119,7 +122,7 @@ class _Said:
 
     activations: Activations
     contents: Contents
-    weights: Weights
+    weights: Weights | HeldWeights
 
     def of(self, columns: Columns) -> Iterator[tuple[str, Table]]:
         """Rows of all tables that follow from activations."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from sae_circuits.features.activations import Activations
 from sae_circuits.features.effects import LogitEffects, logit_effects
 from sae_circuits.features.relations import similar
 from sae_circuits.features.sources import DictionarySource, Source
-from sae_circuits.features.store.database import Lists, Table
+from sae_circuits.features.store.database import Database, Lists, Table
 from sae_circuits.models.dictionaries import Dictionary
 
 
@@ -50,11 +49,9 @@ class Weights:
     @property
     def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
         """More columns of the table of features."""
-        found: dict[str, Any] = {"decoder_norm": self.norms}
-        for name in ("std", "skew", "kurtosis"):
-            nothing = np.full(self.n_features, np.nan)
-            found[f"logit_{name}"] = getattr(self.effects, name, nothing)
-        return found
+        nothing = np.full(self.n_features, np.nan)
+        effects = {name: getattr(self.effects, name[6:], nothing) for name in NUMBERS[1:]}
+        return {"decoder_norm": self.norms, **effects}
 
     def logits(self) -> Iterator[tuple[str, Table]]:
         """The tokens at both ends of each feature's effect on the logits, and its histogram."""
@@ -93,6 +90,41 @@ class Weights:
             yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
 
 
+@dataclass(frozen=True, eq=False)
+class HeldWeights:
+    """What a store says of the same dictionary: its weights need not be there to say it again."""
+
+    database: Database
+
+    @property
+    def norms(self) -> Float64[np.ndarray, "feature"]:
+        """The length of what each feature writes, per unit of activation."""
+        return self.numbers["decoder_norm"]
+
+    @property
+    def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
+        """More columns of the table of features."""
+        found = self.database.query(f"SELECT {', '.join(NUMBERS)} FROM features ORDER BY feature")
+        return {name: found[name].to_numpy(np.float64) for name in NUMBERS}
+
+    def logits(self) -> Iterator[tuple[str, Table]]:
+        """The tokens at both ends of each feature's effect on the logits, and its histogram."""
+        yield "logits", self._rows("SELECT * FROM logits")
+        rows = self._rows("SELECT * FROM distributions WHERE kind = 'logit'")
+        if len(rows["feature"]):
+            lists = {name: Lists.of(np.stack(list(rows[name]))) for name in ("edges", "counts")}
+            yield "distributions", {**rows, **lists}
+
+    def neighbours(self, activations: Activations, k: int) -> Iterator[tuple[str, Table]]:
+        """The features nearest to each by what they write."""
+        yield "correlations", self._rows("SELECT * FROM correlations WHERE measure = 'decoder'")
+
+    def _rows(self, sql: str) -> Table:
+        found = self.database.query(sql)
+        return {str(name): found[name].to_numpy() for name in found}
+
+
+NUMBERS = ("decoder_norm", "logit_std", "logit_skew", "logit_kurtosis")
 NEIGHBOUR = ("feature", "measure", "rank", "other", "value")
 
 
