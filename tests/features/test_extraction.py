@@ -80,7 +80,7 @@ def run_alone(model, sae, hook: str, corpus) -> np.ndarray:
         else:
             _, kept = model.run_with_cache(tokens, names_filter=hook)
             x = kept[hook]
-        if hook.endswith("hook_z") and not getattr(sae.cfg, "reshape_activations", "") == "hook_z":
+        if hook.endswith("hook_z") and getattr(sae.cfg, "reshape_activations", "") != "hook_z":
             x = x.flatten(2)
         rows.append(sae.encode(x)[0].detach())
     return torch.cat(rows).float().numpy()
