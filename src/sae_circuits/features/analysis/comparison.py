@@ -88,8 +88,7 @@ def compare(
     found["agree"] = agree.mask(found.by_decoder.isna() | found.by_activity.isna())
     counted = ["by_decoder", "by_activity", "together"]
     found = found.astype(dict.fromkeys(counted, "Int64")).reset_index()
-    shares = [_share(found[name], least) for name in ("cosine", "pearson")]
-    return Comparison(found, *shares, least)
+    return Comparison(found, _share(found.cosine, least), _share(found.pearson, least), least)
 
 
 def _share(values: pandas.Series, least: float) -> float:
