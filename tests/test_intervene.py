@@ -246,6 +246,17 @@ def test_an_error_node_holds_the_features_that_are_not_in_the_graph():
     torch.testing.assert_close(one.logits, other.logits, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("site", ["resid_post", "z", "transcoder"])
+def test_features_of_a_graph_with_few_of_them_are_changed_as_in_the_whole(site):
+    model, graph, part = problem("gpt2", site)
+    task, some = random_task(model), graph.restrict([f"{part}0.f{i}" for i in (1, 2, 4, 5)])
+    changes, watch = changes_at(part), [f"{part}0.f5", f"{part}0.f1"]
+    changes = {name: change for name, change in changes.items() if name.startswith(f"{part}0")}
+    one, whole = (intervene(model, g, task, changes, watch=watch) for g in (some, graph))
+    torch.testing.assert_close(one.logits, whole.logits)
+    torch.testing.assert_close(dict(one.activations), dict(whole.activations))
+
+
 @pytest.mark.parametrize("attention", ["recomputed", "frozen"])
 @pytest.mark.parametrize("shape", HOOKED)
 def test_heads_mlps_and_the_input_are_scaled(shape, attention):

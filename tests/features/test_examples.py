@@ -20,9 +20,9 @@ def shown_of(activity, windows=None, wanted=None, features=None):
     ids = np.arange(activity.n_features) if features is None else np.asarray(features)
     columns = activity.columns(ids)
     found = statistics(columns, int(activity.counted.sum()))
-    edges = intervals(columns, found, max(1, wanted.intervals)).edges
+    counts = intervals(columns, found, max(1, wanted.intervals)).counts
     hashes = windows.hashes(activity.corpus)
-    return examples(columns, by_rank(columns), edges, activity.corpus, windows, hashes, wanted)
+    return examples(columns, by_rank(columns), counts, activity.corpus, windows, hashes, wanted)
 
 
 def rows_of(shown, kind="top", feature=0):

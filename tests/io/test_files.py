@@ -82,6 +82,14 @@ def assert_same_scores(a: Scores, b: Scores) -> None:
     )
 
 
+def test_options_may_be_called_as_tags_are(tmp_path: Path) -> None:
+    graph = graph_of(1, 1)
+    options = {"$kind": "edge", "$": 1, "$$float": {"$tensor": "none"}}
+    scores = Scores(graph, torch.zeros(graph.n_edges), Provenance(options=options))
+    found = load(save(scores, tmp_path / "scores.safetensors"))
+    assert dict(found.provenance.options) == options
+
+
 @REUSED
 @given(scores=all_scores())
 def test_scores_come_back(tmp_path: Path, scores: Scores) -> None:

@@ -136,8 +136,10 @@ class Place:
         moved: dict[int, Tensor] = {}
         added = torch.zeros_like(x)
         for node, own in steps.items():
-            if node.kind in ("feature", "neuron") and node.index is not None and f is not None:
-                index = node.index + (node.head or 0) * self.adapter.architecture.d_head
+            scalar = node.kind in ("feature", "neuron")
+            if scalar and node.index is not None and self.placed is not None and f is not None:
+                own_index = node.index + (node.head or 0) * self.adapter.architecture.d_head
+                index = self.placed.column(own_index)
                 now = f[..., index]
                 then = _after(own, now, real)
                 moved |= {index: then - now} if own else {}
@@ -213,28 +215,41 @@ def changed_run(
         patterns: queries and keys of another run, which make its attention patterns here too.
         keep_patterns: keep this run's.
     """
-    kept: dict[str, Tensor] = {}
     activations: dict[Node, Tensor] = {}
-    pos = torch.arange(batch.clean.shape[1], device=adapter.device)
-    real = pos < batch.lengths[:, None].to(adapter.device)
+    found: dict[str, Tensor] = {}
     with ExitStack() as hooks, torch.no_grad():
         for name, value in (patterns or {}).items():
             hooks.enter_context(hooked(adapter.point(name), lambda _, value=value: value))
+        hooks.enter_context(changing(adapter, batch, places, activations))
+        if keep_patterns:
+            for name in _pattern_points(adapter):
+                hooks.enter_context(hooked(adapter.point(name), partial(found.__setitem__, name)))
+        tokens = batch.clean
+        read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
+        rows = torch.arange(len(batch), device=adapter.device)
+        logits = adapter.unembed(read[rows, batch.position.to(adapter.device)])
+    return Outcome(logits, activations, found)
+
+
+@contextmanager
+def changing(
+    adapter: Adapter, batch: Task, places: Sequence[Place], activations: dict[Node, Tensor]
+) -> Iterator[None]:
+    """Inside, a run on a batch's clean prompts has what is changed at some places.
+
+    Args:
+        activations: takes up those of the watched features.
+    """
+    kept: dict[str, Tensor] = {}
+    pos = torch.arange(batch.clean.shape[1], device=adapter.device)
+    real = pos < batch.lengths[:, None].to(adapter.device)
+    with ExitStack() as hooks:
         for place in places:
             hooks.enter_context(_changed(place, real, activations, kept))
         for place in places:
             if place.part == "mid" and place.steps:
                 hooks.enter_context(_carried(place, kept))
-        if keep_patterns:
-            for name in _pattern_points(adapter):
-                keep = partial(kept.__setitem__, name)
-                hooks.enter_context(hooked(adapter.point(name), keep))
-        tokens = batch.clean
-        read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
-        rows = torch.arange(len(batch), device=adapter.device)
-        logits = adapter.unembed(read[rows, batch.position.to(adapter.device)])
-    found = {name: kept[name] for name in _pattern_points(adapter) if name in kept}
-    return Outcome(logits, activations, found)
+        yield
 
 
 @contextmanager

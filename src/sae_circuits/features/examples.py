@@ -6,9 +6,9 @@ of windows with the same tokens one is shown, with how often the feature is acti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt64
@@ -18,7 +18,7 @@ from sae_circuits.features.columns import Columns
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.statistics import group_bounds
 
-DRAWS = 4  # as many are drawn from a group for each example that is wanted, since some overlap
+DRAWS = 4  # candidates for each example that is wanted, since the windows of some overlap
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,8 @@ class Windows:
         for shift, factor in zip(range(-self.before, self.after + 1), factors, strict=True):
             inside = corpus.positions >= -shift if shift < 0 else left >= shift
             there = np.flatnonzero(inside)
-            total[there] += _mixed(tokens[there + shift]) * (factor | np.uint64(1))
+            total[there] += mixed(tokens[there + shift]) * (factor | np.uint64(1))
         return total
-
-
-def _mixed(x: UInt64[np.ndarray, "some"]) -> UInt64[np.ndarray, "some"]:
-    """Numbers spread over 64 bits (the finaliser of SplitMix64), so that sums seldom collide."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -119,38 +112,135 @@ class Examples:
 def examples(
     columns: Columns,
     order: Int64[np.ndarray, "active"],
-    edges: np.ndarray,
+    counts: Int64[np.ndarray, "feature interval"],
     corpus: Corpus,
     windows: Windows,
     hashes: UInt64[np.ndarray, "token"],
     wanted: Wanted,
 ) -> Examples:
-    """Examples of every feature of a block.
+    """Examples of every feature of a block, all features at a time.
 
     Args:
-        order: in which each feature's values rise: see `by_rank`.
-        edges: of the intervals to draw from, for each feature.
+        order: in which each feature's values fall: see `by_rank`.
+        counts: of the intervals to draw from.
         hashes: of the windows at all places.
     """
-    prompts, _ = corpus.locate(columns.places)
-    rows: list[tuple[int, str, int, int, int, float, int]] = []
-    for i, feature in enumerate(columns.features.tolist()):
-        some = slice(columns.starts[i], columns.starts[i + 1])
-        if some.start == some.stop:
-            continue
-        one = _One(
-            columns.places[some], columns.values[some], prompts[some],
-            hashes[columns.places[some]], order[some] - columns.starts[i], windows,
-        )  # fmt: skip
-        for group, index, ids in one.groups(feature, edges[i], wanted):
-            for rank, k in enumerate(ids):
-                place, value = int(one.places[k]), float(one.values[k])
-                rows.append((feature, group, index, rank, place, value, one.times(k)))
-    feature, group, index, rank, place, value, times = zip(*rows, strict=True) if rows else [()] * 7
-    whole = [np.array(x, dtype=np.int64) for x in (feature, index, rank, place, times)]
-    return Examples(
-        whole[0], group, whole[1], whole[2], whole[3], np.array(value, dtype=np.float32), whole[4]
-    )
+    choice = _Choice(columns, order, corpus, windows, hashes)
+    parts = [("top", 0, choice.top(wanted.top))]
+    n = columns.counts[:, None]
+    bounds = {
+        "interval": np.concatenate([0 * n, counts.cumsum(1)], 1) if wanted.intervals else 0 * n,
+        "quantile": group_bounds(columns.counts, wanted.quantiles) if wanted.quantiles else 0 * n,
+    }
+    for salt, (kind, ranks) in enumerate(bounds.items()):
+        for group in range(ranks.shape[1] - 1):
+            key = (wanted.seed, salt, group)
+            drawn = choice.drawn(ranks[:, group], ranks[:, group + 1], wanted.each, key)
+            parts.append((kind, group, choice.apart(drawn, wanted.each)))
+    return choice.listed(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """Which of a block's activations to show; they go by their index in the block, -1 for none."""
+
+    columns: Columns
+    order: Int64[np.ndarray, "active"]
+    corpus: Corpus
+    windows: Windows
+    hashes: UInt64[np.ndarray, "token"]
+
+    def top(self, n: int) -> Int64[np.ndarray, "feature n"]:
+        """The largest ones whose windows neither overlap nor repeat."""
+        starts, counts = self.columns.starts[:-1, None], self.columns.counts[:, None]
+        several = np.arange(DRAWS * n)[None]
+        first = np.where(several < counts, starts + several, -1)
+        found = self.apart(self._ordered(first), n)
+        short = (found == -1).any(1) & (counts[:, 0] > DRAWS * n)
+        for i in np.flatnonzero(short):
+            every = self.order[self.columns.starts[i] : self.columns.starts[i + 1]]
+            _, once = np.unique(self.window[every], return_index=True)
+            found[i] = self.apart(every[np.sort(once)][None], n)[0]
+        return found
+
+    def drawn(
+        self,
+        low: Int64[np.ndarray, "feature"],
+        high: Int64[np.ndarray, "feature"],
+        n: int,
+        key: tuple[int, int, int],
+    ) -> Int64[np.ndarray, "feature draw"]:
+        """Draws from ranks (from the smallest value on), by a hash of the key and the feature."""
+        size, several = (high - low)[:, None], np.arange(DRAWS * n)
+        said = np.array(key, dtype=np.uint64) @ np.array([3, 5, 7], dtype=np.uint64)
+        seeds = mixed(self.columns.features.astype(np.uint64) + mixed(said[None]))
+        random = mixed(seeds[:, None] + several.astype(np.uint64))
+        few = np.where(several < size, random, np.uint64(2**64 - 1)).argsort(1, kind="stable")
+        many = (random % np.maximum(size, 1).astype(np.uint64)).astype(np.int64)
+        rank = low[:, None] + np.where(size <= len(several), few, many)
+        last = self.columns.starts[1:, None] - 1
+        return self._ordered(np.where(several < size, last - rank, -1))
+
+    def apart(
+        self, ids: Int64[np.ndarray, "feature candidate"], n: int
+    ) -> Int64[np.ndarray, "feature n"]:
+        """The first n of each row whose windows neither overlap nor repeat."""
+        found = np.full((len(ids), n), -1, dtype=np.int64)
+        taken = np.zeros(len(ids), dtype=np.int64)
+        for column in ids.T:
+            rows = np.flatnonzero((column >= 0) & (taken < n))
+            k, others = column[rows, None], found[rows]
+            near = np.abs(self.columns.places[k] - self.columns.places[others]) < self.windows.size
+            near &= self.prompt[k] == self.prompt[others]
+            clash = (others >= 0) & (near | (self.window[k] == self.window[others]))
+            free = rows[~clash.any(1)]
+            found[free, taken[free]] = column[free]
+            taken[free] += 1
+        return found
+
+    def listed(self, parts: Sequence[tuple[str, int, np.ndarray]]) -> Examples:
+        """A row for each example."""
+        kinds, groups, owners, ranks, ids = [], [], [], [], []
+        for kind, group, found in parts:
+            owner, rank = np.nonzero(found >= 0)
+            kinds += [kind] * len(owner)
+            groups.append(np.full(len(owner), group))
+            owners.append(owner)
+            ranks.append(rank)
+            ids.append(found[owner, rank])
+        owner, k = np.concatenate(owners), np.concatenate(ids)
+        return Examples(
+            self.columns.features[owner],
+            kinds,
+            np.concatenate(groups),
+            np.concatenate(ranks),
+            self.columns.places[k],
+            self.columns.values[k],
+            self._times(owner, k),
+        )
+
+    def _times(
+        self, owner: Int64[np.ndarray, "example"], ids: Int64[np.ndarray, "example"]
+    ) -> Int64[np.ndarray, "example"]:
+        """How often each one's feature is active at the same window."""
+        salts = mixed(np.arange(len(self.columns), dtype=np.uint64))
+        every = np.sort(self.window + salts[self.columns.owner])
+        asked = self.window[ids] + salts[owner]
+        return np.searchsorted(every, asked, "right") - np.searchsorted(every, asked, "left")
+
+    def _ordered(self, at: Int64[np.ndarray, "*some"]) -> Int64[np.ndarray, "*some"]:
+        """What stands at some places of the order; -1 stays."""
+        return np.where(at >= 0, self.order[at], -1) if len(self.order) else at
+
+    @cached_property
+    def prompt(self) -> Int64[np.ndarray, "active"]:
+        """The prompt of each activation."""
+        return self.corpus.locate(self.columns.places)[0]
+
+    @cached_property
+    def window(self) -> UInt64[np.ndarray, "active"]:
+        """The hash of each one's window."""
+        return self.hashes[self.columns.places]
 
 
 def activations_at(
@@ -168,75 +258,8 @@ def activations_at(
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _One:
-    """One feature's activations; `order` sorts them by value."""
-
-    places: Int64[np.ndarray, "active"]
-    values: np.ndarray
-    prompts: Int64[np.ndarray, "active"]
-    hashes: UInt64[np.ndarray, "active"]
-    order: Int64[np.ndarray, "active"]
-    windows: Windows
-
-    def groups(
-        self, feature: int, edges: np.ndarray, wanted: Wanted
-    ) -> Iterator[tuple[str, int, list[int]]]:
-        """Every group's name, its number and its examples."""
-        yield "top", 0, self._apart(self._from_top(), wanted.top)
-        ranked = self.values[self.order].astype(np.float64)
-        inner = np.searchsorted(ranked, edges[1:-1], side="right")
-        cuts = {
-            "interval": np.concatenate([[0], inner, [len(ranked)]]),
-            "quantile": group_bounds(np.array([len(ranked)]), wanted.quantiles)[0]
-            if wanted.quantiles
-            else np.zeros(1, dtype=np.int64),
-        }
-        rng = np.random.default_rng([wanted.seed, feature])
-        for name, bounds in cuts.items():
-            for index, (low, high) in enumerate(pairwise(bounds.tolist())):
-                drawn = self._drawn(rng, low, high, wanted.each)
-                yield name, index, self._apart(drawn, wanted.each)
-
-    def times(self, k: int) -> int:
-        """How often the feature is active at the same window."""
-        return int((self.hashes == self.hashes[k]).sum())
-
-    def _from_top(self) -> Iterator[int]:
-        """From the largest value on, equal ones by their place."""
-        ranked = self.values[self.order]
-        stop = len(ranked)
-        while stop:
-            start = int(np.searchsorted(ranked, ranked[stop - 1], side="left"))
-            yield from self.order[start:stop].tolist()
-            stop = start
-
-    def _drawn(self, rng: np.random.Generator, low: int, high: int, n: int) -> Iterator[int]:
-        """Draws from the ranks of a group, without what was drawn before."""
-        if high - low <= DRAWS * n:
-            yield from self.order[low + rng.permutation(high - low)].tolist()
-            return
-        drawn = rng.integers(low, high, DRAWS * n).tolist()
-        yield from self.order[list(dict.fromkeys(drawn))].tolist()
-
-    def _apart(self, ids: Iterator[int], n: int) -> list[int]:
-        """The first n whose windows neither overlap nor repeat."""
-        found: list[int] = []
-        seen: set[int] = set()
-        if not n:
-            return found
-        for k in ids:
-            window = int(self.hashes[k])
-            if window in seen:
-                continue
-            if any(
-                self.prompts[k] == self.prompts[j]
-                and abs(int(self.places[k]) - int(self.places[j])) < self.windows.size
-                for j in found
-            ):
-                continue
-            seen.add(window)
-            found.append(k)
-            if len(found) == n:
-                break
-        return found
+def mixed(x: UInt64[np.ndarray, "*some"]) -> UInt64[np.ndarray, "*some"]:
+    """Numbers spread over 64 bits (the finaliser of SplitMix64), so that sums seldom collide."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -7,7 +7,7 @@ With a_t the activation on token t, over N counted tokens of which n are active 
     histogram   equal bins over [min, max] of the active values, the last one closed
     intervals   equal half-open intervals (lo, hi] of (0, max]; from the least value on, which the
                 first one holds, where there are negative ones
-    quantiles   groups of equal count of the active tokens by rank: (value, place)
+    quantiles   groups of equal count of the active tokens by rank: from the smallest value on
 
 Sums are in float64 and over one feature at a time, in the order of tokens, so that nothing hangs on
 how features are grouped. What is undefined, as a mean of no values, is NaN.
@@ -167,16 +167,16 @@ def _settled(
 
 
 def by_rank(columns: Columns) -> Int64[np.ndarray, "active"]:
-    """The order in which each feature's values rise, those that are equal by their place."""
+    """The order in which each feature's values fall, those that are equal by their place."""
     order = np.empty(len(columns.values), dtype=np.int64)
-    for start, stop in zip(columns.starts[:-1], columns.starts[1:], strict=True):
-        order[start:stop] = np.argsort(columns.values[start:stop], kind="stable")
-        order[start:stop] += start
-    return order
+    falling = -columns.values
+    for start, stop in zip(columns.starts[:-1].tolist(), columns.starts[1:].tolist(), strict=True):
+        order[start:stop] = falling[start:stop].argsort(kind="stable")
+    return order + np.repeat(columns.starts[:-1], columns.counts)
 
 
 def group_bounds(n: Int64[np.ndarray, "feature"], groups: int) -> Int64[np.ndarray, "feature edge"]:
-    """Ranks at which groups of equal count begin and end; sizes differ by 1 at most."""
+    """Ranks at which groups of equal count begin and end, from the smallest value on."""
     return n[:, None] * np.arange(groups + 1) // groups
 
 
@@ -185,5 +185,6 @@ def quantiles(
 ) -> Float32[np.ndarray, "feature edge"]:
     """The least value, the largest one of each group, NaN where a feature has no value."""
     ranked = np.append(columns.values[order], np.float32("nan"))
-    ends = columns.starts[:-1, None] + np.maximum(group_bounds(columns.counts, groups) - 1, 0)
+    rank = np.maximum(group_bounds(columns.counts, groups) - 1, 0)
+    ends = columns.starts[1:, None] - 1 - rank
     return np.where(columns.counts[:, None] > 0, ranked[ends], np.float32("nan"))

@@ -88,7 +88,7 @@ def to_plain(value: object) -> Plain:
         step = [value.step] if value.step != 1 else []
         return {"$range": [value.start, value.stop, *step]}
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {_kept(str(key)): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if (kind := kind_of(value)) is not None:
@@ -119,12 +119,22 @@ def from_plain(plain: Plain) -> Any:
         return _tensor(plain)
     content = {name: from_plain(item) for name, item in plain.items() if name != "$kind"}
     if "$kind" not in plain:
-        return content
+        return {_own(name): item for name, item in content.items()}
     kind = str(plain["$kind"])
     if kind not in kinds():
         raise FileFormatError(f"unknown kind of value {kind!r}")
     make: Callable[..., Any] = _READERS.get(kind, kinds()[kind])
     return make(**content)
+
+
+def _kept(key: str) -> str:
+    """A key of somebody else's that no tag is taken for."""
+    return f"${key}" if key.startswith("$") else key
+
+
+def _own(key: str) -> str:
+    """What a kept key was."""
+    return key.removeprefix("$")
 
 
 def _fields_of(value: Any) -> dict[str, object]:

@@ -100,7 +100,7 @@ def _block(
     yield "features", {**found.arrays(), "name": _names(activations, columns), "type": found.type}
     yield from _distributions(columns, order, found, contents)
     shown = examples(
-        columns, order, cut.edges, activations.corpus, contents.windows, hashes, contents.examples
+        columns, order, cut.counts, activations.corpus, contents.windows, hashes, contents.examples
     )
     if len(shown.feature):
         yield "examples", _windows(columns, shown, activations.corpus, contents.windows)

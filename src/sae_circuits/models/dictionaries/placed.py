@@ -105,6 +105,11 @@ class Placed:
             return slice(None)
         return torch.tensor(list(self.chosen), dtype=torch.int64, device=self.adapter.device)
 
+    def column(self, feature: int) -> int:
+        """Where the dictionary here, which may have the chosen features only, has one of them."""
+        is_whole = len(self.chosen) < self.dictionary.n_features
+        return feature if is_whole else self.chosen.index(feature)
+
     @cached_property
     def W_dec(self) -> Float[Tensor, "feature d_model"]:
         """What each chosen feature adds to the stream per unit of its coefficient."""
