@@ -133,24 +133,29 @@ class _Tile:
         values[self.itself] = -np.inf
         if not b.defined.all():
             values[~b.defined[self.pairs.right]] = -np.inf
-        limits, starts = _limits(a, b), self.pairs.starts
-        among_pairs, among_all = [np.zeros(0, dtype=np.int64)], []
-        for row in np.flatnonzero(a.defined).tolist():
-            here = slice(starts[row], starts[row + 1])
-            near = starts[row] + k_largest(values[here], self.other[here], k)
-            if len(near) == k and values[near[-1]] > limits[row]:
-                among_pairs.append(near)
-            else:
-                every = self._all_of_row(row, values[here], a, b)
-                among_all.append(every[k_largest(every.value, every.other, k)])
-        near = np.concatenate(among_pairs)
-        owner = np.searchsorted(starts, near, side="right") - 1
-        mine, ids = self.left.features[owner], self.other[near]
-        found = Neighbours(mine, ids, values[near], self.pairs.together[near])
-        return _joined([found, *among_all])
+        kth = _kth_largest(values, self.pairs.starts, k)
+        whole = np.diff(self.pairs.starts) == len(self.right)  # nothing stands apart
+        enough = whole | (kth > _limits(a, b))
+        found = [self._among_pairs(values, np.where(enough & a.defined, kth, np.inf), k)]
+        for row in np.flatnonzero(~enough & a.defined).tolist():
+            every = self._all_of_row(row, values, a, b)
+            found.append(every[k_largest(every.value, every.other, k)])
+        return _joined(found)
+
+    def _among_pairs(
+        self, values: Float64[np.ndarray, "pair"], least: Float64[np.ndarray, "row"], k: int
+    ) -> Neighbours:
+        """Each row's k largest of its pairs' values that are not below a least one."""
+        near = np.flatnonzero((values >= self.pairs.of_left(least)) & (values > -np.inf))
+        owner = np.searchsorted(self.pairs.starts, near, side="right") - 1
+        order = np.lexsort((self.other[near], -values[near], owner))
+        order = order[rank_of(owner[order]) <= k]
+        near, owner = near[order], owner[order]
+        mine, together = self.left.features[owner], self.pairs.together[near]
+        return Neighbours(mine, self.other[near], values[near], together)
 
     def _all_of_row(
-        self, row: int, values: Float64[np.ndarray, "some"], a: Moments, b: Moments
+        self, row: int, values: Float64[np.ndarray, "pair"], a: Moments, b: Moments
     ) -> Neighbours:
         """All rows on the right, with one left row's measure: those that stand apart too."""
         every = np.where(b.defined, 0.0 - a.apart[row] * b.apart, -np.inf)
@@ -158,9 +163,27 @@ class _Tile:
         every[(self.right.features == mine) & self.same] = -np.inf
         together = np.zeros(len(every), dtype=np.int64)
         here = slice(self.pairs.starts[row], self.pairs.starts[row + 1])
-        every[self.pairs.right[here]] = values
+        every[self.pairs.right[here]] = values[here]
         together[self.pairs.right[here]] = self.pairs.together[here]
         return Neighbours(mine, self.right.features, every, together)
+
+
+def _kth_largest(
+    values: Float64[np.ndarray, "pair"], starts: Int64[np.ndarray, "bound"], k: int
+) -> Float64[np.ndarray, "row"]:
+    """Each row's k-th largest value; -inf where it has fewer."""
+    counts = np.diff(starts)
+    if len(counts) and (counts == counts[0]).all():
+        table = values.reshape(len(counts), counts[0])
+        return np.partition(table, -k, axis=1)[:, -k] if counts[0] >= k else _none(len(counts))
+    found = _none(len(counts))
+    for row in np.flatnonzero(counts >= k).tolist():
+        found[row] = np.partition(values[starts[row] : starts[row + 1]], -k)[-k]
+    return found
+
+
+def _none(n: int) -> Float64[np.ndarray, "row"]:
+    return np.full(n, -np.inf)
 
 
 def _limits(a: Moments, b: Moments) -> Float64[np.ndarray, "row"]:
