@@ -6,7 +6,7 @@ Pairs that have a place in common come from a sparse product. All others stand a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -88,23 +88,24 @@ def nearest(
     """
     for rows in gathered(left, at_once):
         found: dict[str, list[Neighbours]] = {name: [] for name in measures}
+        own = {name: MEASURES[name].moments(rows, n) for name in measures}
         for others in gathered(right(), at_once):
-            for name, some in _of_pieces(rows, others, measures, k, n, same):
+            for name, some in _of_pieces(rows, others, own, k, n, same):
                 found[name].append(some)
         yield {name: _best(rows.features, parts, k) for name, parts in found.items()}
 
 
 def _of_pieces(
-    left: Rows, right: Rows, measures: Sequence[str], k: int, n: int, same: bool
+    left: Rows, right: Rows, of_left: Mapping[str, Moments], k: int, n: int, same: bool
 ) -> Iterator[tuple[str, Neighbours]]:
     """The nearest among the rows of one piece, tile by tile."""
-    of_right = {name: MEASURES[name].moments(right, n) for name in measures}
+    of_right = {name: MEASURES[name].moments(right, n) for name in of_left}
     step = max(1, CELLS // max(1, len(right)))
     for first in track(range(0, len(left), step), description="neighbours"):
-        some = left[first : first + step]
-        tile = _Tile(some, right, pairs(some, right), same)
+        some = slice(first, first + step)
+        tile = _Tile(left[some], right, pairs(left[some], right), same)
         for name, moments in of_right.items():
-            yield name, tile.best(MEASURES[name], MEASURES[name].moments(some, n), moments, k)
+            yield name, tile.best(MEASURES[name], of_left[name][some], moments, k)
 
 
 @dataclass(frozen=True, eq=False)
