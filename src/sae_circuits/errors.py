@@ -18,6 +18,7 @@ CircuitsError
 └── MissingProgram       an external program that is not installed
 
 CircuitsWarning
+├── LabelsLeftOut        features that a language model gave no label, with the reason
 ├── PairsLeftOut         pairs of a file or a list that do not fit a tokenizer and were left out
 └── WeakTask             a task that the model hardly does, or whose corruption hardly matters
 """
@@ -105,6 +106,10 @@ class MissingProgram(CircuitsError, RuntimeError):
 
 class CircuitsWarning(UserWarning):
     """The root of what the library warns of."""
+
+
+class LabelsLeftOut(CircuitsWarning):
+    """Features that a language model gave no label, or no test of it; the message says why."""
 
 
 class PairsLeftOut(CircuitsWarning):

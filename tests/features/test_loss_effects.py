@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import sae_circuits as sc
-from activity import corpus_of, made_of
+from activity import corpus_of, made_of, random_activity
 from reference_effects import direct_loss_effect as slow_effect
 from sae_circuits.errors import (
     ContextError,
@@ -26,8 +28,8 @@ from sae_circuits.features.effects import (
 from sae_circuits.features.effects import final as final_module
 from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.losses import difference
-from sae_circuits.features.effects.prompt import _quantiles
 from sae_circuits.features.effects.sight import Sight, read_prompts
+from sae_circuits.features.quantiles import quantiles_of
 from sae_circuits.graph import TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.norms import Norm
@@ -255,15 +257,28 @@ def test_quantiles_of_the_small_case():
     dense = np.zeros((12, 3))
     dense[[1, 2, 5, 7, 8, 10], 0] = 1, 1, 2, 3, 4, 4
     dense[[0, 3], 1] = -1, 2
-    activity = made_of(corpus_of(range(6), range(6)), dense)
-    values = np.array([2.0, -1.0, 0.5])
-    of_counted, of_active = _quantiles(activity, np.array([0, 1, 2]), values)
+    corpus, values = corpus_of(range(6), range(6)), np.array([2.0, -1.0, 0.5])
+    columns = made_of(corpus, dense).columns(np.arange(3))
+    of_counted, of_active = quantiles_of(values, columns, 12)
     assert of_counted.tolist() == [0.75, 1 / 12, 1.0]
     assert of_active[:2].tolist() == [0.5, 0.5]
     assert np.isnan(of_active[2])
-    first_masked = np.arange(12) % 6 != 0
-    masked = made_of(activity.corpus, dense, first_masked)
-    assert _quantiles(masked, np.array([0]), values[:1])[0].tolist() == [0.7]
+    masked = made_of(corpus, dense, np.arange(12) % 6 != 0).columns(np.arange(3))
+    assert quantiles_of(values, masked, 10)[0].tolist() == [0.7, 0.0, 1.0]
+    nothing = made_of(corpus, dense, np.zeros(12, dtype=bool)).columns(np.arange(3))
+    assert np.isnan(quantiles_of(values, nothing, 0)).all()
+
+
+@given(st.integers(0, 999), st.floats(-2, 2, width=32))
+def test_quantiles_against_the_dense_array(seed, value):
+    activity = random_activity(seed=seed)
+    dense, f = activity.dense[activity.counted], np.arange(activity.n_features)
+    values = np.full(len(f), value)
+    of_counted, of_active = quantiles_of(values, activity.columns(f), len(dense))
+    np.testing.assert_allclose(of_counted, (dense <= value).mean(0))
+    for i in f:
+        own = dense[dense[:, i] != 0, i]
+        assert np.isnan(of_active[i]) if not len(own) else of_active[i] == (own <= value).mean()
 
 
 def test_prompt_scores_show_quantiles_on_a_corpus():

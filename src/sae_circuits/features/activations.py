@@ -57,9 +57,13 @@ class Activations:
 
     # -- sizes -----------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def counted(self) -> Bool[np.ndarray, "token"]:
         """Which tokens of the corpus count."""
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> Bool[np.ndarray, "token"]:
         found = self.masks.counted(self.corpus)
         for offset, shard in self._placed:
             found[shard.outliers + offset] = False

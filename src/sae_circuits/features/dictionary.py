@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,19 +15,22 @@ from sae_circuits._version import __version__
 from sae_circuits.errors import OutputError, StoreError
 from sae_circuits.features.activations import Activations, Piece
 from sae_circuits.features.corpus import Corpus
+from sae_circuits.features.effects import logit_effects
 from sae_circuits.features.extraction import extract, identity_of
 from sae_circuits.features.feature import Feature
+from sae_circuits.features.labels import Strategy, label, labels_table
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.search import Searches
 from sae_circuits.features.shards import Shard
 from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.store.database import Database
-from sae_circuits.features.store.tables import Contents, store_tables
+from sae_circuits.features.store.tables import Contents, label_rows, store_tables
 from sae_circuits.io.atomic import ready_folder
 
 if TYPE_CHECKING:
     import pandas
 
+DEFAULT = ("tokens", "ngrams", "patterns")
 STORE, CORPUS, SHARDS = "features.duckdb", "corpus.safetensors", "activations"
 
 
@@ -225,6 +228,67 @@ class FeatureDictionary(Searches):
         """What any query over the tables gives: see docs/store.md."""
         return self.database.query(sql, parameters)
 
+    # -- labels ----------------------------------------------------------------------------------
+
+    def label(
+        self,
+        strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT,
+        features: Sequence[int] | None = None,
+        seed: int = 0,
+        **options: Mapping[str, Any],
+    ) -> pandas.DataFrame:
+        """Label features, test the labels on held-out prompts, and keep them in the store.
+
+        A label takes the place of an earlier one of the same strategy. What a strategy needs of the
+        model, embeddings or effects on the logits, is given to it where the model is at hand.
+
+        Args:
+            strategies: names, or a `Strategy` of one's own: see docs/labels.md. By default tokens,
+                n-grams and patterns.
+            features: ids; by default all.
+            seed: of strategies that draw.
+            options: of each strategy, by its name, such as `manual={"texts": {3: "names"}}`.
+
+        Returns:
+            The labels made: see `labels`.
+
+        Raises:
+            UnknownName: no such strategy or option.
+            OptionError: an option's value, or a strategy that needs the model without one.
+            OutputError: the store cannot be written, as while somebody else has it open.
+        """
+        names = [strategies] if isinstance(strategies, str | Strategy) else list(strategies)
+        given = {**self._given(names), **options}
+        found = label(self.activations, names, features, seed, **given)
+        said = sorted({one if isinstance(one, str) else one.name for one in names})
+        ids = None if features is None else [int(f) for f in features]
+        self.database.replace(
+            "labels",
+            label_rows(found),
+            "strategy IN (SELECT unnest(?)) AND (? IS NULL OR feature IN (SELECT unnest(?)))",
+            [said, ids, ids],
+        )
+        return labels_table(found)
+
+    def labels(self, *, shown: bool = True) -> pandas.DataFrame:
+        """All labels that are shown, or all: what a person said first, then by score."""
+        return self.database.query(
+            """SELECT * FROM labels WHERE shown OR NOT ?
+               ORDER BY feature, shown DESC, score DESC NULLS FIRST, strategy""",
+            [shown],
+        )
+
+    def _given(self, names: Sequence[str | Strategy]) -> dict[str, Mapping[str, Any]]:
+        """What strategies need of the model."""
+        if not isinstance(self.source, DictionarySource):
+            return {}
+        model, found = self.source.adapter.model, {}
+        if "clusters" in names:
+            found["clusters"] = {"embeddings": model.W_E}
+        if "logits" in names:
+            found["logits"] = {"effects": logit_effects(model, self.source.dictionary)}
+        return found
+
     # -- keeping ---------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> FeatureDictionary:
@@ -267,7 +331,7 @@ class FeatureDictionary(Searches):
     ) -> FeatureDictionary:
         """The same dictionary on its corpus and another one: as if both had been run at once.
 
-        Labels are left out, since they were tested on the first corpus alone.
+        Labels are not taken along, since they were tested on the first corpus alone: label again.
 
         Raises:
             StoreError: the store was loaded without its model and dictionary.
@@ -280,6 +344,8 @@ class FeatureDictionary(Searches):
 
     def merge(self, other: FeatureDictionary, out: str | Path | None = None) -> FeatureDictionary:
         """The same dictionary on the corpora of both: as if both had been run at once.
+
+        Labels are not taken along: label again.
 
         Raises:
             StoreError: of another model, dictionary, masks or contents.

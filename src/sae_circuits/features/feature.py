@@ -124,7 +124,7 @@ class Feature:
             ),
             labels=rows(
                 """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels
-                   WHERE feature = ? ORDER BY shown DESC, score DESC NULLS LAST, strategy"""
+                   WHERE feature = ? ORDER BY shown DESC, score DESC NULLS FIRST, strategy"""
             ),
         )
 

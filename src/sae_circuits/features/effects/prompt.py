@@ -15,6 +15,7 @@ from sae_circuits.features.effects.directions import stream_directions
 from sae_circuits.features.effects.final import ROWS, Final
 from sae_circuits.features.effects.losses import difference, named
 from sae_circuits.features.effects.sight import Seen, Sight, read_prompts
+from sae_circuits.features.quantiles import quantiles_of
 from sae_circuits.graph.tables import rows_table
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
@@ -99,7 +100,10 @@ def _table(
     effects = np.full(len(ids), np.nan)
     if position + 1 < task.clean.shape[1]:
         effects = _effects(sight, final, seen, task, position, active, coefficients[active])
-    of_counted, of_active = _quantiles(activity, ids, a)
+    of_counted, of_active = np.full((2, len(ids)), np.nan)
+    if activity is not None:
+        n_counted = int(activity.counted.sum())
+        of_counted, of_active = quantiles_of(a, activity.columns(ids), n_counted)
     key = a if np.isnan(effects).all() else effects
     rows = [
         (int(ids[i]), *map(float, (a[i], of_counted[i], of_active[i], effects[i])))
@@ -125,19 +129,3 @@ def _effects(
         moved = c[:, None] * stream_directions(sight.adapter, sight.dictionary, ids)
         found.append(difference(final, r.expand_as(moved), moved, token.expand(len(ids))))
     return torch.cat(found).double().cpu().numpy() if found else np.zeros(0)
-
-
-def _quantiles(
-    activity: Activity | None, ids: Int64[np.ndarray, "feature"], a: Float64[np.ndarray, "feature"]
-) -> tuple[Float64[np.ndarray, "feature"], Float64[np.ndarray, "feature"]]:
-    """Shares of a corpus's counted tokens, and of the active ones, with an activation <= a."""
-    of_counted, of_active = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-    if activity is None or not len(ids):
-        return of_counted, of_active
-    n, columns = int(activity.counted.sum()), activity.columns(ids)
-    for i, (value, count) in enumerate(zip(a.astype(np.float32), columns.counts, strict=True)):
-        below = int((columns.column(i)[1] <= value).sum())
-        zeros = n - int(count) if value >= 0 else 0
-        of_active[i] = below / count if count else np.nan
-        of_counted[i] = (below + zeros) / n if n else np.nan
-    return of_counted, of_active

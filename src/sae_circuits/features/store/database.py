@@ -31,6 +31,12 @@ class Lists:
     values: np.ndarray
     starts: np.ndarray
 
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Lists:
+        """One list for each row of a matrix."""
+        n, size = rows.shape
+        return cls(rows.reshape(-1), np.arange(n + 1) * size)
+
 
 @dataclass(frozen=True, eq=False)
 class Database:

@@ -84,7 +84,7 @@ TABLES = {
 
 VIEWS = {
     "best": """
-        SELECT feature, arg_max(text, coalesce(score, 0)) AS text
+        SELECT feature, arg_max(text, coalesce(score, 2)) AS text  -- a person's words come first
         FROM labels WHERE shown GROUP BY feature""",
 }
 

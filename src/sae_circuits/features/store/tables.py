@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,13 @@ from jaxtyping import Int64, UInt64
 
 from sae_circuits.errors import OptionError
 from sae_circuits.features.activations import Activations
+from sae_circuits.features.analysis.positions import position_counts
+from sae_circuits.features.analysis.tokens import (
+    counted_tokens,
+    token_counts,
+    token_entropy,
+    top_tokens,
+)
 from sae_circuits.features.columns import Columns
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.examples import (
@@ -20,9 +29,13 @@ from sae_circuits.features.examples import (
     activations_at,
     examples,
 )
+from sae_circuits.features.labels import Label
+from sae_circuits.features.numerics.sparse import Rows
+from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import Source
 from sae_circuits.features.statistics import (
+    Histogram,
     Statistics,
     by_rank,
     group_bounds,
@@ -32,6 +45,7 @@ from sae_circuits.features.statistics import (
     statistics,
 )
 from sae_circuits.features.store.database import Lists, Table
+from sae_circuits.features.store.weights import NEIGHBOUR, Weights
 from sae_circuits.progress import bar
 
 
@@ -78,53 +92,106 @@ class Contents:
 def store_tables(
     activations: Activations, contents: Contents, source: Source | None
 ) -> Iterator[tuple[str, Table]]:
-    """Rows of the tables that follow from activations alone."""
-    corpus = activations.corpus
-    yield "tokens", _tokens(activations)
-    hashes = contents.windows.hashes(corpus)
+    """Rows of all tables but the labels.
+
+    Args:
+        source: with its model, for what the features write; without one that is left NULL.
+    """
+    said = _Said(activations, contents, _weights(activations, contents, source))
+    yield "tokens", said.vocabulary()
+    yield from said.weights.logits()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
         for columns in activations.blocks():
-            yield from _block(columns, activations, contents, hashes)
+            yield from said.of(columns)
             progress.update(len(columns))
+    found = correlations(activations, contents.neighbours)
+    yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
+    yield from said.weights.neighbours(activations, contents.neighbours)
 
 
-def _block(
-    columns: Columns,
-    activations: Activations,
-    contents: Contents,
-    hashes: UInt64[np.ndarray, "token"],
-) -> Iterator[tuple[str, Table]]:
-    found = statistics(columns, activations.n_counted)
-    order = by_rank(columns)
-    cut = intervals(columns, found, max(1, contents.examples.intervals))
-    yield "features", {**found.arrays(), "name": _names(activations, columns), "type": found.type}
-    yield from _distributions(columns, order, found, contents)
-    shown = examples(
-        columns, order, cut.counts, activations.corpus, contents.windows, hashes, contents.examples
-    )
-    if len(shown.feature):
-        yield "examples", _windows(columns, shown, activations.corpus, contents.windows)
+def _weights(activations: Activations, contents: Contents, source: Source | None) -> Weights:
+    return Weights.of(source, activations.n_features, contents.logits, contents.bins)
 
 
-def _names(activations: Activations, columns: Columns) -> list[str | None]:
-    names = activations.names
-    return [None if names is None else names[i] for i in columns.features.tolist()]
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """What is said of each feature of a block."""
 
+    activations: Activations
+    contents: Contents
+    weights: Weights
 
-def _tokens(activations: Activations) -> Table:
-    """The vocabulary, and how often each token counts."""
-    corpus = activations.corpus
-    n = np.bincount(corpus.tokens[activations.counted], minlength=len(corpus.vocabulary))
-    return {
-        "token": np.arange(len(corpus.vocabulary)),
-        "text": list(corpus.vocabulary.texts),
-        "special": corpus.vocabulary.is_special,
-        "n": n,
-    }
+    def of(self, columns: Columns) -> Iterator[tuple[str, Table]]:
+        """Rows of all tables that follow from activations."""
+        contents, corpus = self.contents, self.activations.corpus
+        found = statistics(columns, self.activations.n_counted)
+        order = by_rank(columns)
+        cut = intervals(columns, found, max(1, contents.examples.intervals))
+        yield "features", self._numbers(columns, found)
+        yield from _distributions(columns, order, found, cut, contents)
+        yield "feature_tokens", top_tokens(columns, corpus, self._occurrences, contents.tokens)
+        yield "positions", self._positions(columns)
+        shown = examples(
+            columns, order, cut.counts, corpus, contents.windows, self._hashes, contents.examples
+        )
+        yield "examples", _windows(columns, shown, corpus, contents.windows)
+
+    def _numbers(self, columns: Columns, found: Statistics) -> Table:
+        names, ids = self.activations.names, columns.features
+        counts = token_counts(columns, self.activations.corpus)
+        size = Rows.of(columns, self.activations.corpus.n_tokens)
+        written = size.sums(np.abs(size.values)) / (self.activations.n_counted or np.nan)
+        return {
+            **found.arrays(),
+            "name": [None if names is None else names[i] for i in ids.tolist()],
+            "type": found.type,
+            "token_entropy": token_entropy(counts),
+            "importance": written * self.weights.norms[ids],
+            **{name: values[ids] for name, values in self.weights.numbers.items()},
+        }
+
+    def _positions(self, columns: Columns) -> Table:
+        counted = self._counted_positions
+        held = np.flatnonzero(counted)
+        n = position_counts(columns, self.activations.corpus)[:, held]
+        owner, at = np.nonzero(n)
+        return {
+            "feature": columns.features[owner],
+            "position": held[at],
+            "n": n[owner, at],
+            "share": n[owner, at] / counted[held[at]],
+        }
+
+    def vocabulary(self) -> Table:
+        """Every token id, and how often it counts."""
+        vocabulary = self.activations.corpus.vocabulary
+        return {
+            "token": np.arange(len(vocabulary)),
+            "text": list(vocabulary.texts),
+            "special": vocabulary.is_special,
+            "n": self._occurrences,
+        }
+
+    @cached_property
+    def _hashes(self) -> UInt64[np.ndarray, "token"]:
+        return self.contents.windows.hashes(self.activations.corpus)
+
+    @cached_property
+    def _occurrences(self) -> Int64[np.ndarray, "vocab"]:
+        return counted_tokens(self.activations)
+
+    @cached_property
+    def _counted_positions(self) -> Int64[np.ndarray, "pos"]:
+        corpus = self.activations.corpus
+        return np.bincount(corpus.positions[self.activations.counted], minlength=corpus.longest)
 
 
 def _distributions(
-    columns: Columns, order: Int64[np.ndarray, "active"], found: Statistics, contents: Contents
+    columns: Columns,
+    order: Int64[np.ndarray, "active"],
+    found: Statistics,
+    cut: Histogram,
+    contents: Contents,
 ) -> Iterator[tuple[str, Table]]:
     """Histogram, intervals and quantile groups of the features that are active at all."""
     alive = np.flatnonzero(columns.counts)
@@ -132,7 +199,6 @@ def _distributions(
         return
     groups = max(1, contents.examples.quantiles)
     bins = histogram(columns, found, contents.bins)
-    cut = intervals(columns, found, max(1, contents.examples.intervals))
     sizes = np.diff(group_bounds(columns.counts, groups), axis=1)
     edges = quantiles(columns, order, groups).astype(np.float64)
     for kind, where, counts in (
@@ -145,8 +211,8 @@ def _distributions(
             {
                 "feature": columns.features[alive],
                 "kind": [kind] * len(alive),
-                "edges": _lists(where[alive]),
-                "counts": _lists(counts[alive]),
+                "edges": Lists.of(where[alive]),
+                "counts": Lists.of(counts[alive]),
             },
         )
 
@@ -187,6 +253,23 @@ def _texts(
     return [known[span] for span in zip(first.tolist(), stop.tolist(), strict=True)]
 
 
-def _lists(rows: np.ndarray) -> Lists:
-    n, size = rows.shape
-    return Lists(rows.reshape(-1), np.arange(n + 1) * size)
+def label_rows(labels: Sequence[Label]) -> Table:
+    """Rows of the table of labels."""
+    nan = float("nan")
+    numbers = ("score", "precision", "recall", "base_rate")
+    found: dict[str, Any] = {
+        name: np.array([getattr(one, name) for one in labels], dtype=np.float64) for name in numbers
+    }
+    for name in ("precision", "recall"):
+        ends = [getattr(one, f"{name}_interval") or (nan, nan) for one in labels]
+        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return {
+        "feature": np.array([one.feature for one in labels], dtype=np.int64),
+        "strategy": [one.strategy for one in labels],
+        "text": [one.text for one in labels],
+        "shown": np.array([one.shown for one in labels], dtype=bool),
+        "provenance": [json.dumps(dict(one.provenance), allow_nan=False) for one in labels],
+        "time": [one.time for one in labels],
+        **found,
+    }

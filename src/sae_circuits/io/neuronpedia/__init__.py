@@ -16,7 +16,18 @@ not know stands under names of its own, which they pass over: `own_influence` of
 `sae_circuits` in the metadata.
 """
 
+from sae_circuits.io.neuronpedia.explanations import (
+    Explanation,
+    explanations_of,
+    read_explanations,
+)
 from sae_circuits.io.neuronpedia.read import from_neuronpedia
 from sae_circuits.io.neuronpedia.write import to_neuronpedia
 
-__all__ = ["from_neuronpedia", "to_neuronpedia"]
+__all__ = [
+    "Explanation",
+    "explanations_of",
+    "from_neuronpedia",
+    "read_explanations",
+    "to_neuronpedia",
+]

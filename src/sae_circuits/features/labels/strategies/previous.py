@@ -1,0 +1,27 @@
+"""The tokens after which a feature fires more than their share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sae_circuits.features.columns import Columns
+from sae_circuits.features.labels.strategy import Proposal, Propose, Setting, Strategy
+from sae_circuits.features.labels.variants import WordContrast
+
+
+def make(setting: Setting, *, most: int, least: int) -> Propose:
+    """Labels such as `after "Mr" or "Mrs"`: the token before is one of a few words.
+
+    Args:
+        most: words in a label.
+        least: tokens after a word on which the feature has to fire.
+    """
+    words = WordContrast.of(setting.part, offset=-1, least=least, most=most)
+
+    def propose(columns: Columns) -> Iterator[Proposal]:
+        yield from words.propose(columns, "after {}")
+
+    return propose
+
+
+STRATEGY = Strategy(name="previous", make=make, options={"most": 5, "least": 2})

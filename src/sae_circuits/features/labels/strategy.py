@@ -1,0 +1,88 @@
+"""What a strategy is: from the activations of features to labels that foretell them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sae_circuits.errors import unknown
+from sae_circuits.features.columns import Columns
+from sae_circuits.features.labels.parts import Part, Places
+
+Predicate = Callable[[Part], Places]
+
+
+class Untested(Exception):  # noqa: N818  it is caught, and becomes a label without numbers
+    """What a predicate raises to say why it foretells nothing: a language model does not answer."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A label before its test.
+
+    Args:
+        feature: its id.
+        text: what people read.
+        predicts: of a part of a corpus, the places at which the label says that the feature fires;
+            those outside the part do not count. None where a label says nothing of the kind.
+        provenance: what it was made from, as plain values that JSON knows.
+        vouched: whether it is shown though there is nothing to test, since somebody wrote it.
+        sample: of the held-out part and the feature's places in it, a smaller part to test on,
+            where `predicts` costs too much.
+    """
+
+    feature: int
+    text: str
+    predicts: Predicate | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    vouched: bool = False
+    sample: Callable[[Part, Places], Part] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What all strategies get.
+
+    Args:
+        part: the half of the prompts that labels are made from.
+        n_features: of the dictionary.
+        seed: for what is drawn.
+    """
+
+    part: Part
+    n_features: int
+    seed: int = 0
+
+
+Propose = Callable[[Columns], Iterator[Proposal]]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of making labels.
+
+    Args:
+        name: what users call it.
+        make: from a `Setting` and the options to a function that gets the activations of some
+            features, on the prompts that labels are made from, and gives their proposals. What is
+            needed once, and what can be wrong with options, belongs into `make`.
+        options: those it takes, with their defaults.
+        reference: where it was published.
+    """
+
+    name: str
+    make: Callable[..., Propose]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
+
+    def __call__(self, setting: Setting, options: Mapping[str, Any]) -> Propose:
+        """The function that proposes, with some options other than by default.
+
+        Raises:
+            UnknownName: an option that it does not have.
+        """
+        for name in options:
+            if name not in self.options:
+                raise unknown(f"option of strategy {self.name!r}", name, self.options)
+        return self.make(setting, **{**self.options, **options})
