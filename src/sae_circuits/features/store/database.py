@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,8 @@ def _writing(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(path), read_only=read_only)
-    connection.execute("SET enable_progress_bar = false")
+    with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets there is no bar
+        connection.execute("SET enable_progress_bar = false")
     return connection
 
 

@@ -98,22 +98,18 @@ def store_tables(
         of: what knows what the features write: a source, with its model, or a store of the same
             dictionary; without one that is left NULL.
     """
-    known = isinstance(of, Database)
-    weights = HeldWeights(of) if known else _weights(activations, contents, of)
+    n, k, bins = activations.n_features, contents.logits, contents.bins
+    weights = HeldWeights(of) if isinstance(of, Database) else Weights.of(of, n, k, bins)
+    yield from weights.logits()
     said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
-    yield from said.weights.logits()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
     found = correlations(activations, contents.neighbours)
     yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
-    yield from said.weights.neighbours(activations, contents.neighbours)
-
-
-def _weights(activations: Activations, contents: Contents, source: Source | None) -> Weights:
-    return Weights.of(source, activations.n_features, contents.logits, contents.bins)
+    yield from weights.neighbours(activations, contents.neighbours)
 
 
 @dataclass(frozen=True, eq=False)

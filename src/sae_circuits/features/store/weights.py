@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ class HeldWeights:
         """The length of what each feature writes, per unit of activation."""
         return self.numbers["decoder_norm"]
 
-    @property
+    @cached_property
     def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
         """More columns of the table of features."""
         found = self.database.query(f"SELECT {', '.join(NUMBERS)} FROM features ORDER BY feature")
@@ -109,19 +110,20 @@ class HeldWeights:
 
     def logits(self) -> Iterator[tuple[str, Table]]:
         """The tokens at both ends of each feature's effect on the logits, and its histogram."""
-        yield "logits", self._rows("SELECT * FROM logits")
-        rows = self._rows("SELECT * FROM distributions WHERE kind = 'logit'")
-        if len(rows["feature"]):
-            lists = {name: Lists.of(np.stack(list(rows[name]))) for name in ("edges", "counts")}
-            yield "distributions", {**rows, **lists}
+        yield from self._rows("logits", "true")
+        for name, rows in self._rows("distributions", "kind = 'logit'"):
+            lists = {list_: Lists.of(np.stack(list(rows[list_]))) for list_ in ("edges", "counts")}
+            yield name, {**rows, **lists}
 
     def neighbours(self, activations: Activations, k: int) -> Iterator[tuple[str, Table]]:
         """The features nearest to each by what they write."""
-        yield "correlations", self._rows("SELECT * FROM correlations WHERE measure = 'decoder'")
+        yield from self._rows("correlations", "measure = 'decoder'")
 
-    def _rows(self, sql: str) -> Table:
-        found = self.database.query(sql)
-        return {str(name): found[name].to_numpy() for name in found}
+    def _rows(self, table: str, condition: str) -> Iterator[tuple[str, Table]]:
+        """The rows of a table for which a condition holds, if there are any."""
+        found = self.database.query(f'SELECT * FROM "{table}" WHERE {condition}')
+        if len(found):
+            yield table, {str(name): found[name].to_numpy() for name in found}
 
 
 NUMBERS = ("decoder_norm", "logit_std", "logit_skew", "logit_kurtosis")
