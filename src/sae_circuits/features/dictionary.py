@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits._version import __version__
-from sae_circuits.errors import OptionError, OutputError, StoreError
+from sae_circuits.errors import OutputError, StoreError
 from sae_circuits.features.activations import Activations, Piece
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects import logit_effects
@@ -145,7 +145,6 @@ class FeatureDictionary(Searches):
         made: list[str],
         source: Source | None,
         held: Any = None,
-        database: Database | None = None,
     ) -> FeatureDictionary:
         """Make the tables, and put them beside the shards."""
         activations.corpus.save(folder / CORPUS)
@@ -166,7 +165,7 @@ class FeatureDictionary(Searches):
             "features": activations.n_features,
             "names": None if activations.names is None else list(activations.names),
         }
-        tables = store_tables(activations, contents, database if source is None else source)
+        tables = store_tables(activations, contents, source)
         return cls(folder, Database.create(folder / STORE, tables, meta), source, held)
 
     # -- what it is ------------------------------------------------------------------------------
@@ -315,18 +314,10 @@ class FeatureDictionary(Searches):
 
         Args:
             features: only what is known of these; for JSON.
-
-        Raises:
-            OptionError: features, and a path that is not of JSON.
-            UnknownName: no such feature.
-            OutputError: the path cannot be written.
         """
         path = Path(path)
-        ids = None if features is None else [self._known(i) for i in features]
         if path.suffix == ".json":
-            return self.database.to_json(path, ids)
-        if ids is not None:
-            raise OptionError(f"{str(path)!r}: some features go to one file that ends in .json")
+            return self.database.to_json(path, features)
         return self.database.to_parquet(path)
 
     def export_feature(self, i: int, path: str | Path) -> Path:
@@ -378,9 +369,7 @@ class FeatureDictionary(Searches):
             into = ready_folder(folder / SHARDS / str(i))
             for j, shard in enumerate(piece.shards):
                 shard.save(into / f"{j:05}.safetensors", made[i])
-        return self._write(
-            folder, activations, self.contents, made, self.source, held, self.database
-        )
+        return self._write(folder, activations, self.contents, made, self.source, held)
 
 
 def _room(out: str | Path | None) -> tuple[Path, Any]:

@@ -44,8 +44,8 @@ from sae_circuits.features.statistics import (
     quantiles,
     statistics,
 )
-from sae_circuits.features.store.database import Database, Lists, Table
-from sae_circuits.features.store.weights import NEIGHBOUR, HeldWeights, Weights
+from sae_circuits.features.store.database import Lists, Table
+from sae_circuits.features.store.weights import NEIGHBOUR, Weights
 from sae_circuits.progress import bar
 
 
@@ -90,16 +90,14 @@ class Contents:
 
 
 def store_tables(
-    activations: Activations, contents: Contents, of: Source | Database | None
+    activations: Activations, contents: Contents, source: Source | None
 ) -> Iterator[tuple[str, Table]]:
     """Rows of all tables but the labels.
 
     Args:
-        of: what knows what the features write: a source, with its model, or a store of the same
-            dictionary; without one that is left NULL.
+        source: with its model, for what the features write; without one that is left NULL.
     """
-    n, k, bins = activations.n_features, contents.logits, contents.bins
-    weights = HeldWeights(of) if isinstance(of, Database) else Weights.of(of, n, k, bins)
+    weights = Weights.of(source, activations.n_features, contents.logits, contents.bins)
     yield from weights.logits()
     said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
@@ -118,7 +116,7 @@ class _Said:
 
     activations: Activations
     contents: Contents
-    weights: Weights | HeldWeights
+    weights: Weights
 
     def of(self, columns: Columns) -> Iterator[tuple[str, Table]]:
         """Rows of all tables that follow from activations."""

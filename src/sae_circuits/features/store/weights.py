@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from sae_circuits.features.activations import Activations
 from sae_circuits.features.effects import LogitEffects, logit_effects
 from sae_circuits.features.relations import similar
 from sae_circuits.features.sources import DictionarySource, Source
-from sae_circuits.features.store.database import Database, Lists, Table
+from sae_circuits.features.store.database import Lists, Table
 from sae_circuits.models.dictionaries import Dictionary
 
 
@@ -50,9 +50,11 @@ class Weights:
     @property
     def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
         """More columns of the table of features."""
-        nothing = np.full(self.n_features, np.nan)
-        effects = {name: getattr(self.effects, name[6:], nothing) for name in NUMBERS[1:]}
-        return {"decoder_norm": self.norms, **effects}
+        found: dict[str, Any] = {"decoder_norm": self.norms}
+        for name in ("std", "skew", "kurtosis"):
+            nothing = np.full(self.n_features, np.nan)
+            found[f"logit_{name}"] = getattr(self.effects, name, nothing)
+        return found
 
     def logits(self) -> Iterator[tuple[str, Table]]:
         """The tokens at both ends of each feature's effect on the logits, and its histogram."""
@@ -91,42 +93,6 @@ class Weights:
             yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
 
 
-@dataclass(frozen=True, eq=False)
-class HeldWeights:
-    """What a store says of the same dictionary: its weights need not be there to say it again."""
-
-    database: Database
-
-    @property
-    def norms(self) -> Float64[np.ndarray, "feature"]:
-        """The length of what each feature writes, per unit of activation."""
-        return self.numbers["decoder_norm"]
-
-    @cached_property
-    def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
-        """More columns of the table of features."""
-        found = self.database.query(f"SELECT {', '.join(NUMBERS)} FROM features ORDER BY feature")
-        return {name: found[name].to_numpy(np.float64) for name in NUMBERS}
-
-    def logits(self) -> Iterator[tuple[str, Table]]:
-        """The tokens at both ends of each feature's effect on the logits, and its histogram."""
-        yield from self._rows("logits", "true")
-        for name, rows in self._rows("distributions", "kind = 'logit'"):
-            lists = {list_: Lists.of(np.stack(list(rows[list_]))) for list_ in ("edges", "counts")}
-            yield name, {**rows, **lists}
-
-    def neighbours(self, activations: Activations, k: int) -> Iterator[tuple[str, Table]]:
-        """The features nearest to each by what they write."""
-        yield from self._rows("correlations", "measure = 'decoder'")
-
-    def _rows(self, table: str, condition: str) -> Iterator[tuple[str, Table]]:
-        """The rows of a table for which a condition holds, if there are any."""
-        found = self.database.query(f'SELECT * FROM "{table}" WHERE {condition}')
-        if len(found):
-            yield table, {str(name): found[name].to_numpy() for name in found}
-
-
-NUMBERS = ("decoder_norm", "logit_std", "logit_skew", "logit_kurtosis")
 NEIGHBOUR = ("feature", "measure", "rank", "other", "value")
 
 
