@@ -203,7 +203,7 @@ def test_questions_that_make_no_sense_are_refused(store: Path, tmp_path: Path) -
     refused(call("show", store, 256), "no feature 256: there are 256, 0 to 255")
     refused(
         call("search", store, "--where", "dense < 1"),
-        "where='dense < 1' cannot be asked: Binder Error: Referenced column \"dense\" not found",
+        "--where 'dense < 1' cannot be asked: Binder Error: Referenced column \"dense\" not found",
     )
 
 
@@ -237,7 +237,7 @@ def test_export_writes_some_or_all(store: Path, tmp_path: Path) -> None:
     done("export", store, tmp_path / "all")
     assert {p.name for p in (tmp_path / "all").iterdir()} == {f"{name}.parquet" for name in TABLES}
     refused(call("export", store, path, "--feature", 999), "no feature 999")
-    refused(call("export", store, tmp_path / "all", "--feature", 3), "one file that ends in .json")
+    refused(call("export", store, tmp_path / "all", "--feature", 3), ".json")
 
 
 # -- changing --------------------------------------------------------------------------------------

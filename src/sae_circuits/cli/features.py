@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sae_circuits.cli import describe
+from sae_circuits.errors import OptionError, StoreError
 
 if TYPE_CHECKING:
     import pandas
@@ -48,10 +49,17 @@ def search(
     """Find the features for which all that is given holds, best first."""
     from sae_circuits.features.dictionary import FeatureDictionary
 
-    found = FeatureDictionary.load(store).search(
-        token=token or None, how=how, label=label, logit=logit, text=text, where=where,
-        order=order, n=n,
-    )  # fmt: skip
+    features = FeatureDictionary.load(store)
+    try:
+        found = features.search(
+            token=token or None, how=how, label=label, logit=logit, text=text, where=where,
+            order=order, n=n,
+        )  # fmt: skip
+    except StoreError as error:
+        if where is None:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise OptionError(f"--where {where!r} cannot be asked: {reason}") from error
     if as_json:
         typer.echo(in_json(json.loads(str(found.to_json(orient="records", double_precision=15)))))
     else:

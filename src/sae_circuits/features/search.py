@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
+from sae_circuits.errors import OptionError, UnknownName, unknown
 
 if TYPE_CHECKING:
     import pandas
@@ -85,13 +85,7 @@ class Searches:
             raise OptionError("nothing to search by: give token, label, logit, text or where")
         if order is not None:
             self._column(order)
-        try:
-            return self.database.query(*_query(found, where, order, n))
-        except StoreError as error:
-            if where is None:
-                raise
-            reason = str(error).partition("; in: ")[0]
-            raise StoreError(f"where={where!r} cannot be asked: {reason}") from error
+        return self.database.query(*_query(found, where, order, n))
 
     def top(self, by: str, n: int = 20, *, smallest: bool = False) -> pandas.DataFrame:
         """The features with the largest value in a column of `statistics()`.

@@ -85,7 +85,7 @@ class Database:
             try:
                 return connection.execute(sql, list(parameters)).df()
             except duckdb.Error as error:
-                raise StoreError(f"{_first_line(error)}; in: {' '.join(sql.split())}") from error
+                raise StoreError(f"{_first_line(error)}\nin: {sql.strip()}") from error
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """What a query gives, row by row, in plain values."""
