@@ -43,7 +43,7 @@ POINTS = {
 }
 SAES = ("z", "mlp_out", "resid_post")
 CODERS = ("transcoder", "skip_transcoder")
-PRICES = {"mlp_out.1-jumprelu": 0.1, "resid_post.1-jumprelu": 0.3}
+PRICES = {"mlp_out.1-jumprelu": 0.1, "resid_post.1-jumprelu": 0.2}
 """What one active feature of a token costs in a JumpReLU SAE's loss."""
 
 
@@ -262,7 +262,9 @@ CARD = """\
 For each of its four layers: SAEs on z, on the MLP's output and on the stream after it (TopK), and a
 transcoder and a skip transcoder for the MLP (JumpReLU, trained as BatchTopK). To compare
 dictionaries, two sites of layer 1 have a second SAE (JumpReLU), which loads by its name only.
-{n} in all, of {features} features each, in sae-lens's own format, weights in 16 bits, {size:.2f} MB.
+They are {n}, of {features} features each, in sae-lens's own format, weights in 16 bits:
+{size:.2f} MB in all.
+
 They were trained by `examples/train_demo_saes.py --seed {seed}` on {tokens:,} tokens of the model's
 training data, {steps:,} steps of {batch}, in about {seconds:.0f} seconds each on one thread.
 

@@ -13,6 +13,9 @@ import torch
 
 import sae_circuits as sc
 from sae_circuits.errors import GraphError
+from sae_circuits.features.analysis.comparison import compare
+from sae_circuits.features.extraction import extract
+from sae_circuits.features.sources import DictionarySource
 from sae_circuits.models import demo_path
 from sae_circuits.models.dictionaries import Dictionary, Site, load_saes
 from sae_circuits.models.dictionaries.gates import Threshold, TopK
@@ -63,7 +66,7 @@ def test_second_dictionaries_come_by_name_only_and_differ_in_architecture():
         (first,) = load_saes("demo", [d.name.removesuffix("-jumprelu")])
         assert (first.reads, first.writes, first.n_features) == (d.reads, d.writes, d.n_features)
         assert (type(first.gate), type(d.gate)) == (TopK, Threshold)
-        assert first.competes and not d.competes
+        assert (first.competes, d.competes) == (True, False)
 
 
 @pytest.mark.parametrize(("site", "node"), [("mlp_out.1", "m1.f3"), ("resid_post.1", "post1.f3")])
@@ -73,6 +76,28 @@ def test_a_graph_takes_one_of_two_at_a_site(site, node, model):
     assert f"{node}->logits" in graph.edges
     with pytest.raises(GraphError, match="take one of them"):
         sc.TensorGraph.from_model(model, saes=both)
+
+
+@pytest.mark.parametrize(
+    ("second", "by_decoder", "by_firing", "pair"),
+    [(SECOND[0], 0.016, 0.43, (38, 39)), (SECOND[1], 0.043, 0.18, (148, 137))],
+    ids=lambda x: getattr(x, "name", None),
+)
+def test_what_two_of_a_site_share(second, by_decoder, by_firing, pair, script, model, held):
+    (first,) = load_saes("demo", [second.name.removesuffix("-jumprelu")])
+    corpus = sc.demo_corpus(20_000)
+    activities = [extract(DictionarySource.of(model, d), corpus) for d in (first, second)]
+    found = compare(first, second, (activities[0], activities[1]))
+    assert found.matched_by_decoder == pytest.approx(by_decoder, abs=0.005)
+    assert found.matched_by_activity == pytest.approx(by_firing, abs=0.03)
+    one, other = pair
+    row = found.table.loc[one]
+    assert row.by_decoder == row.by_activity == other
+    x = held[script.hook(first.reads.kind, first.reads.layer)]  # other tokens than the corpus's
+    f = torch.stack([first.encode(x)[:, one], second.encode(x)[:, other]])
+    assert row.pearson == pytest.approx(torch.corrcoef(f)[0, 1].item(), abs=0.02)
+    directions = first.W_dec[one], second.W_dec[other]
+    assert row.cosine == pytest.approx(torch.cosine_similarity(*directions, dim=0).item())
 
 
 @pytest.mark.parametrize("d", [*EVERY, *SECOND], ids=lambda d: d.name)

@@ -54,6 +54,8 @@ def load_saes(
         >>> import sae_circuits as sc
         >>> sc.load_saes("demo", ["mlp_out.0"])
         [Dictionary('mlp_out.0': 256 features, mlp_out.0)]
+        >>> sc.load_saes("demo", ["resid_post.1", "resid_post.1-jumprelu"])[1]
+        Dictionary('resid_post.1-jumprelu': 256 features, resid_post.1)
     """
     if not isinstance(source, str | Path):
         held = source if isinstance(source, list | tuple) else [source]
