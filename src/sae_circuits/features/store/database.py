@@ -98,7 +98,7 @@ class Database:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that can only read, kept open for the next question."""
         if not self._reader:
-            self._reader.append(duckdb.connect(str(self.path), read_only=True))
+            self._reader.append(_connected(self.path, read_only=True))
         cursor = self._reader[0].cursor()
         try:
             yield cursor
@@ -236,11 +236,17 @@ class Database:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = duckdb.connect(str(path))
+    connection = _connected(path)
     try:
         yield connection
     finally:
         connection.close()
+
+
+def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(path), read_only=read_only)
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:

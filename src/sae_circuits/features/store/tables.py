@@ -97,20 +97,17 @@ def store_tables(
     Args:
         source: with its model, for what the features write; without one that is left NULL.
     """
-    said = _Said(activations, contents, _weights(activations, contents, source))
+    weights = Weights.of(source, activations.n_features, contents.logits, contents.bins)
+    yield from weights.logits()
+    said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
-    yield from said.weights.logits()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
     found = correlations(activations, contents.neighbours)
     yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
-    yield from said.weights.neighbours(activations, contents.neighbours)
-
-
-def _weights(activations: Activations, contents: Contents, source: Source | None) -> Weights:
-    return Weights.of(source, activations.n_features, contents.logits, contents.bins)
+    yield from weights.neighbours(activations, contents.neighbours)
 
 
 @dataclass(frozen=True, eq=False)
