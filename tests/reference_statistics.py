@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 
@@ -38,7 +39,7 @@ def slow_histogram(values: Sequence[float], edges: Sequence[float], closed: str)
     for v in values:
         if v == 0:
             continue
-        for i, (low, high) in enumerate(zip(edges, edges[1:])):
+        for i, (low, high) in enumerate(pairwise(edges)):
             first, last = i == 0, i == len(counts) - 1
             if closed == "left":
                 inside = low <= v and (v < high or (last and v == high))

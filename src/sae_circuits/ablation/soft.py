@@ -9,8 +9,8 @@ readers of a layer that see n writers, t tokens, and g the slope of the loss at 
 
 are the products, r n t d_model multiplications each: 3 r n t d_model a layer, where the heads' and
 the MLP's own part takes 24 t d_model^2. Over GPT-2 small's twelve layers that is 75 beside 170
-million a token; held are 2 writers' vectors a token, and x, normalised, for the backward pass where it fits
-into `KEEP_BYTES`. What does not is made anew, some tokens at a time: one product more.
+million a token; held are 2 writers' vectors a token, and x, normalised, for the backward pass where
+it fits into `KEEP_BYTES`. What does not is made anew, some tokens at a time: one product more.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ def compare(
     found["agree"] = agree.mask(found.by_decoder.isna() | found.by_activity.isna())
     counted = ["by_decoder", "by_activity", "together"]
     found = found.astype(dict.fromkeys(counted, "Int64")).reset_index()
-    shares = [_share(found[name], least) for name in ("cosine", "pearson")]
-    return Comparison(found, *shares, least)
+    by_decoder, by_activity = (_share(found[name], least) for name in ("cosine", "pearson"))
+    return Comparison(found, by_decoder, by_activity, least)
 
 
 def _share(values: pandas.Series, least: float) -> float:
