@@ -72,7 +72,7 @@ def measured(case: Case, device: str) -> dict[str, Any]:
         found = extract(source, corpus, out=Path(folder) / "shards")
         extracted = time.perf_counter() - start
         start = time.perf_counter()
-        Database.create(Path(folder) / "x.duckdb", store_tables(found, Contents(), source), {})
+        Database.create(Path(folder) / "x.duckdb", store_tables(found, Contents(), Contents().weights(source)), {})
         made = time.perf_counter() - start
         stored = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     ours = extracted + made - floor

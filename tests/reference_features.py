@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,9 @@ class Told:
                 size = math.fsum(abs(v) for v in self.values(f)) / len(self.values(f))
                 found |= {"decoder_norm": norm, "importance": norm * size}
             if self.logits is not None:
-                found |= dict(zip(("logit_std", "logit_skew", "logit_kurtosis"), self.moments(f)))
+                found |= dict(
+                    zip(("logit_std", "logit_skew", "logit_kurtosis"), self.moments(f), strict=True)
+                )
             yield found
 
     def entropy(self, f: int) -> float:
@@ -117,7 +120,7 @@ class Told:
                     [len(values) * i // groups for i in range(groups + 1)],
                 )
                 edges = [ranked[max(0, end - 1)] for end in ends]
-                counts = [b - a for a, b in zip(ends, ends[1:])]
+                counts = [b - a for a, b in pairwise(ends)]
                 yield {"feature": f, "kind": "quantile", "edges": edges, "counts": counts}
             if self.logits is not None and max(self.effects(f)) > min(self.effects(f)):
                 x = self.effects(f)

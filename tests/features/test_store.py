@@ -20,7 +20,7 @@ from shapes import D_VOCAB, hooked
 from small_saes import random_sae
 
 HOOK = "blocks.0.hook_mlp_out"
-TEXTS = tuple(["<s>", *(f" w{i}" for i in range(1, D_VOCAB))])
+TEXTS = ("<s>", *(f" w{i}" for i in range(1, D_VOCAB)))
 AGAIN = (0, 4, 9, 4, 11, 4, 9, 4, 2)
 PROMPTS = (
     (0,), (5,), AGAIN, (0, 7, 3, 7, 3, 8, 20, 21), AGAIN, (6, 6, 6, 6, 6, 6, 6), (0, 12),
@@ -184,7 +184,8 @@ def test_correlations(both, measure):
         ties = list(zip(-rows.value, rows.other, strict=True))
         assert ties == sorted(ties)
     undefined = {"decoder": {SILENT}, "pearson": {DEAD}}.get(measure, {DEAD})
-    assert undefined.isdisjoint(found.feature) and undefined.isdisjoint(found.other)
+    assert undefined.isdisjoint(found.feature)
+    assert undefined.isdisjoint(found.other)
 
 
 def test_the_small_case():

@@ -73,7 +73,7 @@ def extract(
     run = _Pass(source, corpus, masks, counted, batch_tokens, memory)
     identity = identity_of(source.record, corpus, masks)
     folder = None if out is None else ready_folder(out)
-    shards = [] if folder is None else _held(folder, identity)
+    shards = [] if folder is None else list(held_shards(folder, identity))
     done = shards[-1].stop if shards else 0
     with bar(total=corpus.n_tokens, description="features", unit="token") as progress:
         progress.update(int(corpus.starts[done]))
@@ -98,12 +98,17 @@ def identity_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _held(folder: Path, identity: str) -> list[Shard]:
-    """The shards that a folder holds, in order."""
+def held_shards(folder: Path, identity: str) -> tuple[Shard, ...]:
+    """The shards that a folder holds, in order.
+
+    Raises:
+        StoreError: of other data.
+        FileFormatError: damaged.
+    """
     shards: list[Shard] = []
     while (path := folder / _name(len(shards))).exists():
         shards.append(Shard.open(path, identity))
-    return shards
+    return tuple(shards)
 
 
 def _name(i: int) -> str:

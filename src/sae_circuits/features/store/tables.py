@@ -33,7 +33,7 @@ from sae_circuits.features.labels import Label
 from sae_circuits.features.numerics.sparse import Rows
 from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
-from sae_circuits.features.sources import Source
+from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.statistics import (
     Histogram,
     Statistics,
@@ -45,7 +45,7 @@ from sae_circuits.features.statistics import (
     statistics,
 )
 from sae_circuits.features.store.database import Lists, Table
-from sae_circuits.features.store.weights import NEIGHBOUR, Weights
+from sae_circuits.features.store.weights import NEIGHBOUR, DictionaryWeights, NoWeights, Weights
 from sae_circuits.progress import bar
 
 
@@ -82,6 +82,12 @@ class Contents:
         """All of it in plain values."""
         return asdict(self)
 
+    def weights(self, source: Source) -> Weights:
+        """What there is to say of a source's weights."""
+        if isinstance(source, DictionarySource):
+            return DictionaryWeights.of(source, self.logits, self.bins)
+        return NoWeights(source.n_features)
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Contents:
         """What a record says."""
@@ -90,14 +96,10 @@ class Contents:
 
 
 def store_tables(
-    activations: Activations, contents: Contents, source: Source | None
+    activations: Activations, contents: Contents, weights: Weights
 ) -> Iterator[tuple[str, Table]]:
-    """Rows of all tables but the labels.
-
-    Args:
-        source: with its model, for what the features write; without one that is left NULL.
-    """
-    said = _Said(activations, contents, _weights(activations, contents, source))
+    """Rows of all tables but the labels."""
+    said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
     yield from said.weights.logits()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
@@ -107,10 +109,6 @@ def store_tables(
     found = correlations(activations, contents.neighbours)
     yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
     yield from said.weights.neighbours(activations, contents.neighbours)
-
-
-def _weights(activations: Activations, contents: Contents, source: Source | None) -> Weights:
-    return Weights.of(source, activations.n_features, contents.logits, contents.bins)
 
 
 @dataclass(frozen=True, eq=False)
