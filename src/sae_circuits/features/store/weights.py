@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sae_circuits.features.sources import DictionarySource
 from sae_circuits.features.store.database import Database, Lists, Table
 
 
+@runtime_checkable
 class Weights(Protocol):
     """What is said of each feature whatever it does on a corpus."""
 
