@@ -81,8 +81,8 @@ class Database:
 
     def arrow(self, sql: str) -> pa.Table:
         """What a query gives, to be put into another store."""
-        with self._answer(sql, ()) as found:
-            return found.to_arrow_table()
+        with self.reading() as connection:
+            return connection.sql(sql).to_arrow_table()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """What a query gives, row by row, in plain values."""
