@@ -251,8 +251,7 @@ def _given(
 
 def _prompts_done(out: Path) -> int:
     """How many prompts a run that was interrupted has left in a folder."""
-    from sae_circuits.features.dictionary import SHARDS
-    from sae_circuits.features.shards import Shard
+    from sae_circuits.features.folders import SHARDS
+    from sae_circuits.features.shards import prompts_held
 
-    last = sorted((out / SHARDS / "0").glob("*.safetensors"))[-1:]
-    return Shard.open(last[0]).stop if last else 0
+    return prompts_held(out / SHARDS / "0")

@@ -184,6 +184,7 @@ class FeatureDictionary(Searches):
                 "tokens": activations.corpus.n_tokens,
                 "counted": activations.n_counted,
             },
+            "gap": activations.corpus.vocabulary.gap,
             "masks": activations.masks.record,
             "contents": contents.record,
             "pieces": [piece.first_prompt for piece in activations.pieces],
