@@ -88,12 +88,6 @@ class Shard:
         return cls(record["first"], record["stop"], arrays["starts"], arrays)
 
 
-def prompts_held(folder: Path) -> int:
-    """How many prompts the shards in a folder hold, whatever they are of."""
-    last = sorted(folder.glob("*.safetensors"))[-1:]
-    return int(open_arrays(last[0], KIND, SCHEMA).record["stop"]) if last else 0
-
-
 def stable_order(
     features: Int32[np.ndarray, "active"], n_features: int
 ) -> Int64[np.ndarray, "active"]:
