@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.errors import OptionError, UnknownName, unknown
+from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
 
 if TYPE_CHECKING:
     import pandas
@@ -72,6 +71,8 @@ class Searches:
         """
         if how not in HOW:
             raise unknown("way to read a text", how, HOW)
+        if how == "regex":
+            self._require_compiles(token, logit)
         found: dict[str, _Condition] = {}
         if token is not None:
             found["token"] = _by_token(token, how)
@@ -129,6 +130,17 @@ class Searches:
             [self._known(i), by],
         )
 
+    def _require_compiles(self, *asked: str | int | Sequence[str | int] | None) -> None:
+        """Refuse what the store's own regular expressions (RE2, without lookaround) are not."""
+        each = [[one] if isinstance(one, str) else one for one in asked]
+        for pattern in (p for some in each if isinstance(some, Sequence) for p in some):
+            if isinstance(pattern, str):
+                try:
+                    self.database.query("SELECT regexp_matches('', ?)", [pattern])
+                except StoreError as error:
+                    said = str(error).splitlines()[0]
+                    raise OptionError(f"{pattern!r} is no regular expression: {said}") from error
+
     def _known(self, i: int) -> int:
         if not 0 <= i < len(self):
             raise UnknownName(f"no feature {i}: there are {len(self):,}, 0 to {len(self) - 1}")
@@ -178,18 +190,10 @@ def _matches(asked: str | int | Sequence[str | int], how: str) -> tuple[str, lis
         elif how == "substring":
             condition, value = "contains(lower(text), ?)", one.lower()
         else:
-            condition, value = "regexp_matches(text, ?)", _compiled(one)
+            condition, value = "regexp_matches(text, ?)", one
         conditions.append(condition)
         parameters.append(value)
     return "(" + " OR ".join(conditions) + ")", parameters
-
-
-def _compiled(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise OptionError(f"{pattern!r} is no regular expression: {error}") from error
-    return pattern
 
 
 def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
