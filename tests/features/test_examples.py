@@ -128,3 +128,13 @@ def test_activations_of_windows_are_what_the_columns_hold():
 def test_sizes_below_zero_are_refused(kind, bad):
     with pytest.raises(OptionError, match="-1"):
         kind(**bad)
+
+
+def test_a_window_that_overlaps_at_one_place_is_shown_at_another():
+    """With more candidates in the way than the first ones that are looked at."""
+    prompt = list(range(9))
+    corpus = corpus_of(prompt, prompt)
+    values = [91, 92, 93, 94, 99, 95, 96, 97, 98, 1, 2, 3, 4, 9, 5, 6, 7, 8]
+    shown = shown_of(made_of(corpus, [[v] for v in values]), Windows(4, 4), Wanted(top=2))
+    # All of the first prompt overlap with its largest; of the second, 13 has the same window.
+    assert rows_of(shown) == [(4, 2), (17, 2)]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,26 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits._version import __version__
-from sae_circuits.errors import OutputError, StoreError
-from sae_circuits.features.activations import Activations, Piece
+from sae_circuits.errors import StoreError
+from sae_circuits.features.activations import Activations
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects import logit_effects
 from sae_circuits.features.extraction import extract, identity_of
 from sae_circuits.features.feature import Feature
+from sae_circuits.features.folders import (
+    CORPUS,
+    SHARDS,
+    STORE,
+    activations_in,
+    copy_store,
+    room,
+)
 from sae_circuits.features.labels import Strategy, label, labels_table
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.search import Searches
-from sae_circuits.features.shards import Shard
 from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.store.database import Database
+from sae_circuits.features.store.exchange import export, imported
 from sae_circuits.features.store.tables import Contents, label_rows, store_tables
+from sae_circuits.features.store.weights import HeldWeights, Weights
 from sae_circuits.io.atomic import ready_folder
 
 if TYPE_CHECKING:
     import pandas
 
 DEFAULT = ("tokens", "ngrams", "patterns")
-STORE, CORPUS, SHARDS = "features.duckdb", "corpus.safetensors", "activations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +103,11 @@ class FeatureDictionary(Searches):
         contents = contents or Contents()
         masks = Masks() if masks is None else masks
         source = sae if hasattr(sae, "activations") else DictionarySource.of(model, sae)
-        folder, held = _room(out)
-        made = _made(identity_of(source.record, corpus, masks), contents)
+        folder, held = room(out)
+        made = identity_of(source.record, corpus, masks)
         if (folder / STORE).exists():
             found = cls.load(folder)
-            if found.made != [made]:
+            if found.made != [made] or found.contents != contents:
                 raise StoreError(
                     f"{str(folder)!r} holds a store of other data: {found!r}; choose another "
                     "folder, or remove it"
@@ -112,7 +117,8 @@ class FeatureDictionary(Searches):
             source, corpus, masks, out=folder / SHARDS / "0", batch_tokens=batch_tokens,
             memory=memory,
         )  # fmt: skip
-        return cls._write(folder, activations, contents, [made], source, held)
+        weights = contents.weights(source)
+        return cls._write(folder, activations, contents, [made], source, weights, held)
 
     @classmethod
     def load(cls, folder: str | Path, model: Any = None, sae: Any = None) -> FeatureDictionary:
@@ -137,6 +143,24 @@ class FeatureDictionary(Searches):
         return cls(folder, found.database, source)
 
     @classmethod
+    def from_export(cls, path: str | Path, out: str | Path | None = None) -> FeatureDictionary:
+        """Make a store of what `export` wrote of all features.
+
+        It answers all questions. What needs the activations or the corpus, such as labelling and
+        merging, it refuses, since an export does not hold them.
+
+        Args:
+            path: a file of JSON, or a folder of Parquet files.
+            out: an empty folder; by default a temporary one, which goes with what is returned.
+
+        Raises:
+            StoreError: no export, a damaged one, or one of some features only.
+            OutputError: the folder holds something, or cannot be written.
+        """
+        folder, held = room(out, empty=True)
+        return cls(folder, imported(path, folder / STORE), None, held)
+
+    @classmethod
     def _write(
         cls,
         folder: Path,
@@ -144,6 +168,7 @@ class FeatureDictionary(Searches):
         contents: Contents,
         made: list[str],
         source: Source | None,
+        weights: Weights,
         held: Any = None,
     ) -> FeatureDictionary:
         """Make the tables, and put them beside the shards."""
@@ -165,7 +190,7 @@ class FeatureDictionary(Searches):
             "features": activations.n_features,
             "names": None if activations.names is None else list(activations.names),
         }
-        tables = store_tables(activations, contents, source)
+        tables = store_tables(activations, contents, weights)
         return cls(folder, Database.create(folder / STORE, tables, meta), source, held)
 
     # -- what it is ------------------------------------------------------------------------------
@@ -183,24 +208,17 @@ class FeatureDictionary(Searches):
 
     @property
     def made(self) -> list[str]:
-        """A hash of all that decides the content, for each extraction that is in it."""
+        """A hash of all that decides the activations, for each extraction that is in it."""
         return self.database.meta()["made"]
 
     @cached_property
     def activations(self) -> Activations:
-        """All activations that are not 0, from the shards."""
-        meta = self.database.meta()
-        names = meta["names"]
-        pieces = tuple(
-            Piece(_shards(self.folder / SHARDS / str(i)), first)
-            for i, first in enumerate(meta["pieces"])
-        )
-        corpus = Corpus.load(self.folder / CORPUS)
-        if corpus.fingerprint != meta["corpus"]["id"]:
-            raise StoreError(f"{str(self.folder / CORPUS)!r} is not the corpus of {self!r}")
-        masks = Masks(**meta["masks"])
-        names = None if names is None else tuple(names)
-        return Activations(corpus, masks, len(self), meta["source"], pieces, names)
+        """All activations that are not 0, from the shards.
+
+        Raises:
+            StoreError: there are none here, as after `from_export`; or some are missing.
+        """
+        return activations_in(self.folder, self.database.meta())
 
     @property
     def corpus(self) -> Corpus:
@@ -209,8 +227,8 @@ class FeatureDictionary(Searches):
 
     # -- features --------------------------------------------------------------------------------
 
-    def feature(self, i: int) -> Feature:
-        """All that is known of one feature; it shows itself in a notebook.
+    def feature(self, i: int | str) -> Feature:
+        """All that is known of one feature, by its id or its name; it shows itself in a notebook.
 
         Raises:
             UnknownName: no such feature.
@@ -233,7 +251,7 @@ class FeatureDictionary(Searches):
     def label(
         self,
         strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT,
-        features: Sequence[int] | None = None,
+        features: Sequence[int | str] | None = None,
         seed: int = 0,
         **options: Mapping[str, Any],
     ) -> pandas.DataFrame:
@@ -245,7 +263,7 @@ class FeatureDictionary(Searches):
         Args:
             strategies: names, or a `Strategy` of one's own: see docs/labels.md. By default tokens,
                 n-grams and patterns.
-            features: ids; by default all.
+            features: ids or names; by default all.
             seed: of strategies that draw.
             options: of each strategy, by its name, such as `manual={"texts": {3: "names"}}`.
 
@@ -258,10 +276,10 @@ class FeatureDictionary(Searches):
             OutputError: the store cannot be written, as while somebody else has it open.
         """
         names = [strategies] if isinstance(strategies, str | Strategy) else list(strategies)
+        ids = None if features is None else [self._known(f) for f in features]
         given = {**self._given(names), **options}
-        found = label(self.activations, names, features, seed, **given)
+        found = label(self.activations, names, ids, seed, **given)
         said = sorted({one if isinstance(one, str) else one.name for one in names})
-        ids = None if features is None else [int(f) for f in features]
         self.database.replace(
             "labels",
             label_rows(found),
@@ -297,32 +315,34 @@ class FeatureDictionary(Searches):
         Raises:
             OutputError: the folder holds something, or cannot be written.
         """
-        folder = ready_folder(folder)
-        if any(folder.iterdir()):
-            raise OutputError(f"{str(folder)!r} is not empty: choose another folder")
-        self.database.close()
-        try:
-            for name in (CORPUS, SHARDS, STORE):  # the store last: what has one is whole
-                whole = self.folder / name
-                (shutil.copytree if whole.is_dir() else shutil.copy2)(whole, folder / name)
-        except OSError as error:
-            raise OutputError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
+        folder, _ = room(folder, empty=True)
+        copy_store(self.folder, folder)
         return FeatureDictionary(folder, Database.open(folder / STORE), self.source)
 
-    def export(self, path: str | Path, features: Sequence[int] | None = None) -> Path:
+    def export(self, path: str | Path, features: Sequence[int | str] | None = None) -> Path:
         """Write the tables to one file of strict JSON (`.json`), or a folder of Parquet files.
+
+        `from_export` reads back what was written of all features.
 
         Args:
             features: only what is known of these; for JSON.
-        """
-        path = Path(path)
-        if path.suffix == ".json":
-            return self.database.to_json(path, features)
-        return self.database.to_parquet(path)
 
-    def export_feature(self, i: int, path: str | Path) -> Path:
-        """Write all that is known of one feature to a file of strict JSON."""
-        return self.database.to_json(path, [self._known(i)])
+        Raises:
+            UnknownName: no such feature.
+            OptionError: some features, and Parquet.
+            OutputError: the place cannot be written.
+        """
+        ids = None if features is None else [self._known(f) for f in features]
+        return export(self.database, path, ids)
+
+    def export_feature(self, i: int | str, path: str | Path) -> Path:
+        """Write all that is known of one feature to a file of strict JSON.
+
+        Raises:
+            UnknownName: no such feature.
+            OutputError: the place cannot be written.
+        """
+        return export(self.database, path, [self._known(i)])
 
     # -- more data -------------------------------------------------------------------------------
 
@@ -339,7 +359,7 @@ class FeatureDictionary(Searches):
         if self.source is None:
             raise StoreError("to add data, load the store with its model: load(folder, model, sae)")
         more = extract(self.source, corpus, self.activations.masks, batch_tokens=batch_tokens)
-        made = _made(identity_of(self.source.record, corpus, self.activations.masks), self.contents)
+        made = identity_of(self.source.record, corpus, self.activations.masks)
         return self._merged(self.activations + more, [*self.made, made], out)
 
     def merge(self, other: FeatureDictionary, out: str | Path | None = None) -> FeatureDictionary:
@@ -362,27 +382,10 @@ class FeatureDictionary(Searches):
     def _merged(
         self, activations: Activations, made: list[str], out: str | Path | None
     ) -> FeatureDictionary:
-        folder, held = _room(out)
-        if any(folder.iterdir()):
-            raise OutputError(f"{str(folder)!r} is not empty: choose another folder")
+        folder, held = room(out, empty=True)
         for i, piece in enumerate(activations.pieces):
             into = ready_folder(folder / SHARDS / str(i))
             for j, shard in enumerate(piece.shards):
                 shard.save(into / f"{j:05}.safetensors", made[i])
-        return self._write(folder, activations, self.contents, made, self.source, held)
-
-
-def _room(out: str | Path | None) -> tuple[Path, Any]:
-    """A folder to write to; without a name a temporary one, and what keeps it."""
-    if out is not None:
-        return ready_folder(out), None
-    held = tempfile.TemporaryDirectory(prefix="sae-circuits-")
-    return Path(held.name), held
-
-
-def _made(identity: str, contents: Contents) -> str:
-    return hashlib.sha256(f"{identity} {contents.record}".encode()).hexdigest()[:32]
-
-
-def _shards(folder: Path) -> tuple[Shard, ...]:
-    return tuple(Shard.open(path) for path in sorted(folder.glob("*.safetensors")))
+        weights = HeldWeights(self.database)
+        return self._write(folder, activations, self.contents, made, self.source, weights, held)

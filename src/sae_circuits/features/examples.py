@@ -158,9 +158,21 @@ class _Choice:
         found = self.apart(self._ordered(first), n)
         short = (found == -1).any(1) & (counts[:, 0] > DRAWS * n)
         for i in np.flatnonzero(short):
-            every = self.order[self.columns.starts[i] : self.columns.starts[i + 1]]
-            _, once = np.unique(self.window[every], return_index=True)
-            found[i] = self.apart(every[np.sort(once)][None], n)[0]
+            found[i] = self._one_by_one(
+                self.order[self.columns.starts[i] : self.columns.starts[i + 1]], n
+            )
+        return found
+
+    def _one_by_one(self, left: Int64[np.ndarray, "candidate"], n: int) -> Int64[np.ndarray, "n"]:
+        """`apart` for one feature of many candidates: whatever clashes with one taken goes."""
+        found = np.full(n, -1, dtype=np.int64)
+        for i in range(n):
+            if not len(left):
+                break
+            found[i] = taken = left[0]
+            near = np.abs(self.columns.places[left] - self.columns.places[taken])
+            clash = (near < self.windows.size) & (self.prompt[left] == self.prompt[taken])
+            left = left[~(clash | (self.window[left] == self.window[taken]))]
         return found
 
     def drawn(

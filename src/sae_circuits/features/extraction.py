@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 
 from sae_circuits._version import __version__
-from sae_circuits.errors import OptionError
+from sae_circuits.errors import CorpusError, NumericalError, OptionError
 from sae_circuits.features.activations import Activations, Piece
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
@@ -67,10 +67,13 @@ def extract(
         if value < least:
             raise OptionError(f"{name}={value!r}: give {least:,} or more")
     source.check(corpus)
-    run = _Pass(source, corpus, masks, masks.counted(corpus), batch_tokens, memory)
+    counted = masks.counted(corpus)
+    if not counted.any():
+        raise CorpusError(f"{masks!r} leave no token of {corpus!r} to count")
+    run = _Pass(source, corpus, masks, counted, batch_tokens, memory)
     identity = identity_of(source.record, corpus, masks)
     folder = None if out is None else ready_folder(out)
-    shards = [] if folder is None else _held(folder, identity)
+    shards = [] if folder is None else list(held_shards(folder, identity))
     done = shards[-1].stop if shards else 0
     with bar(total=corpus.n_tokens, description="features", unit="token") as progress:
         progress.update(int(corpus.starts[done]))
@@ -78,10 +81,15 @@ def extract(
             if folder is not None:
                 shard = shard.save(folder / _name(len(shards)), identity)
             shards.append(shard)
-    return Activations(
-        corpus, masks, source.n_features, source.record, (Piece(tuple(shards)),), source.names,
-        memory,
+    found = Activations(
+        corpus, masks, source.n_features, source.record, (Piece(tuple(shards)),),
+        None if source.names is None else tuple(source.names), memory,
     )  # fmt: skip
+    if not found.n_counted:
+        raise CorpusError(
+            f"{masks!r} leave no token of {corpus!r} to count: every norm is above max_norm"
+        )
+    return found
 
 
 def identity_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> str:
@@ -90,12 +98,17 @@ def identity_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _held(folder: Path, identity: str) -> list[Shard]:
-    """The shards that a folder holds, in order."""
+def held_shards(folder: Path, identity: str) -> tuple[Shard, ...]:
+    """The shards that a folder holds, in order.
+
+    Raises:
+        StoreError: of other data.
+        FileFormatError: damaged.
+    """
     shards: list[Shard] = []
     while (path := folder / _name(len(shards))).exists():
         shards.append(Shard.open(path, identity))
-    return shards
+    return tuple(shards)
 
 
 def _name(i: int) -> str:
@@ -156,6 +169,7 @@ class _Pass:
         size = max(16, self.memory // 2 // (DENSE_BYTES * source.n_features))
         each = [self._active(x, some) for some in rows.split(size)]
         row, features, values = map(np.concatenate, zip(*each, strict=True))
+        self._require_finite(here.start + row, features, values)
         offset, outliers = here.start - origin, np.flatnonzero(counted & ~within)
         return (row + offset).astype(np.int32), features, values, (outliers + offset).astype("i4")
 
@@ -164,8 +178,25 @@ class _Pass:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, features and values of what is active."""
         value, active = self.source.activations(x[rows.to(x.device)])
+        if not value.sum(dtype=torch.promote_types(value.dtype, torch.float32)).isfinite():
+            active = active | value.isnan()  # no gate is open for NaN, which would be lost
         index = np.flatnonzero(active.cpu().numpy())
         values = value.flatten()[torch.as_tensor(index, device=value.device)].float().cpu().numpy()
         row, feature = np.divmod(index, self.source.n_features)
         real = values != 0
         return rows.numpy()[row[real]], feature[real].astype(np.int32), values[real]
+
+    def _require_finite(
+        self,
+        places: Int64[np.ndarray, "active"],
+        features: Int32[np.ndarray, "active"],
+        values: Float32[np.ndarray, "active"],
+    ) -> None:
+        """Raise a `NumericalError` that names the first feature whose value is not finite."""
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            (prompt,), (pos,) = self.corpus.locate(places[bad[:1]])
+            raise NumericalError(
+                f"feature {features[bad[0]]} is {values[bad[0]]} at prompt {prompt}, position "
+                f"{pos}: its weights overflow there; take float32, or leave the prompt out"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
@@ -65,14 +66,13 @@ class Searches:
             `logit` and `text` one with its score and one with what was found.
 
         Raises:
-            OptionError: nothing to search by, or a regular expression that does not compile.
+            OptionError: nothing to search by, n below 1, or a regular expression that does not
+                compile (of RE2, which DuckDB has).
             UnknownName: another `how` or column.
             StoreError: a condition that is no SQL.
         """
         if how not in HOW:
             raise unknown("way to read a text", how, HOW)
-        if how == "regex":
-            self._require_compiles(token, logit)
         found: dict[str, _Condition] = {}
         if token is not None:
             found["token"] = _by_token(token, how)
@@ -86,6 +86,9 @@ class Searches:
             raise OptionError("nothing to search by: give token, label, logit, text or where")
         if order is not None:
             self._column(order)
+        _require_some(n)
+        if how == "regex":
+            self._require_regex(*(each for each in (token, logit) if each is not None))
         return self.database.query(*_query(found, where, order, n))
 
     def top(self, by: str, n: int = 20, *, smallest: bool = False) -> pandas.DataFrame:
@@ -93,8 +96,10 @@ class Searches:
 
         Raises:
             UnknownName: no such column.
+            OptionError: n below 1.
         """
         by = self._column(by)
+        _require_some(n)
         return self.database.query(
             f"""SELECT features.*, best.text AS label FROM features LEFT JOIN best USING (feature)
                 WHERE {by} IS NOT NULL ORDER BY {by} {"ASC" if smallest else "DESC"}, feature
@@ -111,7 +116,7 @@ class Searches:
             "SELECT * FROM features WHERE type = ? ORDER BY n_active DESC, feature", [kind]
         )
 
-    def similar(self, i: int, by: str | None = None) -> pandas.DataFrame:
+    def similar(self, i: int | str, by: str | None = None) -> pandas.DataFrame:
         """The features nearest to one, by each measure that the store holds, or by one.
 
         Raises:
@@ -130,27 +135,40 @@ class Searches:
             [self._known(i), by],
         )
 
-    def _require_compiles(self, *asked: str | int | Sequence[str | int] | None) -> None:
-        """Refuse what the store's own regular expressions (RE2, without lookaround) are not."""
-        each = [[one] if isinstance(one, str) else one for one in asked]
-        for pattern in (p for some in each if isinstance(some, Sequence) for p in some):
-            if isinstance(pattern, str):
-                try:
-                    self.database.query("SELECT regexp_matches('', ?)", [pattern])
-                except StoreError as error:
-                    said = str(error).splitlines()[0]
-                    raise OptionError(f"{pattern!r} is no regular expression: {said}") from error
-
-    def _known(self, i: int) -> int:
+    def _known(self, i: int | str) -> int:
+        """The id of a feature, by itself or by its name."""
+        if isinstance(i, str):
+            named = self.database.query("SELECT feature, name FROM features WHERE name NOT NULL")
+            found = dict(zip(named.name, named.feature.tolist(), strict=True))
+            if i not in found:
+                raise unknown("feature", i, found)
+            return found[i]
+        if not isinstance(i, Integral) or isinstance(i, bool):
+            raise UnknownName(f"{i!r} is no feature: give its id, or its name")
         if not 0 <= i < len(self):
             raise UnknownName(f"no feature {i}: there are {len(self):,}, 0 to {len(self) - 1}")
         return int(i)
+
+    def _require_regex(self, *asked: str | int | Sequence[str | int]) -> None:
+        """Raise an `OptionError` for what is no regular expression of DuckDB."""
+        for each in asked:
+            for one in [each] if isinstance(each, str | int) else each:
+                try:
+                    self.database.query("SELECT regexp_matches('', ?)", [str(one)])
+                except StoreError as error:
+                    reason = str(error).splitlines()[0]
+                    raise OptionError(f"{one!r} is no regular expression: {reason}") from error
 
     def _column(self, name: str) -> str:
         columns = self.database.query("SELECT * FROM features LIMIT 0").columns
         if name not in set(columns):
             raise unknown("column", name, list(columns))
         return f'features."{name}"'
+
+
+def _require_some(n: int) -> None:
+    if n < 1:
+        raise OptionError(f"n={n}: ask for 1 feature or more")
 
 
 def _query(
@@ -174,25 +192,30 @@ def _query(
     return sql, [p for c in found.values() for p in c.parameters] + [n]
 
 
+BY_TEXT = {
+    "exact": "ltrim(text) = ltrim(?)",
+    "any-case": "ltrim(lower(text)) = ltrim(lower(?))",
+    "substring": "contains(lower(text), lower(?))",
+    "regex": "regexp_matches(text, ?)",
+}
+
+
 def _matches(asked: str | int | Sequence[str | int], how: str) -> tuple[str, list[Any]]:
     """A condition on rows of the table of tokens."""
-    each = [asked] if isinstance(asked, str | int) else list(asked)
+    each = list(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
     if not each:
         raise OptionError("no token to search by")
-    conditions, parameters = list[str](), list[Any]()
+    conditions = list[str]()
     for one in each:
-        if isinstance(one, int):
-            condition, value = "token = ?", one
-        elif how == "exact":
-            condition, value = "trim(text) = ?", one.strip()
-        elif how == "any-case":
-            condition, value = "lower(trim(text)) = ?", one.strip().lower()
-        elif how == "substring":
-            condition, value = "contains(lower(text), ?)", one.lower()
+        if not isinstance(one, str | Integral):
+            raise OptionError(f"{one!r} is no token: give its text, or its id")
+        if isinstance(one, Integral):
+            conditions.append("token = ?")
+        elif how in ("exact", "any-case") and not one.strip(" "):
+            conditions.append("text = ?")  # spaces are all that it is
         else:
-            condition, value = "regexp_matches(text, ?)", one
-        conditions.append(condition)
-        parameters.append(value)
+            conditions.append(BY_TEXT[how])
+    parameters = [int(one) if isinstance(one, Integral) else one for one in each]
     return "(" + " OR ".join(conditions) + ")", parameters
 
 
@@ -209,7 +232,7 @@ def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
 def _by_logit(token: str | int, how: str) -> _Condition:
     condition, parameters = _matches(token, how)
     return _Condition(
-        f"""SELECT feature, max(effect) AS score, arg_max(text, effect) AS found
+        f"""SELECT feature, max(effect) AS score, first(text ORDER BY rank) AS found
             FROM logits JOIN tokens USING (token)
             WHERE kind = 'top' AND {condition} GROUP BY feature""",
         tuple(parameters),
@@ -218,15 +241,16 @@ def _by_logit(token: str | int, how: str) -> _Condition:
 
 def _by_text(text: str) -> _Condition:
     return _Condition(
-        """SELECT feature, max(activation) AS score, arg_max(text, activation) AS found
-           FROM examples WHERE contains(lower(text), ?) GROUP BY feature""",
-        (text.lower(),),
+        """SELECT feature, max(activation) AS score,
+                  first(text ORDER BY activation DESC, prompt, position) AS found
+           FROM examples WHERE contains(lower(text), lower(?)) GROUP BY feature""",
+        (text,),
     )
 
 
 def _by_label(label: str) -> _Condition:
     return _Condition(
-        """SELECT feature, max(coalesce(score, 0)) AS score, arg_max(text, score) AS found
-           FROM labels WHERE shown AND contains(lower(text), ?) GROUP BY feature""",
-        (label.lower(),),
+        """SELECT feature, max(coalesce(score, 2)) AS score  -- a person's words come first
+           FROM labels WHERE shown AND contains(lower(text), lower(?)) GROUP BY feature""",
+        (label,),
     )

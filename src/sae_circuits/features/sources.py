@@ -7,7 +7,7 @@ that hangs on its own length alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from sae_circuits.cache.places import edited_place, stream_place
-from sae_circuits.errors import CorpusError, DictionaryError, NumericalError
+from sae_circuits.errors import CorpusError, DictionaryError, NumericalError, OptionError
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.graph import Architecture
 from sae_circuits.models.adapter import Adapter
@@ -34,7 +34,7 @@ class Source(Protocol):
     """What gives activations of features on the tokens of a corpus."""
 
     @property
-    def names(self) -> tuple[str, ...] | None:
+    def names(self) -> Sequence[str] | None:
         """What the features are called, where they have names."""
         ...
 
@@ -252,12 +252,30 @@ class HeldSource:
     """Activations that somebody holds: of features, on the tokens of a corpus.
 
     Args:
-        held: one row for each token of the corpus, one column for each feature.
+        held: one row for each token of the corpus, one column for each feature; an array of numpy
+            will do.
         names: of the features, or None.
+
+    Raises:
+        OptionError: no such rows and columns, or names that are too few or not each another.
     """
 
     held: Float[Tensor, "token feature"]
-    names: tuple[str, ...] | None = None
+    names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        held = torch.as_tensor(self.held)
+        object.__setattr__(self, "held", held if held.is_floating_point() else held.float())
+        if held.ndim != 2 or not held.shape[1]:
+            raise OptionError(f"activations {list(held.shape)}: give [token, feature], not empty")
+        if self.names is None:
+            return
+        object.__setattr__(self, "names", tuple(self.names))
+        if len(set(self.names)) != held.shape[1] or len(self.names) != held.shape[1]:
+            raise OptionError(
+                f"{len(self.names)} names, {len(set(self.names))} of them different, for "
+                f"{held.shape[1]} features: give each a name of its own"
+            )
 
     @property
     def n_features(self) -> int:

@@ -1,15 +1,16 @@
-"""`Database`: the tables of a store in one DuckDB file, and in Parquet and JSON."""
+"""`Database`: the tables of a store in one DuckDB file."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import duckdb
 import numpy as np
@@ -17,11 +18,10 @@ import pandas as pd
 import pyarrow as pa
 
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
-from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA, TABLES
-from sae_circuits.io.atomic import ready_folder, write_whole
+from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA
 
-Table = Mapping[str, Any]
-"""Columns by name: arrays, or `Lists`."""
+Table = Mapping[str, Any] | pa.Table
+"""Columns by name, arrays or `Lists`; or what a query gave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +53,12 @@ class Database:
             StoreError: no such file, a damaged one, or one of a newer version.
         """
         found = cls(Path(path))
-        if not found.path.is_file():
-            raise StoreError(f"no store at {str(path)!r}: build one, by FeatureDictionary.build")
+        with found.reading():
+            pass
         try:
             said = found.meta()
-        except StoreError:
-            raise
-        except duckdb.Error as error:
-            raise StoreError(
-                f"{str(path)!r} is damaged, or no store of features ({_first_line(error)}): build "
-                "it again"
-            ) from error
+        except (StoreError, ValueError) as error:
+            raise StoreError(_damaged(found.path, error)) from error
         if said.get("format") != FORMAT:
             raise StoreError(f"{str(path)!r} is a database, but no store of features")
         if said.get("schema") != SCHEMA:
@@ -81,24 +76,48 @@ class Database:
         Raises:
             StoreError: what DuckDB finds wrong with it.
         """
+        with self._answer(sql, parameters) as found:
+            return found.df()
+
+    def arrow(self, sql: str) -> pa.Table:
+        """What a query gives, to be put into another store."""
         with self.reading() as connection:
-            try:
-                return connection.execute(sql, list(parameters)).df()
-            except duckdb.Error as error:
-                raise StoreError(f"{_first_line(error)}\nin: {sql.strip()}") from error
+            return connection.sql(sql).to_arrow_table()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """What a query gives, row by row, in plain values."""
-        with self.reading() as connection:
-            found = connection.execute(sql, list(parameters))
+        with self._answer(sql, parameters) as found:
             keys = [column[0] for column in found.description or ()]
             return [dict(zip(keys, row, strict=True)) for row in found.fetchall()]
 
     @contextmanager
+    def _answer(self, sql: str, parameters: Sequence[Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self.reading() as connection:
+            try:
+                found = connection.execute(sql, list(parameters))
+                if found is None or found.description is None:
+                    raise StoreError(f"no query: {sql!r}")
+                yield found
+            except duckdb.Error as error:
+                raise StoreError(f"{_first_line(error)}\nin: {sql.strip()}") from error
+
+    @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that can only read, kept open for the next question."""
+        """A connection that can only read, kept open for the next question.
+
+        Raises:
+            StoreError: no such file, a damaged one, or one that is just being written.
+        """
         if not self._reader:
-            self._reader.append(_connected(self.path, read_only=True))
+            if not self.path.is_file():
+                raise StoreError(
+                    f"no store at {str(self.path)!r}: build one, by FeatureDictionary.build"
+                )
+            try:
+                self._reader.append(_connected(self.path, read_only=True))
+            except duckdb.Error as error:
+                raise StoreError(_damaged(self.path, error)) from error
+            _OPEN.add(self)
         cursor = self._reader[0].cursor()
         try:
             yield cursor
@@ -109,6 +128,7 @@ class Database:
         """Let go of the file; the next question opens it again."""
         while self._reader:
             self._reader.pop().close()
+        _OPEN.discard(self)
 
     def meta(self) -> dict[str, Any]:
         """The record of the store."""
@@ -129,23 +149,47 @@ class Database:
         Raises:
             OutputError: the place cannot be written, or the disk is full.
         """
+        with _whole(Path(path)) as connection:
+            for name, table in tables:
+                _insert(connection, name, table)
+            _insert(connection, "meta", meta_rows({"format": FORMAT, "schema": SCHEMA, **meta}))
+        return cls(Path(path))
+
+    @classmethod
+    def of_tables(cls, path: str | Path, tables: Mapping[str, Path | Sequence[Any]]) -> Database:
+        """Write a store of whole tables, or nothing at all.
+
+        Args:
+            tables: Parquet files, or rows in plain values.
+
+        Raises:
+            StoreError: they are none of a store.
+            OutputError: the place cannot be written, or the disk is full.
+        """
         path = Path(path)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            with _writing(part) as connection:
-                connection.execute(CREATE)
-                for name, table in tables:
-                    _insert(connection, name, table)
-                _insert(connection, "meta", _meta({"format": FORMAT, "schema": SCHEMA, **meta}))
-            os.replace(part, path)
-        except (duckdb.Error, OSError) as error:
-            if isinstance(error, CircuitsError):
-                raise
-            raise OutputError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
-        finally:
-            for left in (part, part.with_name(part.name + ".wal")):
-                left.unlink(missing_ok=True)
+        with _whole(path, lambda part: cls.open(part).close()) as connection:
+            for name, table in tables.items():
+                try:
+                    _take(connection, name, table)
+                except (duckdb.Error, pa.ArrowException, AttributeError, TypeError) as error:
+                    raise StoreError(f"no table {name!r}: {_first_line(error)}") from error
         return cls(path)
+
+    def copy(self, name: str, path: Path) -> None:
+        """Write a table to a Parquet file, whole or not at all.
+
+        Raises:
+            OutputError: the place cannot be written, or the disk is full.
+        """
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        with self.reading() as connection:
+            try:
+                connection.execute(f'COPY "{name}" TO {_quoted(part)} (FORMAT parquet)')
+                os.replace(part, path)
+            except (duckdb.Error, OSError) as error:
+                raise OutputError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
+            finally:
+                part.unlink(missing_ok=True)
 
     def replace(self, name: str, table: Table, where: str, parameters: Sequence[Any]) -> None:
         """Put rows in the place of those that a condition names, all of them or none.
@@ -153,7 +197,9 @@ class Database:
         Raises:
             OutputError: somebody has the store open, or it cannot be written.
         """
-        self.close()
+        for other in list(_OPEN):  # DuckDB does not write what this program reads elsewhere
+            if other.path.resolve() == self.path.resolve():
+                other.close()
         try:
             with _writing(self.path) as connection:
                 connection.execute("BEGIN")
@@ -165,73 +211,9 @@ class Database:
                 f"cannot write {str(self.path)!r}: {_first_line(error)}; close what has it open"
             ) from error
 
-    # -- other formats ---------------------------------------------------------------------------
 
-    def to_parquet(self, folder: str | Path) -> Path:
-        """Write every table to a Parquet file of its name.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
-        folder = ready_folder(folder)
-        with self.reading() as connection:
-            for name in TABLES:
-                part = folder / f".{name}.part"
-                try:
-                    connection.execute(f'COPY "{name}" TO {_quoted(part)} (FORMAT parquet)')
-                    os.replace(part, folder / f"{name}.parquet")
-                except (duckdb.Error, OSError) as error:
-                    raise OutputError(f"cannot write {name}: {_first_line(error)}") from error
-                finally:
-                    part.unlink(missing_ok=True)
-        return folder
-
-    @classmethod
-    def from_parquet(cls, folder: str | Path, path: str | Path) -> Database:
-        """Make a store of the files that `to_parquet` wrote.
-
-        Raises:
-            StoreError: a file that is missing, or has other columns.
-            OutputError: the place cannot be written.
-        """
-        folder, path = Path(folder), Path(path)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            with _writing(part) as connection:
-                connection.execute(CREATE)
-                for name in TABLES:
-                    file = folder / f"{name}.parquet"
-                    if not file.is_file():
-                        raise StoreError(f"no {file.name!r} in {str(folder)!r}: export it again")
-                    try:
-                        connection.execute(f'INSERT INTO "{name}" BY NAME FROM {_quoted(file)}')
-                    except duckdb.Error as error:
-                        raise StoreError(
-                            f"{str(file)!r} holds no table {name!r}: {_first_line(error)}"
-                        ) from error
-            cls.open(part).close()
-            os.replace(part, path)
-        finally:
-            for left in (part, part.with_name(part.name + ".wal")):
-                left.unlink(missing_ok=True)
-        return cls(path)
-
-    def to_json(self, path: str | Path, features: Sequence[int] | None = None) -> Path:
-        """Write all tables, or what they hold of some features, to one file of strict JSON.
-
-        Raises:
-            OutputError: the place cannot be written.
-        """
-        ids = None if features is None else [int(f) for f in features]
-        said = {name: self._plain(name, ids) for name in TABLES if name != "meta"}
-        text = json.dumps({"meta": self.meta(), **said}, allow_nan=False, ensure_ascii=False)
-        return write_whole(path, text + "\n")
-
-    def _plain(self, name: str, features: list[int] | None) -> list[dict[str, Any]]:
-        """The rows of a table in plain values."""
-        some = features is not None and "feature INTEGER" in TABLES[name]
-        sql = f'SELECT * FROM "{name}"' + (" WHERE feature IN (SELECT unnest(?))" if some else "")
-        return self.rows(sql, [features] if some else [])
+_OPEN: WeakSet[Database] = WeakSet()
+"""What this program has open for reading."""
 
 
 @contextmanager
@@ -250,12 +232,54 @@ def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnect
     return connection
 
 
+@contextmanager
+def _whole(
+    path: Path, check: Callable[[Path], None] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Empty tables in a new file, which takes its name once they are filled."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with _writing(part) as connection:
+            connection.execute(CREATE)
+            yield connection
+        if check is not None:
+            check(part)
+        os.replace(part, path)
+    except (duckdb.Error, OSError) as error:
+        if isinstance(error, CircuitsError):
+            raise
+        raise OutputError(f"cannot write {str(path)!r}: {_first_line(error)}") from error
+    finally:
+        for left in (part, part.with_name(part.name + ".wal")):
+            left.unlink(missing_ok=True)
+
+
 def _insert(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:
-    """Add rows; NaN and infinity become NULL."""
-    rows = pa.table({column: _arrow(values) for column, values in table.items()})
+    """Add rows to a table; NaN and infinity become NULL."""
+    rows = table
+    if not isinstance(table, pa.Table):
+        rows = pa.table({column: _arrow(values) for column, values in table.items()})
     connection.register("rows", rows)
     connection.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM rows')
     connection.unregister("rows")
+
+
+def _take(connection: duckdb.DuckDBPyConnection, name: str, table: Path | Sequence[Any]) -> None:
+    """Add rows that have exactly the columns of a table."""
+    if isinstance(table, Path):
+        rows = f"read_parquet({_quoted(table)})"
+    elif table:
+        connection.register("rows", pa.Table.from_pylist(list(table)))
+        rows = "rows"
+    else:
+        return
+    wanted, given = (
+        {column[0] for column in connection.execute(f"FROM {some} LIMIT 0").description or ()}
+        for some in (f'"{name}"', rows)
+    )
+    if wanted != given:
+        raise StoreError(f"no table {name!r}: {sorted(wanted ^ given)} are not in both")
+    connection.execute(f'INSERT INTO "{name}" BY NAME FROM {rows}')
 
 
 def _arrow(values: Any) -> pa.Array:
@@ -267,13 +291,21 @@ def _arrow(values: Any) -> pa.Array:
     return pa.array(values if array.dtype.kind in "OU" else array)
 
 
-def _meta(said: Mapping[str, Any]) -> Table:
+def meta_rows(said: Mapping[str, Any]) -> Table:
+    """Rows of the table `meta`."""
     texts = [json.dumps(value, allow_nan=False, sort_keys=True) for value in said.values()]
     return {"key": list(said), "value": texts}
 
 
 def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    said = _first_line(error)
+    if "lock on file" in said or "different configuration" in said:
+        return f"{str(path)!r} is just being written ({said}): wait for it to be done"
+    return f"{str(path)!r} is damaged, or no store of features ({said}): build it again"
 
 
 def _first_line(error: Exception) -> str:

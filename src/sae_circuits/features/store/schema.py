@@ -84,7 +84,7 @@ TABLES = {
 
 VIEWS = {
     "best": """
-        SELECT feature, arg_max(text, coalesce(score, 2)) AS text  -- a person's words come first
+        SELECT feature, first(text ORDER BY score DESC NULLS FIRST, strategy) AS text
         FROM labels WHERE shown GROUP BY feature""",
 }
 

@@ -33,7 +33,7 @@ from sae_circuits.features.labels import Label
 from sae_circuits.features.numerics.sparse import Rows
 from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
-from sae_circuits.features.sources import Source
+from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.statistics import (
     Histogram,
     Statistics,
@@ -45,7 +45,7 @@ from sae_circuits.features.statistics import (
     statistics,
 )
 from sae_circuits.features.store.database import Lists, Table
-from sae_circuits.features.store.weights import NEIGHBOUR, Weights
+from sae_circuits.features.store.weights import NEIGHBOUR, DictionaryWeights, NoWeights, Weights
 from sae_circuits.progress import bar
 
 
@@ -82,6 +82,12 @@ class Contents:
         """All of it in plain values."""
         return asdict(self)
 
+    def weights(self, source: Source) -> Weights:
+        """What there is to say of a source's weights."""
+        if isinstance(source, DictionarySource):
+            return DictionaryWeights.of(source, self.logits, self.bins)
+        return NoWeights(source.n_features)
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Contents:
         """What a record says."""
@@ -90,14 +96,9 @@ class Contents:
 
 
 def store_tables(
-    activations: Activations, contents: Contents, source: Source | None
+    activations: Activations, contents: Contents, weights: Weights
 ) -> Iterator[tuple[str, Table]]:
-    """Rows of all tables but the labels.
-
-    Args:
-        source: with its model, for what the features write; without one that is left NULL.
-    """
-    weights = Weights.of(source, activations.n_features, contents.logits, contents.bins)
+    """Rows of all tables but the labels."""
     yield from weights.logits()
     said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()

@@ -1,0 +1,88 @@
+"""The folder of a store: its tables in one file, the corpus in another, and shards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sae_circuits.errors import OutputError, StoreError
+from sae_circuits.features.activations import Activations, Piece
+from sae_circuits.features.corpus import Corpus
+from sae_circuits.features.extraction import held_shards
+from sae_circuits.features.masks import Masks
+from sae_circuits.io.atomic import ready_folder
+
+STORE, CORPUS, SHARDS = "features.duckdb", "corpus.safetensors", "activations"
+
+
+def room(out: str | Path | None, *, empty: bool = False) -> tuple[Path, Any]:
+    """A folder to write to; without a name a temporary one, and what keeps it.
+
+    Raises:
+        OutputError: it cannot be written, or holds something and has to be empty.
+    """
+    if out is None:
+        held = tempfile.TemporaryDirectory(prefix="sae-circuits-")
+        return Path(held.name), held
+    folder = ready_folder(out)
+    if empty and any(folder.iterdir()):
+        raise OutputError(f"{str(folder)!r} is not empty: choose another folder")
+    return folder, None
+
+
+def activations_in(folder: Path, meta: Mapping[str, Any]) -> Activations:
+    """The activations that a store's record tells of.
+
+    Raises:
+        StoreError: there are none, some are missing, or they are of other data.
+    """
+    if not (folder / SHARDS).is_dir():
+        raise StoreError(
+            f"{str(folder)!r} holds no activations, as a store that was imported: for this, build "
+            "the store, or load it where it was built"
+        )
+    corpus = Corpus.load(folder / CORPUS)
+    if corpus.fingerprint != meta["corpus"]["id"]:
+        raise StoreError(f"{str(folder / CORPUS)!r} is of another store")
+    names = None if meta["names"] is None else tuple(meta["names"])
+    pieces = _pieces(folder / SHARDS, [*meta["pieces"], corpus.n_prompts], meta["made"])
+    masks = Masks(**meta["masks"])
+    return Activations(corpus, masks, meta["features"], meta["source"], pieces, names)
+
+
+def _pieces(folder: Path, bounds: Sequence[int], made: Sequence[str]) -> tuple[Piece, ...]:
+    """The shards of each extraction, with all of its prompts."""
+    found = list[Piece]()
+    for i, identity in enumerate(made):
+        shards = held_shards(folder / str(i), identity)
+        if sum(shard.stop - shard.first for shard in shards) != bounds[i + 1] - bounds[i]:
+            raise StoreError(f"{str(folder / str(i))!r} lacks shards: build the store again")
+        found.append(Piece(shards, bounds[i]))
+    return tuple(found)
+
+
+def copy_store(folder: Path, into: Path) -> None:
+    """Copy all of a store to an empty folder, or nothing.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        for name in (CORPUS, SHARDS, STORE):  # the store last: what has one is whole
+            whole, part = folder / name, into / f".{name}.part"
+            if whole.is_dir():
+                shutil.copytree(whole, part)
+            elif whole.exists():
+                shutil.copy2(whole, part)
+            if part.exists():
+                os.replace(part, into / name)
+    except BaseException as error:
+        for left in into.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if not isinstance(error, OSError):
+            raise
+        raise OutputError(f"cannot write into {str(into)!r}: {error}") from error
