@@ -3,9 +3,11 @@
 For each layer: an SAE on z, on the MLP's output and on the stream after the layer, and a
 transcoder and a skip transcoder for the MLP. The SAEs are trained by sae-lens; transcoders, for
 which it has no training class, by a loop of ours (BatchTopK, Bussmann et al. 2024,
-arXiv 2412.06410).
+arXiv 2412.06410). Two sites of layer 1 have a second SAE of another architecture (JumpReLU,
+Rajamanoharan et al. 2024, arXiv 2407.14435), to compare dictionaries.
 
     python examples/train_demo_saes.py --out saes/ --seed 0
+    python examples/train_demo_saes.py --out saes/ --only mlp_out.1-jumprelu resid_post.1-jumprelu
 """
 
 from __future__ import annotations
@@ -40,6 +42,14 @@ POINTS = {
     "resid_post": "hook_resid_post",
 }
 SAES = ("z", "mlp_out", "resid_post")
+CODERS = ("transcoder", "skip_transcoder")
+PRICES = {"mlp_out.1-jumprelu": 0.1, "resid_post.1-jumprelu": 0.2}
+"""What one active feature of a token costs in a JumpReLU SAE's loss."""
+
+
+def names(n_layers: int) -> list[str]:
+    """Of all dictionaries, in the order in which they are trained."""
+    return [f"{kind}.{i}" for i in range(n_layers) for kind in (*SAES, *CODERS)] + list(PRICES)
 
 
 def hook(kind: str, layer: int) -> str:
@@ -54,8 +64,8 @@ def hook(kind: str, layer: int) -> str:
 def activations(model: Any, seed: int, tokens: int = TOKENS) -> dict[str, Tensor]:
     """What stands at every site on the tokens of training examples, the first of each left out."""
     stream = examples(model.tokenizer, random.Random(seed))
-    names = [hook(kind, layer) for kind in POINTS for layer in range(model.cfg.n_layers)]
-    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+    points = [hook(kind, layer) for kind in POINTS for layer in range(model.cfg.n_layers)]
+    kept: dict[str, list[Tensor]] = {name: [] for name in points}
     n = 0
     while n < tokens:
         rows = [next(stream).ids for _ in range(256)]
@@ -64,8 +74,8 @@ def activations(model: Any, seed: int, tokens: int = TOKENS) -> dict[str, Tensor
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
             real[i, 1 : len(row)] = True
-        _, cache = model.run_with_cache(ids, names_filter=names)
-        for name in names:
+        _, cache = model.run_with_cache(ids, names_filter=points)
+        for name in points:
             kept[name].append(cache[name].flatten(2)[real])
         n += int(real.sum())
     return {name: torch.cat(some)[:tokens] for name, some in kept.items()}
@@ -82,15 +92,26 @@ def batches(*data: Tensor, seed: int) -> Iterator[tuple[Tensor, ...]]:
 # -- training --------------------------------------------------------------------------------------
 
 
-def train_sae(x: Tensor, name: str, *, steps: int, seed: int, out: Path) -> None:
-    """Train a TopK SAE with sae-lens, and save what inference needs."""
-    from sae_lens import SAETrainer, config, saes
+def untrained(d_in: int, price: float | None) -> Any:
+    """A TopK SAE; with a price for each active feature, a JumpReLU SAE."""
+    from sae_lens import saes
+
+    shape = {"d_in": d_in, "d_sae": FEATURES, "normalize_activations": "expected_average_only_in"}
+    if price is None:
+        return saes.TopKTrainingSAE(saes.TopKTrainingSAEConfig(k=ACTIVE, **shape))
+    jumps = {"jumprelu_init_threshold": 0.1, "jumprelu_bandwidth": 0.5}  # inputs' norm is 8
+    cfg = saes.JumpReLUTrainingSAEConfig(l0_coefficient=price, **jumps, **shape)
+    return saes.JumpReLUTrainingSAE(cfg)
+
+
+def train_sae(
+    x: Tensor, name: str, *, price: float | None, steps: int, seed: int, out: Path
+) -> None:
+    """Train an SAE with sae-lens, and save what inference needs."""
+    from sae_lens import SAETrainer, config
 
     torch.manual_seed(seed)
-    cfg = saes.TopKTrainingSAEConfig(
-        d_in=x.shape[1], d_sae=FEATURES, k=ACTIVE, normalize_activations="expected_average_only_in"
-    )
-    sae = saes.TopKTrainingSAE(cfg)
+    sae = untrained(x.shape[1], price)
     sae.cfg.metadata.hook_name, sae.cfg.metadata.model_name = name, "demo"
     trainer = SAETrainer(
         config.SAETrainerConfig(
@@ -149,6 +170,20 @@ def train_transcoder(
     with torch.no_grad():
         coder.threshold.copy_(lowest / coder.W_dec.norm(dim=1))
     coder.save_model(out)
+
+
+def train(name: str, data: dict[str, Tensor], *, steps: int, seed: int, out: Path) -> None:
+    """Train the dictionary of a name on what stands at its sites."""
+    kind, number = name.removesuffix("-jumprelu").split(".")
+    layer = int(number)
+    if kind in SAES:
+        at, price = hook(kind, layer), PRICES.get(name)
+        train_sae(data[at], at, price=price, steps=steps, seed=seed, out=out)
+    else:
+        x, y = (data[hook(site, layer)] for site in ("mlp_in", "mlp_out"))
+        skip = kind == "skip_transcoder"
+        train_transcoder(x, y, layer, skip=skip, steps=steps, seed=seed, out=out)
+    halve(out)
 
 
 def halve(folder: Path) -> None:
@@ -225,10 +260,13 @@ CARD = """\
 # Dictionaries of the bundled model
 
 For each of its four layers: SAEs on z, on the MLP's output and on the stream after it (TopK), and a
-transcoder and a skip transcoder for the MLP (JumpReLU, trained as BatchTopK): {n} in all, of
-{features} features each, in sae-lens's own format, weights in 16 bits, {size:.2f} MB.
+transcoder and a skip transcoder for the MLP (JumpReLU, trained as BatchTopK). To compare
+dictionaries, two sites of layer 1 have a second SAE (JumpReLU), which loads by its name only.
+They are {n}, of {features} features each, in sae-lens's own format, weights in 16 bits:
+{size:.2f} MB in all.
+
 They were trained by `examples/train_demo_saes.py --seed {seed}` on {tokens:,} tokens of the model's
-training data, {steps:,} steps of {batch}, in {seconds:.0f} seconds on one thread.
+training data, {steps:,} steps of {batch}, in about {seconds:.0f} seconds each on one thread.
 
 {table}
 
@@ -260,25 +298,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=TOKENS, help="to train on")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training, for each")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="train these, and take others as they lie there"
+    )
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     started = time.process_time()
     model = load_model("demo", kind="hooked")
+    if wrong := set(args.only or ()) - set(names(model.cfg.n_layers)):
+        parser.error(f"no such dictionary: {', '.join(sorted(wrong))}")
     data = activations(model, args.seed, args.tokens)
-    jobs = [(kind, layer) for layer in range(model.cfg.n_layers) for kind in (*SAES, "mlp")]
-    for kind, layer in track(jobs, total=len(jobs), description="training"):
-        if kind in SAES:
-            name, out = hook(kind, layer), args.out / f"{kind}.{layer}"
-            train_sae(data[name], name, steps=args.steps, seed=args.seed, out=out)
-            halve(out)
-            continue
-        x, y = (data[hook(site, layer)] for site in ("mlp_in", "mlp_out"))
-        for skip in (False, True):
-            out = args.out / f"{'skip_' if skip else ''}transcoder.{layer}"
-            train_transcoder(x, y, layer, skip=skip, steps=args.steps, seed=args.seed, out=out)
-            halve(out)
-    seconds = time.process_time() - started
+    chosen = args.only or names(model.cfg.n_layers)
+    for name in track(chosen, total=len(chosen), description="training"):
+        train(name, data, steps=args.steps, seed=args.seed, out=args.out / name)
+    seconds = (time.process_time() - started) / len(chosen)
     found = load_saes(args.out, dtype=torch.float32)
     rows = figures(model, found, args.tokens, args.seed)
     (args.out / "figures.json").write_text(json.dumps(rows, indent=2) + "\n")

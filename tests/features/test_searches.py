@@ -80,7 +80,7 @@ def test_features_by_what_they_write():
 def test_features_have_names(features):
     assert features.feature("truth").id == features.feature(0).id == 0
     assert features.similar("truth").feature[0] == features.similar(0).feature[0]
-    for wrong, said in (("trut", "did you mean 'truth'"), (6, "0 to 5"), (-1, "no feature -1"),):  # fmt: skip
+    for wrong, said in (("trut", "did you mean 'truth'"), (6, "0 to 5"), (-1, "no feature -1")):
         with pytest.raises(UnknownName, match=said):
             features.feature(wrong)
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sae_circuits._version import __version__
-from sae_circuits.cli import benchmark, demo, discover, evaluate, listing, render, trace
+from sae_circuits.cli import benchmark, demo, discover, evaluate, features, listing, render, trace
 from sae_circuits.errors import CircuitsError, CircuitsWarning
 
 
@@ -84,6 +84,16 @@ app = typer.Typer(
 )
 for command, example in COMMANDS.items():
     app.command(command.__name__, epilog=_ending(example))(command)
+
+in_features = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Describe, label and search the features of a dictionary.",
+    epilog=_ending(features.COMMANDS[features.describe.build]),
+)
+for command, example in features.COMMANDS.items():
+    in_features.command(command.__name__, epilog=_ending(example))(command)
+app.add_typer(in_features, name="features")
 
 
 def _version(wanted: bool) -> bool:

@@ -30,7 +30,7 @@ class ArrayActivity:
     corpus: Corpus
     counted: Bool[np.ndarray, "token"]
     values: Float[np.ndarray, "row feature"]
-    at_once: int = 2**24
+    at_once: int = 2**22
 
     def __post_init__(self) -> None:
         if len(self.values) != self.corpus.n_tokens:

@@ -33,6 +33,9 @@ class Moments:
     apart: Float64[np.ndarray, "feature"]
     length: Float64[np.ndarray, "feature"]
 
+    def __getitem__(self, some: slice) -> Moments:
+        return Moments(self.apart[some], self.length[some])
+
     @property
     def defined(self) -> Bool[np.ndarray, "feature"]:
         """For which features there is such a measure."""

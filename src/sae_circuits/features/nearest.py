@@ -6,7 +6,7 @@ Pairs that have a place in common come from a sparse product. All others stand a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -88,23 +88,24 @@ def nearest(
     """
     for rows in gathered(left, at_once):
         found: dict[str, list[Neighbours]] = {name: [] for name in measures}
+        own = {name: MEASURES[name].moments(rows, n) for name in measures}
         for others in gathered(right(), at_once):
-            for name, some in _of_pieces(rows, others, measures, k, n, same):
+            for name, some in _of_pieces(rows, others, own, k, n, same):
                 found[name].append(some)
         yield {name: _best(rows.features, parts, k) for name, parts in found.items()}
 
 
 def _of_pieces(
-    left: Rows, right: Rows, measures: Sequence[str], k: int, n: int, same: bool
+    left: Rows, right: Rows, of_left: Mapping[str, Moments], k: int, n: int, same: bool
 ) -> Iterator[tuple[str, Neighbours]]:
     """The nearest among the rows of one piece, tile by tile."""
-    of_right = {name: MEASURES[name].moments(right, n) for name in measures}
+    of_right = {name: MEASURES[name].moments(right, n) for name in of_left}
     step = max(1, CELLS // max(1, len(right)))
     for first in track(range(0, len(left), step), description="neighbours"):
-        some = left[first : first + step]
-        tile = _Tile(some, right, pairs(some, right), same)
+        some = slice(first, first + step)
+        tile = _Tile(left[some], right, pairs(left[some], right), same)
         for name, moments in of_right.items():
-            yield name, tile.best(MEASURES[name], MEASURES[name].moments(some, n), moments, k)
+            yield name, tile.best(MEASURES[name], of_left[name][some], moments, k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,24 +134,29 @@ class _Tile:
         values[self.itself] = -np.inf
         if not b.defined.all():
             values[~b.defined[self.pairs.right]] = -np.inf
-        limits, starts = _limits(a, b), self.pairs.starts
-        among_pairs, among_all = [np.zeros(0, dtype=np.int64)], []
-        for row in np.flatnonzero(a.defined).tolist():
-            here = slice(starts[row], starts[row + 1])
-            near = starts[row] + k_largest(values[here], self.other[here], k)
-            if len(near) == k and values[near[-1]] > limits[row]:
-                among_pairs.append(near)
-            else:
-                every = self._all_of_row(row, values[here], a, b)
-                among_all.append(every[k_largest(every.value, every.other, k)])
-        near = np.concatenate(among_pairs)
-        owner = np.searchsorted(starts, near, side="right") - 1
-        mine, ids = self.left.features[owner], self.other[near]
-        found = Neighbours(mine, ids, values[near], self.pairs.together[near])
-        return _joined([found, *among_all])
+        kth = _kth_largest(values, self.pairs.starts, k)
+        whole = np.diff(self.pairs.starts) == len(self.right)  # nothing stands apart
+        enough = whole | (kth > _limits(a, b))
+        found = [self._among_pairs(values, np.where(enough & a.defined, kth, np.inf), k)]
+        for row in np.flatnonzero(~enough & a.defined).tolist():
+            every = self._all_of_row(row, values, a, b)
+            found.append(every[k_largest(every.value, every.other, k)])
+        return _joined(found)
+
+    def _among_pairs(
+        self, values: Float64[np.ndarray, "pair"], least: Float64[np.ndarray, "row"], k: int
+    ) -> Neighbours:
+        """Each row's k largest of its pairs' values that are not below a least one."""
+        near = np.flatnonzero((values >= self.pairs.of_left(least)) & (values > -np.inf))
+        owner = np.searchsorted(self.pairs.starts, near, side="right") - 1
+        order = np.lexsort((self.other[near], -values[near], owner))
+        order = order[rank_of(owner[order]) <= k]
+        near, owner = near[order], owner[order]
+        mine, together = self.left.features[owner], self.pairs.together[near]
+        return Neighbours(mine, self.other[near], values[near], together)
 
     def _all_of_row(
-        self, row: int, values: Float64[np.ndarray, "some"], a: Moments, b: Moments
+        self, row: int, values: Float64[np.ndarray, "pair"], a: Moments, b: Moments
     ) -> Neighbours:
         """All rows on the right, with one left row's measure: those that stand apart too."""
         every = np.where(b.defined, 0.0 - a.apart[row] * b.apart, -np.inf)
@@ -158,9 +164,27 @@ class _Tile:
         every[(self.right.features == mine) & self.same] = -np.inf
         together = np.zeros(len(every), dtype=np.int64)
         here = slice(self.pairs.starts[row], self.pairs.starts[row + 1])
-        every[self.pairs.right[here]] = values
+        every[self.pairs.right[here]] = values[here]
         together[self.pairs.right[here]] = self.pairs.together[here]
         return Neighbours(mine, self.right.features, every, together)
+
+
+def _kth_largest(
+    values: Float64[np.ndarray, "pair"], starts: Int64[np.ndarray, "bound"], k: int
+) -> Float64[np.ndarray, "row"]:
+    """Each row's k-th largest value; -inf where it has fewer."""
+    counts = np.diff(starts)
+    if len(counts) and (counts == counts[0]).all():
+        table = values.reshape(len(counts), counts[0])
+        return np.partition(table, -k, axis=1)[:, -k] if counts[0] >= k else _none(len(counts))
+    found = _none(len(counts))
+    for row in np.flatnonzero(counts >= k).tolist():
+        found[row] = np.partition(values[starts[row] : starts[row + 1]], -k)[-k]
+    return found
+
+
+def _none(n: int) -> Float64[np.ndarray, "row"]:
+    return np.full(n, -np.inf)
 
 
 def _limits(a: Moments, b: Moments) -> Float64[np.ndarray, "row"]:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class Database:
                     f"no store at {str(self.path)!r}: build one, by FeatureDictionary.build"
                 )
             try:
-                self._reader.append(duckdb.connect(str(self.path), read_only=True))
+                self._reader.append(_connected(self.path, read_only=True))
             except duckdb.Error as error:
                 raise StoreError(_damaged(self.path, error)) from error
             _OPEN.add(self)
@@ -218,7 +218,7 @@ _OPEN: WeakSet[Database] = WeakSet()
 
 @contextmanager
 def _writing(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = duckdb.connect(str(path))
+    connection = _connected(path)
     try:
         yield connection
     finally:
@@ -245,6 +245,13 @@ def _whole(
     finally:
         for left in (part, part.with_name(part.name + ".wal")):
             left.unlink(missing_ok=True)
+
+
+def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(path), read_only=read_only)
+    with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets there is no bar
+        connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:

@@ -99,16 +99,16 @@ def store_tables(
     activations: Activations, contents: Contents, weights: Weights
 ) -> Iterator[tuple[str, Table]]:
     """Rows of all tables but the labels."""
+    yield from weights.logits()
     said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
-    yield from said.weights.logits()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
     found = correlations(activations, contents.neighbours)
     yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
-    yield from said.weights.neighbours(activations, contents.neighbours)
+    yield from weights.neighbours(activations, contents.neighbours)
 
 
 @dataclass(frozen=True, eq=False)

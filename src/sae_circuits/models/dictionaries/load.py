@@ -17,6 +17,7 @@ from sae_circuits.models.load import demo_path
 
 KINDS = ("sae", "transcoder", "skip-transcoder")
 CONFIG = "cfg.json"  # what marks a folder of sae-lens
+SECOND = "-"  # in the name of a bundled dictionary at a site that has one already
 
 
 def load_saes(
@@ -34,6 +35,9 @@ def load_saes(
             folder with a cross-layer transcoder in circuit-tracer's layout; a release that
             sae-lens knows, with `ids`; or an SAE already held, or several.
         ids: of a release; or names of the folders to take, such as `["z.0", "mlp_out.0"]`.
+            Two sites of the bundled model have a second SAE of another architecture, which comes
+            by its name only, since a graph takes one dictionary at a site:
+            `["mlp_out.1-jumprelu"]` and `["resid_post.1-jumprelu"]`.
         kind: keep only "sae", "transcoder" or "skip-transcoder"; by default SAEs of the bundled
             set, where no ids are given, and all elsewhere.
         device: where to put them.
@@ -50,16 +54,18 @@ def load_saes(
         >>> import sae_circuits as sc
         >>> sc.load_saes("demo", ["mlp_out.0"])
         [Dictionary('mlp_out.0': 256 features, mlp_out.0)]
+        >>> sc.load_saes("demo", ["resid_post.1", "resid_post.1-jumprelu"])[1]
+        Dictionary('resid_post.1-jumprelu': 256 features, resid_post.1)
     """
     if not isinstance(source, str | Path):
         held = source if isinstance(source, list | tuple) else [source]
         found = [d if isinstance(d, Dictionary) else from_sae_lens(d) for d in held]
         return _of_kind([d.to(device, dtype) for d in found], kind)
     if source == "demo":
-        return _of_kind(
-            _from_folder(demo_path() / "saes", ids, str(device), dtype or torch.float32),
-            kind or ("sae" if ids is None else None),
-        )
+        bundled = demo_path() / "saes"
+        if ids is None:
+            ids, kind = [name for name in _within(bundled) if SECOND not in name], kind or "sae"
+        return _of_kind(_from_folder(bundled, ids, str(device), dtype or torch.float32), kind)
     folder = Path(source)
     if is_cross_layer(folder):
         return read_cross_layer(folder, device=str(device), dtype=dtype)
@@ -78,13 +84,17 @@ def _from_folder(
 ) -> list[Dictionary]:
     if (folder / CONFIG).exists():
         return [read_folder(folder, device, dtype)]
-    known = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))}
+    known = _within(folder)
     if not known:
         raise DictionaryError(f"no dictionary in {folder}: no {CONFIG} there or one level below")
     if missing := [name for name in ids or () if name not in known]:
         raise unknown(f"dictionary in {folder}", missing[0], known)
     chosen = known if ids is None else ids
     return [replace(read_folder(known[name], device, dtype), name=name) for name in chosen]
+
+
+def _within(folder: Path) -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))}
 
 
 def _of_kind(found: list[Dictionary], kind: str | None) -> list[Dictionary]:
