@@ -225,6 +225,13 @@ def _writing(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
+def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(path), read_only=read_only)
+    with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets there is no bar
+        connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
 @contextmanager
 def _whole(
     path: Path, check: Callable[[Path], None] | None = None
@@ -245,13 +252,6 @@ def _whole(
     finally:
         for left in (part, part.with_name(part.name + ".wal")):
             left.unlink(missing_ok=True)
-
-
-def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(str(path), read_only=read_only)
-    with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets there is no bar
-        connection.execute("SET enable_progress_bar = false")
-    return connection
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:
