@@ -260,7 +260,7 @@ class HeldSource:
         OptionError: no such rows and columns, or names that are too few or not each another.
     """
 
-    held: Float[Tensor, "token feature"]
+    held: Any  # Float[Tensor, "token feature"], once it is made
     names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
