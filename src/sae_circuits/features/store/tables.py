@@ -48,7 +48,6 @@ from sae_circuits.features.store.database import Lists, Table
 from sae_circuits.features.store.weights import NEIGHBOUR, DictionaryWeights, NoWeights, Weights
 from sae_circuits.progress import bar
 
-
 PAIR_BYTES = 256  # what correlations need for each activation that they hold at a time
 
 
