@@ -78,14 +78,14 @@ def build(
     masks = Masks(special, skip_token or (), skip_position or (), max_norm)
     options.check_dtype(dtype)
     loaded, held = _model_and_dictionary(model, sae, sae_id, device, dtype)
-    read, finished, before = texts.open(loaded), (out / STORE).exists(), _prompts_done(out)
+    read, finished, before = texts.open(loaded), (out / STORE).exists(), _left_by_another(out)
     features = FeatureDictionary.build(
         loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=size
     )
     if finished:
         typer.echo(f"Nothing to do: {out} holds this already.")
     elif before:
-        typer.echo(f"Went on after {before:,} of {read.n_prompts:,} prompts.")
+        typer.echo(f"Went on from what an earlier run left, pieces of activations: {before:,}.")
     typer.echo(summary(features))
 
 
@@ -249,10 +249,8 @@ def _given(
     return _model_and_dictionary(model, sae, sae_id, device, dtype)
 
 
-def _prompts_done(out: Path) -> int:
-    """How many prompts a run that was interrupted has left in a folder."""
-    from sae_circuits.features.dictionary import SHARDS
-    from sae_circuits.features.shards import Shard
+def _left_by_another(out: Path) -> int:
+    """How many pieces of activations a run that was interrupted has left in a folder."""
+    from sae_circuits.features.folders import SHARDS
 
-    last = sorted((out / SHARDS / "0").glob("*.safetensors"))[-1:]
-    return Shard.open(last[0]).stop if last else 0
+    return len(list((out / SHARDS / "0").glob("*.safetensors")))

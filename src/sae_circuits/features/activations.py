@@ -16,7 +16,7 @@ from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.shards import Shard, ranges
 
-ACTIVE_BYTES = 128  # what statistics need at most for one activation of a block
+ACTIVE_BYTES = 192  # what statistics need at most for one activation of a block
 
 
 @dataclass(frozen=True, eq=False)

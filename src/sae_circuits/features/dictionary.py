@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sae_circuits._version import __version__
 from sae_circuits.errors import StoreError
 from sae_circuits.features.activations import Activations
@@ -184,6 +186,7 @@ class FeatureDictionary(Searches):
                 "tokens": activations.corpus.n_tokens,
                 "counted": activations.n_counted,
             },
+            "gap": activations.corpus.vocabulary.gap,
             "masks": activations.masks.record,
             "contents": contents.record,
             "pieces": [piece.first_prompt for piece in activations.pieces],
@@ -227,7 +230,7 @@ class FeatureDictionary(Searches):
 
     # -- features --------------------------------------------------------------------------------
 
-    def feature(self, i: int | str) -> Feature:
+    def feature(self, i: int | np.integer | str) -> Feature:
         """All that is known of one feature, by its id or its name; it shows itself in a notebook.
 
         Raises:
@@ -335,7 +338,7 @@ class FeatureDictionary(Searches):
         ids = None if features is None else [self._known(f) for f in features]
         return export(self.database, path, ids)
 
-    def export_feature(self, i: int | str, path: str | Path) -> Path:
+    def export_feature(self, i: int | np.integer | str, path: str | Path) -> Path:
         """Write all that is known of one feature to a file of strict JSON.
 
         Raises:

@@ -69,6 +69,7 @@ class Feature:
         logits: tokens that it makes more likely ("top") and less ("bottom"), with the effect.
         neighbours: the features nearest to it, by measure.
         labels: the shown ones first.
+        gap: what stands between two tokens of a text.
     """
 
     id: int
@@ -79,6 +80,7 @@ class Feature:
     logits: Sequence[Mapping[str, Any]]
     neighbours: Sequence[Mapping[str, Any]]
     labels: Sequence[Mapping[str, Any]]
+    gap: str = ""
 
     @classmethod
     def of(cls, database: Database, i: int) -> Feature:
@@ -126,6 +128,7 @@ class Feature:
                 """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels
                    WHERE feature = ? ORDER BY shown DESC, score DESC NULLS FIRST, strategy"""
             ),
+            gap=database.meta()["gap"],
         )
 
     @property
@@ -144,4 +147,4 @@ class Feature:
         return tuple(e for e in self.examples if e.kind == "top")[:n]
 
     def _repr_html_(self) -> str:
-        return render_template("feature.html", feature=self, top=self.top(8), gap="")
+        return str(render_template("feature.html", feature=self, top=self.top(8)))

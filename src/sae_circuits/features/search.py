@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Searches:
             "SELECT * FROM features WHERE type = ? ORDER BY n_active DESC, feature", [kind]
         )
 
-    def similar(self, i: int | str, by: str | None = None) -> pandas.DataFrame:
+    def similar(self, i: int | np.integer | str, by: str | None = None) -> pandas.DataFrame:
         """The features nearest to one, by each measure that the store holds, or by one.
 
         Raises:
@@ -135,7 +137,7 @@ class Searches:
             [self._known(i), by],
         )
 
-    def _known(self, i: int | str) -> int:
+    def _known(self, i: int | np.integer | str) -> int:
         """The id of a feature, by itself or by its name."""
         if isinstance(i, str):
             named = self.database.query("SELECT feature, name FROM features WHERE name NOT NULL")

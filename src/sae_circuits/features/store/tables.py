@@ -49,6 +49,9 @@ from sae_circuits.features.store.weights import NEIGHBOUR, DictionaryWeights, No
 from sae_circuits.progress import bar
 
 
+PAIR_BYTES = 256  # what correlations need for each activation that they hold at a time
+
+
 @dataclass(frozen=True)
 class Contents:
     """What a store says of each feature.
@@ -106,7 +109,8 @@ def store_tables(
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
-    found = correlations(activations, contents.neighbours)
+    at_once = max(1 << 16, activations.memory // PAIR_BYTES)
+    found = correlations(activations, contents.neighbours, at_once=at_once)
     yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
     yield from weights.neighbours(activations, contents.neighbours)
 
