@@ -71,7 +71,7 @@ class Shard:
         return Shard.open(path, identity)
 
     @classmethod
-    def open(cls, path: Path, identity: str) -> Shard:
+    def open(cls, path: Path, identity: str | None = None) -> Shard:
         """Open a file.
 
         Raises:
@@ -80,7 +80,7 @@ class Shard:
         """
         arrays = open_arrays(path, KIND, SCHEMA)
         record: Any = arrays.record
-        if identity != record["identity"]:
+        if identity not in (None, record["identity"]):
             raise StoreError(
                 f"{str(path)!r} holds activations of other data than its store: remove the store, "
                 "and build it again"
