@@ -41,13 +41,16 @@ def test_features_by_token(features, asked, how, names):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_scores_are_shares_of_firings(features):
+def test_scores_join_the_share_of_firings_and_the_share_of_the_tokens(features):
     found = features.search(token="john", how="any-case").set_index("name")
-    assert found.token_score.to_dict() == {"names": 4 / 5, "truth": 1.0}
+    assert found.token_share.to_dict() == {"names": 4 / 5, "truth": 1.0}
+    assert found.token_recall.to_dict() == {"names": 1.0, "truth": 1.0}
+    assert found.token_score.to_dict() == {"names": pytest.approx(8 / 9), "truth": 1.0}
     assert found.index.tolist() == ["truth", "names"]
     assert found.token_found["names"] == " John, john"
     (one,) = features.search(token="Johnny").to_dict("records")
-    assert (one["name"], one["token_score"], one["label"]) == ("names", 1 / 5, "first names")
+    assert (one["name"], one["token_share"], one["label"]) == ("names", 1 / 5, "first names")
+    assert one["token_score"] == pytest.approx(1 / 3)  # of 1/5 and 1
 
 
 def test_features_by_label_text_and_numbers(features):

@@ -26,6 +26,7 @@ class _Condition:
 
     sql: str
     parameters: tuple[Any, ...]
+    shows: tuple[str, ...] = ("score", "found")
 
 
 class Searches:
@@ -53,7 +54,9 @@ class Searches:
 
         Args:
             token: features that fire on it, or on several together; by its text, whose leading
-                space does not matter, or its id. Their `score` is the share of their firings.
+                space does not matter, or its id. Their score is, as a label's, the harmonic mean of
+                `share` (of their firings, those on it) and `recall` (of its counted occurrences,
+                those on which they fire).
             how: to read the text of `token` and `logit`: "exact", "any-case", "substring" (of any
                 case), or "regex".
             label: a part of a label that is shown, in any case.
@@ -65,7 +68,8 @@ class Searches:
 
         Returns:
             Columns feature, name, type, density, mean_active, max, label, and for each of `token`,
-            `logit` and `text` one with its score and one with what was found.
+            `logit` and `text` one with its score and one with what was found; for `token` its
+            share and its recall too.
 
         Raises:
             OptionError: nothing to search by, n below 1, or a regular expression that does not
@@ -180,9 +184,9 @@ def _query(
     parts = "".join(f', "{name}" AS ({c.sql})' for name, c in found.items())
     joins = " ".join(f'JOIN "{name}" USING (feature)' for name in found)
     shown = "".join(
-        f', "{name}".score AS {name}_score, "{name}".found AS {name}_found'
-        for name in found
-        if name != "label"
+        f', "{name}".{column} AS {name}_{column}'
+        for name, condition in found.items()
+        for column in condition.shows
     )
     by = f'features."{order}" DESC NULLS LAST' if order else "features.feature"
     if order is None and found:
@@ -224,10 +228,15 @@ def _matches(asked: str | int | Sequence[str | int], how: str) -> tuple[str, lis
 def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
     condition, parameters = _matches(token, how)
     return _Condition(
-        f"""SELECT feature, sum(share) AS score,
-                   string_agg(text, ', ' ORDER BY share DESC, token) AS found
-            FROM feature_tokens JOIN tokens USING (token) WHERE {condition} GROUP BY feature""",
+        f"""WITH asked AS (SELECT token, text, n AS occurs FROM tokens WHERE {condition}),
+            fires AS (
+                SELECT feature, sum(share) AS share,
+                       sum(n) / (SELECT sum(occurs) FROM asked) AS recall,
+                       string_agg(text, ', ' ORDER BY share DESC, token) AS found
+                FROM feature_tokens JOIN asked USING (token) GROUP BY feature)
+            SELECT *, 2 * share * recall / (share + recall) AS score FROM fires""",
         tuple(parameters),
+        ("score", "share", "recall", "found"),
     )
 
 
@@ -255,4 +264,5 @@ def _by_label(label: str) -> _Condition:
         """SELECT feature, max(coalesce(score, 2)) AS score  -- a person's words come first
            FROM labels WHERE shown AND contains(lower(text), lower(?)) GROUP BY feature""",
         (label,),
+        (),
     )
