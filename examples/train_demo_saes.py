@@ -236,11 +236,11 @@ def spliced(model: Any, task: Task, d: Dictionary | None) -> tuple[float, float]
 
 
 def figures(
-    model: Any, found: list[Dictionary], tokens: int, seed: int
+    model: Any, found: list[Dictionary], tokens: int, seed: int, n_examples: int
 ) -> dict[str, dict[str, float]]:
     """All figures of all dictionaries, on other tokens than they were trained on."""
     held = activations(model, seed + 1, tokens)
-    measured_on = [held_out_task(name, model, EXAMPLES) for name in tasks.DEMO]
+    measured_on = [held_out_task(name, model, n_examples) for name in tasks.DEMO]
     whole = [spliced(model, task, None) for task in measured_on]
     result = {}
     for d in track(found, total=len(found), description="measuring"):
@@ -299,6 +299,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="to train on")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training, for each")
     parser.add_argument(
+        "--examples", type=int, default=EXAMPLES, help="of each task, to measure on"
+    )
+    parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="train these, and take others as they lie there"
     )
     args = parser.parse_args()
@@ -314,12 +317,12 @@ def main() -> None:
         train(name, data, steps=args.steps, seed=args.seed, out=args.out / name)
     seconds = (time.process_time() - started) / len(chosen)
     found = load_saes(args.out, dtype=torch.float32)
-    rows = figures(model, found, args.tokens, args.seed)
+    rows = figures(model, found, args.tokens, args.seed, args.examples)
     (args.out / "figures.json").write_text(json.dumps(rows, indent=2) + "\n")
     size = sum(path.stat().st_size for path in args.out.rglob("*.safetensors")) / 1e6
     card = CARD.format(
         n=len(found), features=FEATURES, size=size, seed=args.seed, tokens=args.tokens,
-        steps=args.steps, batch=BATCH, seconds=seconds, table=table(rows), examples=EXAMPLES,
+        steps=args.steps, batch=BATCH, seconds=seconds, table=table(rows), examples=args.examples,
     )  # fmt: skip
     (args.out / "README.md").write_text(card)
     for extra in args.out.glob("*/sparsity.safetensors"):
