@@ -33,6 +33,7 @@ class Ends:
     change: Writes
     gradients: Gradients
     tokens: Int64[Tensor, "token"]
+    kept: dict[Block, Tensor] | None = None
 
     def through(self, reader: Block) -> bool:
         """Whether a block of readers sees the stream through a component (see `vjp.py`)."""

@@ -43,6 +43,7 @@ def score_edges(
     change: Writes,
     gradients: Gradients,
     tokens: Int64[Tensor, "token"],
+    kept: dict[Block, Tensor] | None = None,
 ) -> Float[Tensor, "src dest"]:
     """Score all edges of a graph, summed over some tokens.
 
@@ -51,6 +52,7 @@ def score_edges(
         change: what each writer would write instead, minus what it writes.
         gradients: of the metric, summed over examples and over the points of a path.
         tokens: which of the batch's, all examples in a row; padding is none of them.
+        kept: the readers' weights, kept for other calls on the same model, where there are many.
 
     Returns:
         Sums in float64; 0 where there is no edge.
@@ -59,7 +61,7 @@ def score_edges(
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=inputs.device)
     if not graph.n_edges or not len(tokens):
         return total
-    ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens)
+    ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens, kept)
     _add_wide(total, ends)
     add_features(total, ends)
     add_vjps(total, ends)
@@ -87,7 +89,7 @@ def _add_wide(total: Float[Tensor, "src dest"], ends: Ends) -> None:
         for seen, blocks in runs:
             dest = _ids([graph.dest_starts[block.key] for block in blocks]).to(device)
             first, stop = (int((src < end).sum()) for end in (seen.start, seen.stop))
-            readers = [Reader.of(adapter, ends.gradients, block) for block in blocks]
+            readers = [Reader.of(adapter, ends.gradients, block, ends.kept) for block in blocks]
             for some, d_some in zip(many.split(chunk), d[first:stop].split(chunk, 1), strict=True):
                 g = space[: len(dest), : len(some)]
                 for reader, rows in zip(readers, g.split(list(map(len, blocks))), strict=True):

@@ -27,8 +27,18 @@ class Reader:
     normed: tuple[Float[Tensor, "batch pos d_model"], ...] = ()
 
     @classmethod
-    def of(cls, adapter: Adapter, gradients: Gradients, block: Block) -> Reader:
-        """Prepare the readers of a block."""
+    def of(
+        cls,
+        adapter: Adapter,
+        gradients: Gradients,
+        block: Block,
+        kept: dict[Block, Tensor] | None = None,
+    ) -> Reader:
+        """Prepare the readers of a block.
+
+        Args:
+            kept: weights with the norm in them, for other calls on the same model.
+        """
         if block.layer is None:
             return cls(gradients.at["final", 0], None, None, slice(None))
         layer, every = block.layer, slice(None)
@@ -39,11 +49,11 @@ class Reader:
         norm = adapter.mlp_norm(layer) if is_mlp else adapter.attn_norm(layer)
         chosen: slice | list[int] = every
         if not is_mlp:
-            chosen, W = chosen_heads(block, s.shape[2]), adapter.W_in(layer, place[0])
-            if len(W) < s.shape[2]:  # a shared key, read apart
-                W = W.repeat_interleave(s.shape[2] // len(W), 0)
-            W = W[chosen].to(s.dtype).transpose(1, 2)
-            W = (W if norm is None else norm.centre(norm.gain(W))).contiguous()
+            chosen = chosen_heads(block, s.shape[2])
+            W = None if kept is None else kept.get(block)
+            W = _folded(adapter, block, s, chosen, norm) if W is None else W
+            if kept is not None:
+                kept[block] = W
         if norm is None:
             return cls(s, W, norm, chosen)
         along, normed = gradients.along[place], gradients.normed[is_mlp, layer]
@@ -60,3 +70,20 @@ class Reader:
             c = [take(c, some, out.dtype)[:, self.chosen] for c in self.along]
             x = [take(x, some, out.dtype) for x in self.normed]
             out.transpose(0, 1).baddbmm_(torch.stack(c, -1), torch.stack(x, 1), alpha=-1)
+
+
+def _folded(
+    adapter: Adapter,
+    block: Block,
+    s: Float[Tensor, "batch pos head d_head"],
+    chosen: slice | list[int],
+    norm: Norm | None,
+) -> Float[Tensor, "dest d_head d_model"]:
+    """P (w * W_v) of the heads of a block."""
+    assert block.layer is not None
+    assert block.port is not None
+    W = adapter.W_in(block.layer, block.port)
+    if len(W) < s.shape[2]:  # a shared key, read apart
+        W = W.repeat_interleave(s.shape[2] // len(W), 0)
+    W = W[chosen].to(s.dtype).transpose(1, 2)
+    return (W if norm is None else norm.centre(norm.gain(W))).contiguous()

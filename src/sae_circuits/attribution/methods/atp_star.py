@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.attribution.gradients import Gradients, Place
+from sae_circuits.attribution.kernel import score_edges
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache import Run
@@ -58,12 +59,12 @@ def score_batch(problem: Problem, grad_drop: bool) -> Float[Tensor, "src dest"]:
     problem = replace(problem, patterns=True, attn_outputs=grad_drop)
     run, skipped = problem.clean, [*range(arch.n_layers)] if grad_drop else [None]
     leaves, saes = problem.leaves(run, problem.graph)
-    total, at_patterns = problem.zeros(), list[AtPatterns]()
+    total, at_patterns, kept = problem.zeros(), list[AtPatterns](), dict[Block, Tensor]()
     for layer in skipped:
         slopes = _slopes(problem, run, leaves, layer)
         at_patterns.append([slopes.pop(place) for place in _patterns(run)])
         gradients = problem.gradients_from(slopes, run, saes)
-        total += _sizes(problem, gradients) if grad_drop else problem.score(gradients)
+        total += _sizes(problem, gradients, kept) if grad_drop else problem.score(gradients)
     if problem.graph.splits_kv:  # there the patterns are made of copies of the keys
         run = problem.run(problem.batch.clean, grad=True, split_kv=False)
         at_patterns = [[*_slopes(problem, run, {}, layer).values()] for layer in skipped]
@@ -97,13 +98,15 @@ def _skipped(run: Run, layer: int | None) -> Iterator[None]:
             handle.remove()
 
 
-def _sizes(problem: Problem, gradients: Gradients) -> Float[Tensor, "src dest"]:
+def _sizes(
+    problem: Problem, gradients: Gradients, kept: dict[Block, Tensor]
+) -> Float[Tensor, "src dest"]:
     """The size of each example's score, summed over the batch."""
-    pos = problem.batch.clean.shape[1]
+    pos, ends = problem.batch.clean.shape[1], (problem.saes, problem.change, gradients)
     total = problem.zeros()
     for i, length in enumerate(problem.batch.lengths.tolist()):
         tokens = torch.arange(i * pos, i * pos + length, device=total.device)
-        total += problem.score_at(tokens, gradients, problem.graph).abs()
+        total += score_edges(problem.adapter, problem.graph, *ends, tokens, kept).abs()
     return total
 
 
