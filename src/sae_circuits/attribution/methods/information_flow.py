@@ -107,7 +107,7 @@ class _Flow:
             for (_, (at, end), _), x, size, out in zip(views, streams, sizes, near, strict=True):
                 first, last = max(at, ids.start), min(end, ids.stop)
                 if first < last:
-                    rest = _size(x - a[first - ids.start : last - ids.start])
+                    rest = (x - a[first - ids.start : last - ids.start]).abs_().sum(-1)
                     out[first - at : last - at] = (size - rest).clamp(min=0)
         return near
 
