@@ -211,6 +211,7 @@ def test_show_prints_a_feature_and_writes_its_page(store: Path, tmp_path: Path) 
     features = sc.FeatureDictionary.load(store)
     i = int(features.search(label="name").feature[0])
     feature = features.feature(i)
+    assert sc.FeatureDictionary.load(store).feature(int(i)).gap == " "  # its tokens are words
     page = tmp_path / "feature.html"
     said = done("show", store, i, "--html", page)
     assert said.startswith(f"Feature({i}: ")

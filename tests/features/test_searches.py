@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sae_circuits.errors import OptionError, StoreError, UnknownName
@@ -123,6 +125,8 @@ def test_cards_show_what_tokens_read_and_no_more(features):
     card = features.feature("tags")._repr_html_()
     assert "<script" not in card
     assert "&lt;script&gt;alert(1)" in card
+    joined = replace(features.feature("tags"), gap=" ~ ")._repr_html_()
+    assert card.count("</span> ~ ") == 0 < joined.count("</span> ~ ")
     assert "Never active" in features.feature("silent")._repr_html_()
     assert "nan" not in features.feature("silent")._repr_html_().lower()
     assert [e.activation for e in features.feature("truth").top()] == [4.0, 2.0, 1.0]

@@ -120,7 +120,8 @@ def label(
     A label takes the place of an earlier one of the same strategy. The strategies clusters and
     logits need the model: give --model and --sae.
     """
-    from sae_circuits.features.dictionary import DEFAULT, FeatureDictionary
+    from sae_circuits.features.dictionary import FeatureDictionary
+    from sae_circuits.features.labels import DEFAULT
     from sae_circuits.features.labels.strategies import STRATEGIES
 
     chosen = strategy or list(DEFAULT)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from sae_circuits.errors import StoreError, UnknownName
+from sae_circuits.errors import StoreError
+from sae_circuits.features.asked import require_known
 from sae_circuits.features.columns import Columns
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
@@ -104,13 +105,7 @@ class Activations:
         Raises:
             UnknownName: an id that the source does not have.
         """
-        features = np.asarray(features, dtype=np.int64)
-        wrong = features[(features < 0) | (features >= self.n_features)]
-        if len(wrong):
-            raise UnknownName(
-                f"no feature {int(wrong[0])}: there are {self.n_features:,}, 0 to "
-                f"{self.n_features - 1}"
-            )
+        features = require_known(features, self.n_features)
         counts = self.counts[features]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         places = np.empty(starts[-1], dtype=np.int64)

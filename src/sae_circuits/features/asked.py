@@ -35,13 +35,25 @@ def require_features(
     """
     if features is None:
         return np.arange(n_features)
+    ids = require_known(features, n_features)
+    different, counts = np.unique(ids, return_counts=True)
+    if len(different) < len(ids):
+        raise OptionError(f"feature {different[counts > 1][0]} is asked for twice")
+    return ids
+
+
+def require_known(
+    features: Sequence[int] | Int64[np.ndarray, "some"], n_features: int
+) -> Int64[np.ndarray, "some"]:
+    """Ids as an array.
+
+    Raises:
+        UnknownName: an id that is not there.
+    """
     ids = np.asarray(features, dtype=np.int64).reshape(-1)
     wrong = ids[(ids < 0) | (ids >= n_features)]
     if len(wrong):
         raise UnknownName(f"no feature {wrong[0]}: there are {n_features:,}, 0 to {n_features - 1}")
-    different, counts = np.unique(ids, return_counts=True)
-    if len(different) < len(ids):
-        raise OptionError(f"feature {different[counts > 1][0]} is asked for twice")
     return ids
 
 

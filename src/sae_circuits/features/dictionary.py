@@ -25,7 +25,7 @@ from sae_circuits.features.folders import (
     copy_store,
     room,
 )
-from sae_circuits.features.labels import Strategy, label, labels_table
+from sae_circuits.features.labels import DEFAULT, Strategy, label, labels_table
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.search import Searches
 from sae_circuits.features.sources import DictionarySource, Source
@@ -37,8 +37,6 @@ from sae_circuits.io.atomic import ready_folder
 
 if TYPE_CHECKING:
     import pandas
-
-DEFAULT = ("tokens", "ngrams", "patterns")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
+from sae_circuits.features.asked import require_known
 
 if TYPE_CHECKING:
     import pandas
@@ -151,9 +152,7 @@ class Searches:
             return found[i]
         if not isinstance(i, Integral) or isinstance(i, bool):
             raise UnknownName(f"{i!r} is no feature: give its id, or its name")
-        if not 0 <= i < len(self):
-            raise UnknownName(f"no feature {i}: there are {len(self):,}, 0 to {len(self) - 1}")
-        return int(i)
+        return int(require_known([int(i)], len(self))[0])
 
     def _require_regex(self, *asked: str | int | Sequence[str | int]) -> None:
         """Raise an `OptionError` for what is no regular expression of DuckDB."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae_circuits.features.asked import require_decoder
-from sae_circuits.features.columns import Activity
+from sae_circuits.features.columns import Activity, Columns
 from sae_circuits.features.frames import table
 from sae_circuits.features.numerics.sparse import Rows
 from sae_circuits.features.statistics import type_of
@@ -35,19 +35,14 @@ def kinds(activity: Activity, W_dec: Float[Tensor, "feature d_out"]) -> pandas.D
     Raises:
         DictionaryError: other than one row for each feature.
     """
-    lengths = (
-        torch.linalg.vector_norm(require_decoder(W_dec, activity).detach().double(), dim=1)
-        .cpu()
-        .numpy()
-    )
-    n = int(activity.counted.sum()) or np.nan
+    lengths = row_lengths(require_decoder(W_dec, activity))
+    n, n_tokens = int(activity.counted.sum()), activity.corpus.n_tokens
     counts, sizes = [], []
     for columns in activity.blocks():
-        active = Rows.of(columns, activity.corpus.n_tokens)
-        counts.append(active.counts)
-        sizes.append(active.sums(np.abs(active.values)))
-    density = np.concatenate(counts) / n
-    importance = np.concatenate(sizes) / n * lengths
+        counts.append(columns.counts)
+        sizes.append(mean_sizes(columns, n_tokens, n))
+    density = np.concatenate(counts) / (n or np.nan)
+    importance = np.concatenate(sizes) * lengths
     total = importance.sum()
     return table(
         {
@@ -58,3 +53,14 @@ def kinds(activity: Activity, W_dec: Float[Tensor, "feature d_out"]) -> pandas.D
             "share": importance / (total if total > 0 else np.nan),
         }
     )
+
+
+def mean_sizes(columns: Columns, n_tokens: int, n_counted: int) -> Float64[np.ndarray, "feature"]:
+    """The mean of |a| of each feature over all counted tokens; NaN where there are none."""
+    active = Rows.of(columns, n_tokens)
+    return active.sums(np.abs(active.values)) / (n_counted or np.nan)
+
+
+def row_lengths(W: Float[Tensor, "feature d_out"]) -> Float64[np.ndarray, "feature"]:
+    """The length of what each feature writes, per unit of activation."""
+    return torch.linalg.vector_norm(W.detach().double(), dim=1).cpu().numpy()

@@ -19,6 +19,7 @@ from sae_circuits.features.labels.strategies import STRATEGIES
 from sae_circuits.features.labels.strategy import Proposal, Setting, Strategy, Untested
 from sae_circuits.progress import track
 
+DEFAULT = ("tokens", "ngrams", "patterns")
 TOGETHER = 64  # features of which strategies see the activations at once
 
 
@@ -29,7 +30,7 @@ def strategies() -> tuple[str, ...]:
 
 def label(
     activity: Activity,
-    strategies: str | Strategy | Sequence[str | Strategy] = ("tokens", "patterns"),
+    strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT,
     features: Iterable[int] | None = None,
     seed: int = 0,
     **options: Mapping[str, Any],
@@ -42,7 +43,8 @@ def label(
 
     Args:
         activity: a corpus and features' activations on it.
-        strategies: names of `strategies()`, or a `Strategy` of one's own.
+        strategies: names of `strategies()`, or a `Strategy` of one's own; by default tokens,
+            n-grams and patterns.
         features: ids; by default all.
         seed: of strategies that draw.
         options: of each strategy, by its name, such as `clusters={"embeddings": W_E}`.

@@ -13,6 +13,7 @@ from jaxtyping import Int64, UInt64
 
 from sae_circuits.errors import OptionError
 from sae_circuits.features.activations import Activations
+from sae_circuits.features.analysis.kinds import mean_sizes
 from sae_circuits.features.analysis.positions import position_counts
 from sae_circuits.features.analysis.tokens import (
     counted_tokens,
@@ -30,7 +31,6 @@ from sae_circuits.features.examples import (
     examples,
 )
 from sae_circuits.features.labels import Label
-from sae_circuits.features.numerics.sparse import Rows
 from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import DictionarySource, Source
@@ -140,8 +140,8 @@ class _Said:
     def _numbers(self, columns: Columns, found: Statistics) -> Table:
         names, ids = self.activations.names, columns.features
         counts = token_counts(columns, self.activations.corpus)
-        size = Rows.of(columns, self.activations.corpus.n_tokens)
-        written = size.sums(np.abs(size.values)) / (self.activations.n_counted or np.nan)
+        n_tokens, n_counted = self.activations.corpus.n_tokens, self.activations.n_counted
+        written = mean_sizes(columns, n_tokens, n_counted)
         return {
             **found.arrays(),
             "name": [None if names is None else names[i] for i in ids.tolist()],

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
 from sae_circuits.features.activations import Activations
+from sae_circuits.features.analysis.kinds import row_lengths
 from sae_circuits.features.effects import LogitEffects, logit_effects
 from sae_circuits.features.relations import similar
 from sae_circuits.features.sources import DictionarySource
@@ -120,8 +120,7 @@ class DictionaryWeights:
 
     @cached_property
     def _norms(self) -> Float64[np.ndarray, "feature"]:
-        W = self.source.dictionary.W_dec.detach().double()
-        return torch.linalg.vector_norm(W, dim=1).cpu().numpy()
+        return row_lengths(self.source.dictionary.W_dec)
 
     @property
     def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
