@@ -1,0 +1,89 @@
+"""Views: what the pages show, frozen. Building them and drawing them are two steps.
+
+A `FeatureView` is one feature or thousands. A `PromptView` is one prompt, and the features that do
+something at each of its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sae_circuits.dashboards.profile import Counts, Profile, Values
+
+
+@dataclass(frozen=True)
+class About:
+    """Of what a view is.
+
+    Args:
+        title: of the page.
+        dictionary, model, corpus: their names.
+        features: how many the dictionary has.
+        tokens: how many counted tokens the corpus has.
+        densities: histogram of log10 of the density of all features that are active at all.
+        dead: how many are not.
+        gap: what stands between two tokens of a text.
+        provenance: hashes and versions of all that decides the content.
+    """
+
+    title: str
+    dictionary: str
+    model: str
+    corpus: str
+    features: int
+    tokens: int
+    densities: Counts | None
+    dead: int
+    gap: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Features as a page shows them.
+
+    Args:
+        about: of what.
+        texts: of every token id that is shown, as people read it.
+        profiles: the features, in the order asked for.
+    """
+
+    about: About
+    texts: Mapping[int, str]
+    profiles: tuple[Profile, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A score at every position of a prompt: the features that have it, the largest first.
+
+    Args:
+        name: "activation", "quantile", "loss effect", "logit effect" or "attribution".
+        unit: of its values, such as "nats"; "" for none.
+        said: what it means, in a sentence.
+        token: for the logit effect, the id of the token that was chosen.
+        features: at each position; none where the score is undefined there.
+    """
+
+    name: str
+    unit: str
+    said: str
+    features: tuple[Values, ...]
+    token: int | None = None
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """A prompt as a page shows it.
+
+    Args:
+        view: of all features that some score ranks, each in a compact form.
+        tokens: ids of the prompt.
+        scores: by each score, the features at each position.
+    """
+
+    view: FeatureView
+    tokens: tuple[int, ...]
+    scores: tuple[Ranked, ...] = field(default=())
