@@ -156,7 +156,7 @@ class OnPrompt:
         effects = self.coefficients.new_full((len(self),), torch.nan, dtype=self.final.dtype)
         followed = (self.positions < len(self.tokens) - 1).nonzero()[:, 0]
         r, after = self.stream.to(self.final.dtype), self.tokens[1:]
-        whole = self.final.log_prob(self.final.read(r[:-1]), after)
+        whole = self.log_probs()
         for some in followed.split(ROWS):
             p = self.positions[some]
             moved = self.coefficients[some, None] * D[index[some]]
@@ -193,10 +193,21 @@ class OnPrompt:
         return (self.coefficients * slope).double().cpu().numpy()
 
     @torch.no_grad()
-    def likely(self, n: int) -> list[int]:
-        """The tokens that the model takes for the most likely after the prompt, that first."""
-        logits = self.sight.adapter.logits(self.stream[-1:])
-        return largest(logits, n).places[0].tolist()
+    def log_probs(self) -> Float[Tensor, "next"]:
+        """Of each token but the first, given those before it, in nats."""
+        r = self.stream[:-1].to(self.final.dtype)
+        return self.final.log_prob(self.final.read(r), self.tokens[1:])
+
+    @torch.no_grad()
+    def likely(self, n: int) -> tuple[list[int], list[float]]:
+        """The tokens that the model takes for the most likely after the prompt, that first.
+
+        Returns:
+            Their ids, ties by the lower one, and their probabilities.
+        """
+        logits = self.sight.adapter.logits(self.stream[-1:]).double()
+        ids = largest(logits, n).places[0]
+        return ids.tolist(), logits[0].softmax(0)[ids].tolist()
 
     def _directions(
         self,
