@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sae_circuits.dashboards.profile import Counts, Profile, Values
@@ -53,6 +54,23 @@ class FeatureView:
     about: About
     texts: Mapping[int, str]
     profiles: tuple[Profile, ...]
+
+    def export(self, folder: str | Path, format: str, **options: Any) -> Path:
+        """Write the features for another viewer: see `sae_circuits.dashboards.formats`.
+
+        Args:
+            folder: made where needed; files of other features that are there stay.
+            format: "neuronpedia" or "circuit-tracer".
+            options: of the format: `model` and `source`, or `layer`.
+
+        Raises:
+            UnknownName: no such format.
+            OptionError: an option that the format does not have, or one that it needs.
+            OutputError: the folder cannot be written.
+        """
+        from sae_circuits.dashboards.formats.export import export
+
+        return export(self, folder, format, **options)
 
 
 @dataclass(frozen=True)
