@@ -10,6 +10,7 @@ import numpy as np
 
 from sae_circuits.dashboards.numbers import plain, short
 from sae_circuits.dashboards.profile import (
+    Aligned,
     Counts,
     Firing,
     Group,
@@ -55,6 +56,8 @@ class Told:
             top=self._tokens(feature, "top"),
             bottom=self._tokens(feature, "bottom"),
             firing=self._firing(feature),
+            neurons=self._neurons(feature),
+            heads=self._heads(feature),
             neighbours=self._neighbours(feature),
             groups=self._groups(feature, numbers),
         )
@@ -91,14 +94,23 @@ class Told:
     def _neighbours(self, feature: int) -> tuple[Neighbours, ...]:
         rows = self.rows["correlations"]
         some = rows.of(feature)
-        measures = rows["measure"][some]
+        among, measures = rows["among"][some], rows["measure"][some]
         found = []
-        for measure in dict.fromkeys(measures.tolist()):
-            own = np.flatnonzero(measures == measure) + some.start
+        for kind in dict.fromkeys(zip(among.tolist(), measures.tolist(), strict=True)):
+            own = np.flatnonzero((among == kind[0]) & (measures == kind[1])) + some.start
             ids, labels = (tuple(rows[name][own].tolist()) for name in ("other", "label"))
-            values = tuple(short(rows["value"][own]))
-            found.append(Neighbours("features", measure, ids, values, labels))
+            found.append(Neighbours(*kind, ids, tuple(short(rows["value"][own])), labels))
         return tuple(found)
+
+    def _neurons(self, feature: int) -> Aligned:
+        rows = self.rows["neurons"]
+        some = rows.of(feature)
+        values, shares = (short(rows[name][some]) for name in ("value", "share"))
+        return Aligned(tuple(rows["neuron"][some].tolist()), tuple(values), tuple(shares))
+
+    def _heads(self, feature: int) -> tuple[float, ...] | None:
+        rows = self.rows["heads"]
+        return tuple(short(rows["share"][rows.of(feature)])) or None
 
     # -- examples --------------------------------------------------------------------------------
 

@@ -20,8 +20,11 @@ QUERIES = {
                          WHERE {asked} ORDER BY feature, rank""",
     "logits": "SELECT * FROM logits WHERE {asked} ORDER BY feature, kind, rank",
     "correlations": """SELECT correlations.*, best.text AS label FROM correlations
-                       LEFT JOIN best ON best.feature = other
-                       WHERE correlations.{asked} ORDER BY correlations.feature, measure, rank""",
+                       LEFT JOIN best ON best.feature = other AND among = 'features'
+                       WHERE {asked}
+                       ORDER BY correlations.feature, among != 'features', among, measure, rank""",
+    "neurons": "SELECT * FROM neurons WHERE {asked} ORDER BY feature, rank",
+    "heads": "SELECT * FROM heads WHERE {asked} ORDER BY feature, head",
     "labels": """SELECT feature, strategy, text, score FROM labels WHERE {asked} AND shown
                  ORDER BY feature, score DESC NULLS FIRST, strategy""",
 }
@@ -67,12 +70,11 @@ def rows_of(database: Database, features: Sequence[int]) -> dict[str, Rows]:
         features: their ids.
     """
     low, high = min(features), max(features)  # which spares what lies outside
-    asked = "feature BETWEEN ? AND ? AND {of}feature IN (SELECT unnest(?))"
     parameters = [low, high, list(features)]
     found = {}
     for name, query in QUERIES.items():
-        of = f"{name}." if name == "correlations" else ""
-        found[name] = Rows(database.columns(query.format(asked=asked.format(of=of)), parameters))
+        asked = f"{name}.feature BETWEEN ? AND ? AND {name}.feature IN (SELECT unnest(?))"
+        found[name] = Rows(database.columns(query.format(asked=asked), parameters))
     return found
 
 

@@ -107,6 +107,23 @@ class FeatureView:
 
         return load_view(path)
 
+    def export(self, folder: str | Path, format: str, **options: Any) -> Path:
+        """Write the features for another viewer: see `sae_circuits.dashboards.formats`.
+
+        Args:
+            folder: made where needed; files of other features that are there stay.
+            format: "neuronpedia" or "circuit-tracer".
+            options: of the format: `model` and `source`, or `layer`.
+
+        Raises:
+            UnknownName: no such format.
+            OptionError: an option that the format does not have, or one that it needs.
+            OutputError: the folder cannot be written.
+        """
+        from sae_circuits.dashboards.formats.export import export
+
+        return export(self, folder, format, **options)
+
 
 @dataclass(frozen=True)
 class Ranked:

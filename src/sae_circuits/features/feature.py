@@ -67,7 +67,10 @@ class Feature:
         tokens: on which it fires most often: text, count, share of its firings, share of the
             token's occurrences, and how much more often than by chance.
         logits: tokens that it makes more likely ("top") and less ("bottom"), with the effect.
-        neighbours: the features nearest to it, by measure.
+        neurons: the coordinates on which its decoder row mostly lies, with the share of each.
+        heads: the share of each head in that row, of a dictionary of z.
+        neighbours: the nearest to it by each measure, `among` the features of its dictionary, and
+            among others that `relate` was given.
         labels: the shown ones first.
         gap: what stands between two tokens of a text.
     """
@@ -78,6 +81,8 @@ class Feature:
     examples: tuple[Example, ...]
     tokens: Sequence[Mapping[str, Any]]
     logits: Sequence[Mapping[str, Any]]
+    neurons: Sequence[Mapping[str, Any]]
+    heads: Sequence[Mapping[str, Any]]
     neighbours: Sequence[Mapping[str, Any]]
     labels: Sequence[Mapping[str, Any]]
     gap: str = ""
@@ -120,9 +125,13 @@ class Feature:
                 """SELECT kind, rank, text, effect FROM logits JOIN tokens USING (token)
                    WHERE feature = ? ORDER BY kind DESC, rank"""
             ),
+            neurons=rows(
+                "SELECT rank, neuron, value, share FROM neurons WHERE feature = ? ORDER BY rank"
+            ),
+            heads=rows("SELECT head, share FROM heads WHERE feature = ? ORDER BY head"),
             neighbours=rows(
-                """SELECT measure, rank, other AS feature, value FROM correlations
-                   WHERE feature = ? ORDER BY measure, rank"""
+                """SELECT among, measure, rank, other AS feature, value FROM correlations
+                   WHERE feature = ? ORDER BY among != 'features', among, measure, rank"""
             ),
             labels=rows(
                 """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels

@@ -137,7 +137,8 @@ class Searches:
                       best.text AS label
                FROM correlations JOIN features ON features.feature = other
                LEFT JOIN best ON best.feature = other
-               WHERE correlations.feature = ? AND measure = coalesce(?, measure)
+               WHERE correlations.feature = ? AND among = 'features'
+                     AND measure = coalesce(?, measure)
                ORDER BY measure, rank""",
             [self._known(i), by],
         )

@@ -61,10 +61,11 @@ class Database:
             raise StoreError(_damaged(found.path, error)) from error
         if said.get("format") != FORMAT:
             raise StoreError(f"{str(path)!r} is a database, but no store of features")
-        if said.get("schema") != SCHEMA:
+        if (held := said.get("schema")) != SCHEMA:
+            older = isinstance(held, int) and held < SCHEMA
+            remedy = "remove it, and build it again" if older else "update sae-circuits"
             raise StoreError(
-                f"{str(path)!r} is of schema {said.get('schema')}, and this version reads "
-                f"{SCHEMA}: update sae-circuits, or build the store again"
+                f"{str(path)!r} is of schema {held}, and this version reads {SCHEMA}: {remedy}"
             )
         return found
 
