@@ -60,7 +60,7 @@ class Source(Protocol):
     def activations(
         self, x: Float[Tensor, "token d_in"]
     ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
-        """Where features are active, as rising indices of [token, feature], flat; and the values."""
+        """Where features are active, as rising indices of tokens by features, and the values."""
         ...
 
 
