@@ -27,6 +27,7 @@ from sae_circuits.metrics import Metric, get, metric_name
 SCORES = ("activation", "quantile", "loss effect", "logit effect", "attribution")
 LIKELY, TOKENS = 5, 24  # tokens whose logits are looked at: those predicted, and all
 EXAMPLES = 5  # windows of a compact panel
+TITLE = 80  # letters
 _ANSWERED = ("logit_diff", "prob_diff", "cross_entropy", "accuracy")  # by a right answer
 _OPPOSED = ("logit_diff", "prob_diff")  # to a wrong one
 
@@ -99,7 +100,10 @@ def build(
     values = _values(found, features, asked.names)
     scores = tuple(ranking.all_of(asked.names, values, chosen, measured))
     active = _active(found, scores, values)
-    view = _compact(features, sorted({f for here in active for f in here.ids}), panels)
+    text = vocabulary.read([t for t in tokens if t not in vocabulary.special])
+    title = {"title": text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"}
+    ranked = sorted({f for here in active for f in here.ids})
+    view = _compact(features, ranked, {**title, **panels})
     texts = {token: vocabulary[token] for token in (*tokens, *chosen, *ids)}
     return PromptView(
         replace(view, texts=dict(sorted({**view.texts, **texts}.items()))),

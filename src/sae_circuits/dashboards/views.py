@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 Tokens = int | str | Sequence[int | str]
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sae_circuits.features.dictionary import FeatureDictionary
-
 
 @dataclass(frozen=True)
 class About:
@@ -251,6 +246,31 @@ class PromptView:
 
         asked = Asked(metric, answer, wrong, tokens, scores, k)
         return build(features, prompt, asked, prepend_bos, panels)
+
+    def __repr__(self) -> str:
+        return f"PromptView({len(self.tokens)} tokens, {len(self.view.profiles)} features)"
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to a file of JSON; `load` reads it back.
+
+        Raises:
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.view_file import save_view
+
+        return save_view(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PromptView:
+        """Read what `save` wrote, which gives an equal view.
+
+        Raises:
+            FileFormatError: no such file, a damaged one, one of another kind, or of a newer
+                version.
+        """
+        from sae_circuits.dashboards.view_file import load_view
+
+        return load_view(path, cls)
 
     def score(self, name: str, token: int | None = None) -> Ranked:
         """One of the scores, by its name, and for a logit effect by its token.
