@@ -13,7 +13,7 @@ from .attribution import (
 )
 from .benchmarking import benchmark
 from .dashboards.layout import Layout
-from .dashboards.views import FeatureView
+from .dashboards.views import FeatureView, PromptView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
@@ -56,6 +56,7 @@ __all__ = [
     "NodeScores",
     "NodeValues",
     "PairScores",
+    "PromptView",
     "SampledScores",
     "Scores",
     "SpanCircuit",
