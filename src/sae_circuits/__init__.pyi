@@ -12,7 +12,8 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
-from .dashboards.views import FeatureView
+from .dashboards.layout import Layout
+from .dashboards.views import FeatureView, PromptView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
@@ -48,12 +49,14 @@ __all__ = [
     "Edge",
     "FeatureDictionary",
     "FeatureView",
+    "Layout",
     "Masks",
     "Method",
     "Node",
     "NodeScores",
     "NodeValues",
     "PairScores",
+    "PromptView",
     "SampledScores",
     "Scores",
     "SpanCircuit",
