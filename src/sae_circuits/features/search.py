@@ -281,8 +281,9 @@ def _by_logit(token: str | int, how: str) -> _Condition:
 def _by_text(text: str) -> _Condition:
     return _Condition(
         """SELECT feature, max(activation) AS score,
-                  first(text ORDER BY activation DESC, prompt, position) AS found
-           FROM examples WHERE contains(lower(text), lower(?)) GROUP BY feature""",
+                  first(text ORDER BY activation DESC, text) AS found
+           FROM (SELECT text, unnest(features) AS feature, unnest(activations) AS activation
+                 FROM contexts WHERE contains(lower(text), lower(?))) GROUP BY feature""",
         (text,),
     )
 

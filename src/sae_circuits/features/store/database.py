@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
-from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA
+from sae_circuits.features.store.schema import CREATE, DERIVED, FORMAT, SCHEMA, TABLES
 from sae_circuits.io.atomic import part_of
 
 Table = Mapping[str, Any] | pa.Table
@@ -187,6 +187,7 @@ class Database:
         with _whole(Path(path)) as connection:
             for name, table in tables:
                 _insert(connection, name, table)
+            _derive(connection, TABLES)
             _insert(connection, "meta", meta_rows({"format": FORMAT, "schema": SCHEMA, **meta}))
         return cls(Path(path))
 
@@ -208,6 +209,7 @@ class Database:
                     _take(connection, name, table)
                 except (duckdb.Error, pa.ArrowException, AttributeError, TypeError) as error:
                     raise StoreError(f"no table {name!r}: {_first_line(error)}") from error
+            _derive(connection, TABLES)
         return cls(path)
 
     def copy(self, name: str, path: Path) -> None:
@@ -241,6 +243,7 @@ class Database:
                 for name, table, where, parameters in changes:
                     connection.execute(f'DELETE FROM "{name}" WHERE {where}', list(parameters))
                     _insert(connection, name, table)
+                _derive(connection, [change.name for change in changes])
                 connection.execute("COMMIT")
         except (duckdb.Error, OSError) as error:
             raise OutputError(
@@ -298,6 +301,15 @@ def _insert(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> N
     connection.register("rows", rows)
     connection.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM rows')
     connection.unregister("rows")
+
+
+def _derive(connection: duckdb.DuckDBPyConnection, changed: Container[str]) -> None:
+    """Make anew what follows from some tables."""
+    for name, derived in DERIVED.items():
+        if derived.of in changed:
+            connection.execute(
+                f'DELETE FROM "{name}"; INSERT INTO "{name}" BY NAME {derived.query}'
+            )
 
 
 def _take(connection: duckdb.DuckDBPyConnection, name: str, table: Path | Sequence[Any]) -> None:
