@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits.features.store.schema import OWN
@@ -87,8 +88,8 @@ class Feature:
     @classmethod
     def of(cls, database: Database, i: int) -> Feature:
         """Read a feature from a store."""
-        rows = {name: database.rows(sql, [i]) for name, sql in QUERIES.items()}
-        meta, texts = database.meta(), _texts(database, rows)
+        rows, meta = _read(database, i), database.meta()
+        texts = _texts(database, rows)
         names = {OWN: {"names": meta["names"]}, **meta["related"]}
         return cls(
             id=i,
@@ -98,8 +99,8 @@ class Feature:
                 for row in rows["distributions"]
             },
             examples=tuple(_example(row, texts) for row in rows["examples"]),
-            tokens=[{"text": texts[row.pop("token")], **row} for row in rows["feature_tokens"]],
-            logits=[{**row, "text": texts[row.pop("token")]} for row in rows["logits"]],
+            tokens=[{"text": texts[row["token"]], **row} for row in rows["feature_tokens"]],
+            logits=[{"text": texts[row["token"]], **row} for row in rows["logits"]],
             neurons=rows["neurons"],
             heads=rows["heads"],
             neighbours=[
@@ -145,22 +146,42 @@ class Feature:
 
 
 QUERIES = {
-    "features": "FROM features WHERE feature = ?",
-    "distributions": "SELECT kind, edges, counts FROM distributions WHERE feature = ?",
-    "examples": """SELECT * EXCLUDE (feature) FROM examples WHERE feature = ?
-                   ORDER BY kind = 'top' DESC, kind, "group", rank""",
-    "feature_tokens": """SELECT token, n, share, recall, lift, mean FROM feature_tokens
-                         WHERE feature = ? ORDER BY rank""",
-    "logits": """SELECT kind, rank, token, effect FROM logits WHERE feature = ?
-                 ORDER BY kind DESC, rank""",
-    "neurons": "SELECT rank, neuron, value, share FROM neurons WHERE feature = ? ORDER BY rank",
-    "heads": "SELECT head, share FROM heads WHERE feature = ? ORDER BY head",
-    "correlations": """SELECT among, measure, rank, other AS feature, value FROM correlations
-                       WHERE feature = ? ORDER BY among != 'features', among, measure, rank""",
-    "labels": """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels
-                 WHERE feature = ? ORDER BY shown DESC, score DESC NULLS FIRST, strategy""",
+    "features": "*",
+    "distributions": "kind, edges, counts",
+    "examples": "* EXCLUDE (feature)",
+    "feature_tokens": "token, n, share, recall, lift, mean, rank",
+    "logits": "kind, rank, token, effect",
+    "neurons": "rank, neuron, value, share",
+    "heads": "head, share",
+    "correlations": "among, measure, rank, other AS feature, value",
+    "labels": "strategy, text, shown, score, precision, recall, base_rate",
 }
-"""What is read of a feature: no tables are joined, which would take longer than reading."""
+"""What is read of each table: neither joined nor ordered, which would take longer than to read."""
+
+ORDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "examples": lambda row: (row["kind"] != "top", row["kind"], row["group"], row["rank"]),
+    "feature_tokens": itemgetter("rank"),
+    "logits": lambda row: (row["kind"] != "top", row["rank"]),
+    "neurons": itemgetter("rank"),
+    "heads": itemgetter("head"),
+    "correlations": lambda row: (
+        row["among"] != OWN, row["among"], row["measure"], row["rank"]
+    ),
+    "labels": lambda row: (
+        not row["shown"], row["score"] is not None, -(row["score"] or 0), row["strategy"]
+    ),
+}  # fmt: skip
+
+
+def _read(database: Database, i: int) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a feature in each table, in their order."""
+    queries = {
+        name: f"SELECT {columns} FROM {name} WHERE feature = ?" for name, columns in QUERIES.items()
+    }
+    found = database.answers(queries, [i])
+    for name, key in ORDERS.items():
+        found[name].sort(key=key)
+    return found
 
 
 def _texts(database: Database, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ import pyarrow.compute as pc
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
 from sae_circuits.features.store.schema import CREATE, DERIVED, FORMAT, SCHEMA, TABLES
 from sae_circuits.io.atomic import part_of
+
+AT_A_TIME = 4  # small queries: most of their time is planning, which DuckDB does in one thread
 
 Table = Mapping[str, Any] | pa.Table
 """Columns by name, arrays, `Lists` or `Joined`; or what a query gave."""
@@ -69,6 +72,7 @@ class Database:
 
     path: Path
     _reader: list[duckdb.DuckDBPyConnection] = field(default_factory=list, repr=False)
+    _meta: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Database:
@@ -125,6 +129,14 @@ class Database:
             keys = [column[0] for column in found.description or ()]
             return [dict(zip(keys, row, strict=True)) for row in found.fetchall()]
 
+    def answers(
+        self, queries: Mapping[str, str], parameters: Sequence[Any] = ()
+    ) -> dict[str, list[dict[str, Any]]]:
+        """`rows` of several queries with the same parameters, some of them at a time."""
+        with self.reading(), ThreadPoolExecutor(AT_A_TIME) as pool:
+            each = pool.map(lambda sql: self.rows(sql, parameters), queries.values())
+            return dict(zip(queries, each, strict=True))
+
     @contextmanager
     def _answer(self, sql: str, parameters: Sequence[Any]) -> Iterator[duckdb.DuckDBPyConnection]:
         with self.reading() as connection:
@@ -163,11 +175,15 @@ class Database:
         """Let go of the file; the next question opens it again."""
         while self._reader:
             self._reader.pop().close()
+        self._meta.clear()
         _OPEN.discard(self)
 
     def meta(self) -> dict[str, Any]:
-        """The record of the store."""
-        return {row["key"]: json.loads(row["value"]) for row in self.rows("FROM meta")}
+        """The record of the store, which cannot change while it is open."""
+        if not (self._reader and self._meta):
+            rows = self.rows("FROM meta")
+            self._meta.update((row["key"], json.loads(row["value"])) for row in rows)
+        return dict(self._meta)
 
     # -- writing ---------------------------------------------------------------------------------
 
