@@ -7,6 +7,7 @@ a page holds thousands of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -23,6 +24,8 @@ from sae_circuits.io.files import bytes_of, strict_json
 
 SCHEMA = 1
 FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits prompt view"}
+
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters
 
 AnyView = TypeVar("AnyView", FeatureView, PromptView)
 
@@ -69,8 +72,9 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
 
 
 def dumped(value: Any) -> str:
-    """JSON without white space, and without NaN."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    """JSON without white space and without NaN, that has a file of UTF-8 for every text."""
+    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", said)
 
 
 def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
