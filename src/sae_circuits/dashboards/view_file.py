@@ -69,8 +69,9 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
 
 
 def dumped(value: Any) -> str:
-    """JSON without white space, and without NaN."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    """JSON without white space, and without NaN; halves of characters are escaped."""
+    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
 def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
