@@ -64,6 +64,37 @@ def python(code: str, *args: object, **options: object) -> subprocess.Popen[str]
     )
 
 
+WRITING = """
+import os, signal, sys
+import sae_circuits.io.atomic as atomic, sae_circuits.features.store.database as database
+from small_stores import store
+place, left = os.replace, [int(sys.argv[2])]
+def killed(*args):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return place(*args)
+atomic.os.replace = killed
+store(out=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [0, 1, 2], ids=["activations", "corpus", "database"])
+def test_what_a_kill_left_half_written_goes_when_the_build_goes_on(whole, tmp_path, n):
+    def left() -> list[str]:
+        return [path.name for path in tmp_path.rglob(".*")]
+
+    assert python(WRITING, tmp_path, n).wait() == -signal.SIGKILL
+    (name,) = left()
+    assert (".00000.saf", ".corpus.saf", ".features.duckdb.")[n] in name
+    (tmp_path / ".features.duckdb.0123abcd.part.tmp").mkdir()
+    (tmp_path / ".features.duckdb.0123abcd.part.wal").touch()
+    (tmp_path / ".mine.part").touch()
+    assert same(store(out=tmp_path), whole)
+    assert left() == [".mine.part"]
+
+
 @pytest.mark.slow
 def test_a_build_that_was_killed_goes_on(whole, tmp_path):
     assert python(CUT, tmp_path).wait() == -signal.SIGKILL

@@ -98,8 +98,11 @@ def identity_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def held_shards(folder: Path, identity: str) -> tuple[Shard, ...]:
+def held_shards(folder: Path, identity: str | None = None) -> tuple[Shard, ...]:
     """The shards that a folder holds, in order.
+
+    Args:
+        identity: of the extraction that they have to be of.
 
     Raises:
         StoreError: of other data.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import pyarrow as pa
 
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
 from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA
+from sae_circuits.io.atomic import part_of
 
 Table = Mapping[str, Any] | pa.Table
 """Columns by name, arrays or `Lists`; or what a query gave."""
@@ -200,7 +200,7 @@ class Database:
         Raises:
             OutputError: the place cannot be written, or the disk is full.
         """
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        part = part_of(path)
         with self.reading() as connection:
             try:
                 connection.execute(f'COPY "{name}" TO {_quoted(part)} (FORMAT parquet)')
@@ -257,7 +257,7 @@ def _whole(
     path: Path, check: Callable[[Path], None] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Empty tables in a new file, which takes its name once they are filled."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = part_of(path)
     try:
         with _writing(part) as connection:
             connection.execute(CREATE)
