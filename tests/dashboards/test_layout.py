@@ -78,7 +78,7 @@ def test_what_is_no_layout_is_refused_with_the_reason(tmp_path, text):
 
 
 def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(FileFormatError, match="cannot read .*none.toml"):
+    with pytest.raises(FileFormatError, match=r"cannot read .*none\.toml"):
         Layout.load(tmp_path / "none.toml")
 
 

@@ -7,6 +7,7 @@ a page holds thousands of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -25,6 +26,8 @@ SCHEMA = 1
 FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits prompt view"}
 
 AnyView = TypeVar("AnyView", FeatureView, PromptView)
+
+_HALVES = re.compile("[\ud800-\udfff]")  # no text file may hold them as they are
 
 
 def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
