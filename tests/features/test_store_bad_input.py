@@ -27,6 +27,7 @@ from sae_circuits.errors import (
 )
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import DictionarySource, DirectionSource, HeldSource
+from sae_circuits.models.dictionaries.gates import AbsoluteTopK, TopK, open_at, relu
 from small_saes import random_sae
 from small_stores import CONTENTS, HOOK, corpus, model, planted, rows_of, sae, same, store
 
@@ -189,11 +190,13 @@ def test_what_is_not_finite_is_named():
             sc.FeatureDictionary.build(None, HeldSource(held), corpus())
 
 
-def test_a_gate_that_is_shut_hides_no_nan():
+@pytest.mark.parametrize("gate", [relu, TopK(2), AbsoluteTopK(2)])
+def test_a_gate_that_is_shut_hides_no_nan(gate):
     class Lost(HeldSource):
         def activations(self, x):
-            value = torch.where(x > 2, torch.nan, x)
-            return value, value > 0
+            pre = torch.where(x > 2, torch.nan, x)
+            index = open_at(gate, pre)
+            return index, pre.flatten()[index]
 
     held = torch.ones(corpus().n_tokens, 3)
     held[13, 2] = 3
