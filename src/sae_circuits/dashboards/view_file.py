@@ -25,9 +25,9 @@ from sae_circuits.io.files import bytes_of, strict_json
 SCHEMA = 1
 FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits prompt view"}
 
-_HALVES = re.compile("[\ud800-\udfff]")  # of characters
-
 AnyView = TypeVar("AnyView", FeatureView, PromptView)
+
+_HALVES = re.compile("[\ud800-\udfff]")  # no text file may hold them as they are
 
 
 def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
@@ -72,9 +72,9 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
 
 
 def dumped(value: Any) -> str:
-    """JSON without white space and without NaN, that has a file of UTF-8 for every text."""
+    """JSON without white space, and without NaN; halves of characters are escaped."""
     said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", said)
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
 def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
