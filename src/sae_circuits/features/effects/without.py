@@ -11,7 +11,7 @@ with r and d centred where the norm centres. So one product with the unembedding
 stream, and one for a feature; what remains is elementwise. Their difference is taken as such, so
 that it is exact for a small activation too:
 
-    L' - L = -(u M + (a / s') E),    u = 1 - s / s' = (s'^2 - s^2) / (s' (s' + s))
+    L - L' = u M + (a / s') E,    u = 1 - s / s' = (s'^2 - s^2) / (s' (s' + s))
 
 A constant may be added to a row of M: it drops out of all probabilities. Streams are taken in tiles
 of one size, so that a row's numbers do not hang on the others.
@@ -31,10 +31,10 @@ from torch.nn.functional import pad
 from sae_circuits.features.effects.final import Final
 
 TILE = 64  # streams whose products with the unembedding are held at a time
-ROWS = 16  # pairs of a stream and a feature that are worked on at a time
-TOKENS = 8192  # of the vocabulary, likewise
+TOKENS = 8192  # of the vocabulary that are worked on at a time
+ROOM = 1 << 18  # numbers of pairs of a stream and a feature, likewise
 BLOCK = 32  # tokens of which the extremes are noted, to find the most extreme among
-SMALL, LARGE = 1e-2, 60.0  # differences of logits; beyond the last one exp has no room
+SMALL, LARGE = 1e-2, 30.0  # differences of logits; beyond the last one exp may have no room
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,11 @@ class Changes:
     helped: Tokens
     hurt: Tokens
 
+    def some(self, pairs: Int64[Tensor, "some"]) -> Changes:
+        """Those of some pairs, in this order."""
+        lists = (Tokens(own.ids[pairs], own.values[pairs]) for own in (self.helped, self.hurt))
+        return Changes(self.direct[pairs], self.before[pairs], *lists)
+
 
 @torch.no_grad()
 def changes(final: Final, pairs: Pairs, k: int) -> Changes:
@@ -93,15 +98,15 @@ def changes(final: Final, pairs: Pairs, k: int) -> Changes:
         k: how many tokens to list that are helped, and hurt.
     """
     work = _Work.of(final, pairs, min(k, final.n_tokens))
-    n, like = len(pairs.stream), work.effects
-    ids = [torch.zeros(n, work.k, dtype=torch.int64, device=like.device) for _ in range(2)]
-    lists = (Tokens(own, like.new_zeros(own.shape)) for own in ids)
-    found = Changes(like.new_zeros(n), like.new_zeros(n), *lists)
     each, counts = (pairs.stream // TILE).unique_consecutive(return_counts=True)
-    parts = torch.arange(n, device=like.device).split(counts.tolist())
-    for tile, some in zip(each.tolist(), parts, strict=True):
-        work.tile(tile * TILE, some, found)
-    return found
+    found, start = list[tuple[Tensor, ...]](), 0
+    for tile, n in zip(each.tolist(), counts.tolist(), strict=True):
+        found.append(work.tile(tile * TILE, slice(start, start + n)))
+        start += n
+    if not found:
+        found.append(_nothing(work))
+    direct, before, *ends = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Changes(direct, before, _ordered(*ends[:2], 1), _ordered(*ends[2:], -1))
 
 
 class _Streams(NamedTuple):
@@ -110,27 +115,25 @@ class _Streams(NamedTuple):
     Args:
         centred: as the norm keeps them.
         scale: that it divides them by.
-        M: what they make of the logits; without a cap, over the largest logit.
-        top: with a cap, the largest logit; else 0.
+        M: what they make of the logits.
         size: the largest of M by size.
-        total: log of the sum of exp of the logits, over the largest.
+        total: log of the sum of exp of the logits.
     """
 
     centred: Float[Tensor, "row d_model"]
     scale: Float[Tensor, "row"]
     M: Float[Tensor, "row vocab"]
-    top: Float[Tensor, "row"]
     size: Float[Tensor, "row"]
     total: Float[Tensor, "row"]
 
 
 class _Rows(NamedTuple):
-    """Pairs of a tile: L' - L = -(u M[stream] + v E[feature])."""
+    """Pairs of a tile: L' - L = -v (E[feature] + w M[stream]), where v w is the u of above."""
 
     stream: Int64[Tensor, "row"]
     feature: Int64[Tensor, "row"]
-    u: Float[Tensor, "row 1"]
     v: Float[Tensor, "row 1"]
+    w: Float[Tensor, "row 1"]
 
     def some(self, index: Int64[Tensor, "some"]) -> _Rows:
         """A few of them."""
@@ -176,16 +179,32 @@ class _Work:
 
     # -- streams ---------------------------------------------------------------------------------
 
-    def tile(self, first: int, some: Int64[Tensor, "own"], found: Changes) -> None:
-        """Fill in the pairs of one tile of streams."""
+    def tile(self, first: int, some: slice) -> tuple[Tensor, ...]:
+        """What is found of the pairs of one tile of streams."""
         streams = self._streams(first)
         rows = self._rows(streams, self.pairs.stream[some] - first, some)
         moved = rows.v[:, 0].abs() * self.highest[rows.feature]
-        small = rows.u[:, 0].abs() * streams.size[rows.stream] + moved < SMALL
-        large = moved > LARGE
-        for which, rule in ((small, _SMALL), (large, _LARGE), (~small & ~large, _PLAIN)):
-            for own in which.nonzero()[:, 0].split(ROWS):
-                self._fill(streams, rows.some(own), rule, some[own], found)
+        small = (rows.v * rows.w)[:, 0].abs() * streams.size[rows.stream] + moved < SMALL
+        large = (moved > LARGE) | self._is_steep
+        again = torch.zeros_like(large)
+        again[1:] = rows.stream[1:] == rows.stream[:-1]
+        order, sums = list[Tensor](), list[_Sums]()
+        size = max(1, ROOM // min(TOKENS, self.final.n_tokens))
+        plain = ~small & ~large
+        kinds = (
+            (plain & ~again, _PLAIN),
+            (plain & again, _PLAIN),
+            (small, _SMALL),
+            (large & ~small, _LARGE),
+        )
+        for which, rule in kinds:
+            for own in which.nonzero()[:, 0].split(size):
+                if len(own):
+                    order.append(own)
+                    sums.append(self._sums(streams, rows.some(own), rule))
+        back = torch.cat(order).argsort()
+        whole = _Sums(*(torch.cat(parts)[back] for parts in zip(*sums, strict=True)))
+        return self._found(streams, rows, whole, self.pairs.token[some, None])
 
     def _streams(self, first: int) -> _Streams:
         r = self.pairs.r[first : first + TILE].to(self.final.dtype)
@@ -194,13 +213,24 @@ class _Work:
         x, scale = (r, r.new_ones(TILE, 1)) if norm is None else norm.normalise(r)
         M = self.final.gained(x) @ self.W_U
         logits = self._logits(M, slice(None))
-        top = logits.amax(1, keepdim=True)
-        total = (logits - top).exp_().sum(1).log()
-        if self.final.cap is None:
-            M -= top
-            top = torch.zeros_like(top)
+        top = logits.amax(1)
+        if self.final.cap is None and bool((top.abs() > LARGE).any()):
+            shift = torch.where(top.abs() > LARGE, top, 0)[:, None]  # which drops out
+            M = M - shift
+            logits = self._logits(M, slice(None))
         size = torch.maximum(M.amax(1), -M.amin(1))
-        return _Streams(x * scale, scale[:, 0], M, top[:, 0], size, total)
+        total = logits.logsumexp(1) if self._is_steep else logits.exp().sum(1).log()
+        return _Streams(x * scale, scale[:, 0], M, size, total)
+
+    @property
+    def _is_steep(self) -> bool:
+        """Whether capped logits may be too large for exp."""
+        return self.final.cap is not None and self.final.cap > 2 * LARGE
+
+    @property
+    def _parts(self) -> list[slice]:
+        """Of the vocabulary, those that are worked on at a time."""
+        return [slice(i, i + TOKENS) for i in range(0, self.final.n_tokens, TOKENS)]
 
     def _logits(self, M: Float[Tensor, "row some"], which: slice | Tensor) -> Tensor:
         """Of what a stream makes of them."""
@@ -208,51 +238,37 @@ class _Work:
         cap = self.final.cap
         return x if cap is None else torch.tanh(x / cap).mul_(cap)
 
-    def _rows(
-        self, streams: _Streams, stream: Int64[Tensor, "own"], some: Int64[Tensor, "own"]
-    ) -> _Rows:
+    def _rows(self, streams: _Streams, stream: Int64[Tensor, "own"], some: slice) -> _Rows:
         """Some pairs, with the scales with and without their features."""
         feature = self.pairs.feature[some]
         a = self.pairs.coefficient[some, None].to(self.final.dtype)
         norm, s = self.final.norm, streams.scale[stream, None]
         if norm is None:
-            return _Rows(stream, feature, torch.zeros_like(a), a)
-        r, moved = streams.centred[stream], a * self.centred[feature]
-        less = (moved * (moved - 2 * r)).mean(1, keepdim=True)  # s'^2 - s^2
-        without = ((r - moved).pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
-        return _Rows(stream, feature, less / (without * (without + s)), a / without)
+            return _Rows(stream, feature, a, torch.zeros_like(a))
+        r, d = streams.centred[stream], self.centred[feature]
+        less = (d * (a * d - 2 * r)).mean(1, keepdim=True)  # (s'^2 - s^2) / a
+        without = ((r - a * d).pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
+        return _Rows(stream, feature, a / without, less / (without + s))
 
     # -- pairs -----------------------------------------------------------------------------------
 
-    def _fill(
-        self, streams: _Streams, rows: _Rows, rule: _Rule, out: Int64[Tensor, "row"], found: Changes
-    ) -> None:
-        """What is found of some pairs."""
+    def _sums(self, streams: _Streams, rows: _Rows, rule: _Rule) -> _Sums:
+        """What the whole vocabulary is needed for."""
         high, low, sums = list[Tensor](), list[Tensor](), list[Tensor]()
-        top, total = streams.top[rows.stream], streams.total[rows.stream]
-        for start in range(0, self.final.n_tokens, TOKENS):
-            some = slice(start, start + TOKENS)
-            M = streams.M[:, some].index_select(0, rows.stream)
+        first, alike = int(rows.stream[0]), bool((rows.stream.diff() == 1).all())
+        for some in self._parts:
+            part = streams.M[:, some]
+            near = part[first : first + len(rows.stream)]
+            M = near if alike else part.index_select(0, rows.stream)
             E = self.effects[:, some].index_select(0, rows.feature)
-            change, after = self._without(rows, M, E, some)
-            high += _extremes(change, torch.amax)
-            low += _extremes(change, torch.amin)
-            sums.append(rule.part(change, after.sub_(top[:, None]) if self.final.cap else after))
-        ratio = rule.whole(torch.stack(sums), total)
-        raised, lowered = self._among(torch.cat(high, 1)), self._among(-torch.cat(low, 1))
-        token = self.pairs.token[out][:, None]
-        ids, at = torch.cat([raised, lowered, token], 1), rows.stream[:, None]
-        near = ids.clamp(min=0)
-        M, E = streams.M[at, near], self.effects[rows.feature[:, None], near]
-        found.before[out] = self._logits(M[:, -1:], token)[:, 0] - top - total
-        change, _ = self._without(rows, M, E, near)
-        gain = (ratio[:, None] - change).split([raised.shape[1], lowered.shape[1], 1], 1)
-        found.direct[out] = gain[2][:, 0]
-        for tokens, own, value, sign in (
-            (found.hurt, raised, gain[0], -1),
-            (found.helped, lowered, gain[1], 1),
-        ):
-            tokens.ids[out], tokens.values[out] = _first(own, value, self.k, sign)
+            y, after = self._without(rows, M, E, some)
+            high += _extremes(y, torch.amax)
+            low += _extremes(y, torch.amin)
+            sums.append(rule.part(rows.v * y, after) if rule is _SMALL else rule.part(y, after))
+        ratio = rule.whole(torch.stack(sums), streams.total[rows.stream])
+        k = min(self.k, len(self.blocks))
+        ends = [x.topk(k, 1).indices for x in (torch.cat(high, 1), -torch.cat(low, 1))]
+        return _Sums(ratio, *ends)
 
     def _without(
         self,
@@ -261,18 +277,48 @@ class _Work:
         E: Float[Tensor, "row some"],
         which: slice | Int64[Tensor, "row some"],
     ) -> tuple[Float[Tensor, "row some"], Float[Tensor, "row some"]]:
-        """How logits change without the features, and what they become; uses up M and E."""
-        change = E.mul_(-rows.v).addcmul_(M, rows.u, value=-1)
+        """y of L' = L - v y, and L'; E is used up."""
+        y = E.addcmul_(M, rows.w)
+        after = torch.addcmul(M, y, rows.v, value=-1)
         if self.final.cap is None:
-            after = M if self.bias is None else M.add_(self.bias[which])
-            return change, after.add_(change)
-        before, after = self._logits(M, which), self._logits(M + change, which)
-        return after - before, after
+            return y, after if self.bias is None else after.add_(self.bias[which])
+        after = self._logits(after, which)
+        v = torch.where(rows.v == 0, 1, rows.v)
+        return (self._logits(M, which) - after) / v, after
 
-    def _among(self, extremes: Float[Tensor, "row block"]) -> Int64[Tensor, "row some"]:
-        """The tokens of the blocks with the largest extremes; -1 for none."""
-        k = min(self.k, extremes.shape[1])
-        return self.blocks[extremes.topk(k, 1).indices].flatten(1)
+    def _found(
+        self, streams: _Streams, rows: _Rows, sums: _Sums, token: Int64[Tensor, "row 1"]
+    ) -> tuple[Tensor, ...]:
+        """What a tile's pairs come to: see `Changes`."""
+        flip = rows.v < 0
+        high, low = (self.blocks[x].flatten(1) for x in (sums.high, sums.low))
+        ids = torch.cat([torch.where(flip, low, high), torch.where(flip, high, low), token], 1)
+        near = ids.clamp(min=0)
+        M = streams.M[rows.stream[:, None], near]
+        E = self.effects[rows.feature[:, None], near]
+        before = self._logits(M[:, -1:], token)[:, 0] - streams.total[rows.stream]
+        y, _ = self._without(rows, M, E, near)
+        gain = (rows.v * y + sums.ratio[:, None]).masked_fill_(ids < 0, torch.nan)
+        half = (ids.shape[1] - 1) // 2
+        helped, hurt = (
+            (sign * gain[:, some]).nan_to_num_(nan=-torch.inf).topk(self.k, 1)
+            for sign, some in ((1, slice(half)), (-1, slice(half, -1)))
+        )
+        own = ids[:, :half].gather(1, helped.indices), ids[:, half:-1].gather(1, hurt.indices)
+        return gain[:, -1], before, own[0], helped.values, own[1], -hurt.values
+
+
+class _Sums(NamedTuple):
+    """What is summed or searched over the vocabulary, of some pairs.
+
+    Args:
+        ratio: log of the sum of exp of the logits without the feature, over the sum with it.
+        high, low: the blocks that hold the largest y, and the smallest.
+    """
+
+    ratio: Float[Tensor, "row"]
+    high: Int64[Tensor, "row k"]
+    low: Int64[Tensor, "row k"]
 
 
 # -- sums over the vocabulary ----------------------------------------------------------------------
@@ -286,14 +332,14 @@ class _Rule(NamedTuple):
 
 
 _PLAIN = _Rule(
-    lambda change, after: after.exp_().sum(1), lambda sums, total: sums.sum(0).log() - total
+    lambda less, after: after.exp_().sum(1), lambda sums, total: sums.sum(0).log() - total
 )
 _SMALL = _Rule(  # which is exact where little changes
-    lambda change, after: (torch.exp(after - change) * change.expm1()).sum(1),
+    lambda less, after: (torch.exp(after + less) * torch.expm1(-less)).sum(1),
     lambda sums, total: (sums.sum(0) / total.exp()).log1p(),
 )
 _LARGE = _Rule(  # where exp would overflow
-    lambda change, after: after.logsumexp(1), lambda sums, total: sums.logsumexp(0) - total
+    lambda less, after: after.logsumexp(1), lambda sums, total: sums.logsumexp(0) - total
 )
 
 
@@ -320,12 +366,15 @@ def _blocks(n_tokens: int, device: torch.device) -> Int64[Tensor, "block size"]:
     return torch.cat(found)
 
 
-def _first(
-    ids: Int64[Tensor, "row some"], values: Float[Tensor, "row some"], k: int, sign: int
-) -> tuple[Int64[Tensor, "row k"], Float[Tensor, "row k"]]:
-    """The k largest, or the smallest for a sign of -1, ties by the lower id."""
-    there = (sign * values).masked_fill(ids < 0, -torch.inf)
-    best, places = there.topk(k, 1)
-    chosen, order = ids.gather(1, places).sort(1)
-    best, by = best.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return chosen.gather(1, by), sign * best
+def _ordered(ids: Int64[Tensor, "row k"], values: Float[Tensor, "row k"], sign: int) -> Tokens:
+    """The largest first, or the smallest for a sign of -1; ties by the lower id."""
+    ids, by = ids.sort(1)
+    _, order = (sign * values.gather(1, by)).sort(dim=1, descending=True, stable=True)
+    return Tokens(ids.gather(1, order), values.gather(1, by.gather(1, order)))
+
+
+def _nothing(work: _Work) -> tuple[Tensor, ...]:
+    """What is found of no pair."""
+    none = work.effects.new_zeros(0)
+    lists = none.new_zeros(0, work.k, dtype=torch.int64), none.new_zeros(0, work.k)
+    return (none, none, *lists, *lists)
