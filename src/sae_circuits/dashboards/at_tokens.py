@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from sae_circuits.dashboards.numbers import short
@@ -101,7 +101,7 @@ class AtTokens:
         order = np.argsort(place, kind="stable")
         here, stream = np.unique(place[order], return_inverse=True)
 
-        def moved(x: Int64[np.ndarray, "pair"]) -> Int64[Tensor, "pair"]:
+        def moved(x: Integer[np.ndarray, "pair"]) -> Int64[Tensor, "pair"]:
             return torch.from_numpy(x.astype(np.int64)).to(directions.device)
 
         pairs = Pairs(

@@ -31,7 +31,7 @@ from sae_circuits.features.sources import DictionarySource
 
 LOGIT_DIGITS, LOSS_DIGITS = 4, 5  # that a page shows
 
-Probe = tuple[Any, Sequence[str]]
+Probe = tuple[Any, Sequence[str]]  # directions [d_model, class], and the classes' names
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ class Work:
         for name, (directions, classes) in self.model.options.probes.items():
             values = (direction @ torch.as_tensor(directions).to(direction)).double().cpu().numpy()
             order = np.argsort(-values, kind="stable")
-            named = tuple(classes[j] for j in order.tolist())
+            named = tuple(str(classes[j]) for j in order.tolist())
             found.append(Probed(name, named, tuple(short(values[order], LOSS_DIGITS))))
         return tuple(found)
 

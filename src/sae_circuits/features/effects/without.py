@@ -106,7 +106,7 @@ def changes(final: Final, pairs: Pairs, k: int) -> Changes:
     if not found:
         found.append(_nothing(work))
     direct, before, *ends = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Changes(direct, before, _ordered(*ends[:2], 1), _ordered(*ends[2:], -1))
+    return Changes(direct, before, _ordered(ends[0], ends[1], 1), _ordered(ends[2], ends[3], -1))
 
 
 class _Streams(NamedTuple):
