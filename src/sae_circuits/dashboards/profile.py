@@ -147,7 +147,7 @@ class Window:
         tokens: ids of all tokens of the window.
         activations: of the feature, on each of them.
         quantiles: for each activation that is not 0, in order, the share of the feature's active
-            tokens with an activation no larger.
+            tokens with an activation no larger; None where the store does not hold activations.
         effects: direct effects, where they were asked for.
         ablation: ablation loss effects on every token of the window (None at a prompt's first
             token), where they were asked for.
@@ -161,7 +161,7 @@ class Window:
     times: int
     tokens: tuple[int, ...]
     activations: tuple[float, ...]
-    quantiles: tuple[float, ...]
+    quantiles: tuple[float, ...] | None
     effects: Effects | None = None
     ablation: tuple[float | None, ...] | None = None
     sources: Values | None = None
@@ -174,8 +174,9 @@ class Group:
     Args:
         kind: "top", "interval", "quantile" or "random".
         index: among those of its kind, from 0, the lowest activations first.
-        low, high: the activations that it spans: (low, high] for an interval.
-        count: how many active tokens it spans.
+        low, high: the activations that its windows are chosen from: (low, high] for an interval;
+            all for "top" and "random".
+        count: how many active tokens those are.
         windows: its examples.
     """
 

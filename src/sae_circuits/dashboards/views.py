@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sae_circuits.dashboards.profile import Counts, Profile, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sae_circuits.features.dictionary import FeatureDictionary
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,53 @@ class FeatureView:
     about: About
     texts: Mapping[int, str]
     profiles: tuple[Profile, ...]
+
+    @classmethod
+    def build(
+        cls,
+        features: FeatureDictionary,
+        ids: Sequence[int | str] | None = None,
+        *,
+        title: str | None = None,
+    ) -> FeatureView:
+        """Gather all that is known of some features.
+
+        Args:
+            features: of a dictionary, on a corpus.
+            ids: ids or names, in any order; by default of all that are not dead.
+            title: of the page.
+
+        Raises:
+            UnknownName: no such feature.
+        """
+        from sae_circuits.dashboards.build import feature_view
+
+        return feature_view(features, ids, title=title)
+
+    def __repr__(self) -> str:
+        return f"FeatureView({len(self.profiles):,} features of {self.about.dictionary!r})"
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to a file of JSON; `load` reads it back.
+
+        Raises:
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.view_file import save_view
+
+        return save_view(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureView:
+        """Read what `save` wrote, which gives an equal view.
+
+        Raises:
+            FileFormatError: no such file, a damaged one, one of another kind, or of a newer
+                version.
+        """
+        from sae_circuits.dashboards.view_file import load_view
+
+        return load_view(path)
 
     def export(self, folder: str | Path, format: str, **options: Any) -> Path:
         """Write the features for another viewer: see `sae_circuits.dashboards.formats`.

@@ -21,7 +21,7 @@ class Example:
     """A token on which the feature is active, with the tokens around it.
 
     Args:
-        kind: "top", "interval" or "quantile".
+        kind: "top", "interval", "quantile" or "random".
         group: the number of the interval or the quantile group, from 0.
         rank: within the group, from 0.
         prompt: of the corpus.

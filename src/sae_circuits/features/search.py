@@ -143,6 +143,14 @@ class Searches:
             [self._known(i), by],
         )
 
+    def ids(self, features: Sequence[int | str]) -> list[int]:
+        """The ids of features that are asked for by id or by name.
+
+        Raises:
+            UnknownName: no such feature.
+        """
+        return [self._known(i) for i in features]
+
     def _known(self, i: int | np.integer | str) -> int:
         """The id of a feature, by itself or by its name."""
         if isinstance(i, str):

@@ -85,6 +85,15 @@ class Database:
         with self.reading() as connection:
             return connection.sql(sql).to_arrow_table()
 
+    def columns(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
+        """What a query gives, an array for each column; `Lists` of those that hold lists.
+
+        NULL is NaN among numbers, and None among texts.
+        """
+        with self.reading() as connection:
+            table = connection.sql(sql, params=list(parameters)).to_arrow_table()
+        return {name: _array(table.column(name)) for name in table.column_names}
+
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """What a query gives, row by row, in plain values."""
         with self._answer(sql, parameters) as found:
@@ -290,6 +299,15 @@ def _arrow(values: Any) -> pa.Array:
     if array.dtype.kind == "f":
         return pa.array(array, mask=~np.isfinite(array))
     return pa.array(values if array.dtype.kind in "OU" else array)
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray | Lists:
+    whole = pa.chunked_array(column.chunks, column.type).combine_chunks()
+    if not pa.types.is_list(whole.type):
+        return whole.to_numpy(zero_copy_only=False)
+    ends = np.cumsum(whole.value_lengths().to_numpy(zero_copy_only=False))
+    values = whole.flatten().to_numpy(zero_copy_only=False)
+    return Lists(values, np.concatenate([[0], ends]).astype(np.int64))
 
 
 def meta_rows(said: Mapping[str, Any]) -> Table:
