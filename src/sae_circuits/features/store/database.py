@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import duckdb
@@ -36,6 +36,15 @@ class Lists:
         """One list for each row of a matrix."""
         n, size = rows.shape
         return cls(rows.reshape(-1), np.arange(n + 1) * size)
+
+
+class Change(NamedTuple):
+    """Rows for a table, in the place of those that a condition names."""
+
+    name: str
+    rows: Table
+    where: str
+    parameters: Sequence[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +210,8 @@ class Database:
             finally:
                 part.unlink(missing_ok=True)
 
-    def replace(self, name: str, table: Table, where: str, parameters: Sequence[Any]) -> None:
-        """Put rows in the place of those that a condition names, all of them or none.
+    def change(self, *changes: Change) -> None:
+        """Put rows in the place of others, all of them or none.
 
         Raises:
             OutputError: somebody has the store open, or it cannot be written.
@@ -213,8 +222,9 @@ class Database:
         try:
             with _writing(self.path) as connection:
                 connection.execute("BEGIN")
-                connection.execute(f'DELETE FROM "{name}" WHERE {where}', list(parameters))
-                _insert(connection, name, table)
+                for name, table, where, parameters in changes:
+                    connection.execute(f'DELETE FROM "{name}" WHERE {where}', list(parameters))
+                    _insert(connection, name, table)
                 connection.execute("COMMIT")
         except (duckdb.Error, OSError) as error:
             raise OutputError(

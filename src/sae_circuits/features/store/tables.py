@@ -31,6 +31,7 @@ from sae_circuits.features.examples import (
     examples,
 )
 from sae_circuits.features.labels import Label
+from sae_circuits.features.nearest import at_once_in
 from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import DictionarySource, Source
@@ -52,8 +53,6 @@ from sae_circuits.features.store.weights import (
     neighbour_rows,
 )
 from sae_circuits.progress import bar
-
-PAIR_BYTES = 256  # what correlations need for each activation that they hold at a time
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def store_tables(
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
-    at_once = max(1 << 16, activations.memory // PAIR_BYTES)
+    at_once = at_once_in(activations.memory)
     found = correlations(activations, contents.neighbours, at_once=at_once)
     yield "correlations", neighbour_rows(found)
     yield from weights.neighbours(activations, contents.neighbours)
