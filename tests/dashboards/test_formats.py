@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from made_views import alive, dead, view, window
+from view_by_hand import alive, dead, view, window
 from sae_circuits.dashboards.formats import export
 from sae_circuits.dashboards.profile import Group
 from sae_circuits.errors import FileFormatError, OptionError, OutputError, UnknownName
