@@ -24,11 +24,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
     Architecture AttributionGraph Circuit Corpus Dictionary Edge FeatureDictionary FeatureView Masks
-    Method Node NodeScores NodeValues PairScores SampledScores Scores SpanCircuit SpanPairScores
-    SpanScores Task TensorGraph __version__ ablate active_features against agreement attribute
-    attribute_nodes attribute_pairs attribute_spans benchmark combine curve demo_corpus errors
-    evaluate intervene learn_constants load load_model load_saes methods metrics minimality overlap
-    prune save stability tasks trace viz
+    Method Node NodeScores NodeValues PairScores PromptView SampledScores Scores SpanCircuit
+    SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features against agreement
+    attribute attribute_nodes attribute_pairs attribute_spans benchmark combine curve demo_corpus
+    errors evaluate intervene learn_constants load load_model load_saes methods metrics minimality
+    overlap prune save stability tasks trace viz
 """
 
 

@@ -12,7 +12,7 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
-from .dashboards.views import FeatureView
+from .dashboards.views import FeatureView, PromptView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
@@ -54,6 +54,7 @@ __all__ = [
     "NodeScores",
     "NodeValues",
     "PairScores",
+    "PromptView",
     "SampledScores",
     "Scores",
     "SpanCircuit",

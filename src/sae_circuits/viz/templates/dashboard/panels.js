@@ -4,6 +4,7 @@
 //       context: {mark(histogram, value), histograms, show: {group, examples, context}, change}
 //   feature(profile, layout, show, change)    all panels of a layout, in columns; a compact panel
 //       of a feature is feature(profile, dashboard.data("layouts").compact, show)
+//       show: {group, examples, context, marks: {histogram: value}}, the last for lines that stay
 //   mark(element, histogram, value)           draws a value's line in what `feature` made
 // To add a panel, add a function to `panels` and its name and options to layout.py.
 (() => {
@@ -221,11 +222,14 @@
 
   function feature(profile, layout, show, change) {
     const context = { histograms: {}, show, change };
-    context.mark = (name, value) => context.histograms[name] && context.histograms[name].mark(value);
+    const marks = show.marks || {};
+    context.mark = (name, value) =>
+      context.histograms[name] && context.histograms[name].mark(value ?? marks[name]);
     const made = element("div", { class: "columns" }, layout.columns.map((column) =>
       element("div", { class: "column" }, column.panels.map((one) => panel(one, profile, context)))));
     made.style.setProperty("--columns", layout.columns.map((c) => `minmax(0, ${c.width}fr)`).join(" "));
     made.mark = context.mark;
+    for (const name of Object.keys(marks)) context.mark(name);
     return made;
   }
 
