@@ -2,8 +2,8 @@
 
     python docs/images/screenshots.py
 
-Writes dashboard.png and prompt.png beside itself. It needs Playwright (`pip install playwright`) and a
-Chromium: `--chromium` says where it is.
+Writes dashboard.png and prompt.png beside itself. It needs Playwright (`pip install playwright`) and
+a Chromium: `--chromium` says where it is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ PROMPT = "When Mary and John went to the store, John gave a pen to"
 
 
 def main() -> int:
+    """Make both."""
     options = parse()
     model = sc.load_model("demo")
     (sae,) = sc.load_saes("demo", ["mlp_out.1"])
@@ -68,6 +69,7 @@ def picture_of_a_prompt(features: sc.FeatureDictionary, folder: Path, page: Page
 
 
 def parse() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

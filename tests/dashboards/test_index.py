@@ -189,7 +189,10 @@ def run(stop, how):
     index.write_whole = blocks.write_whole = write
     index.render_index(FeatureDictionary.load(store), folder, range(7), block=2)
 
-for stop, how in [(1, "half"), (1, "after"), (2, "half"), (2, "before"), (2, "half"), (1, "before")]:
+KILLS = [
+    (1, "half"), (1, "after"), (2, "half"), (2, "before"), (2, "half"), (1, "before"),
+]
+for stop, how in KILLS:
     child = os.fork()
     if not child:
         run(stop, how)

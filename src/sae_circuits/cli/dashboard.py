@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from sae_circuits.errors import OptionError, OutputError, unknown
 
 if TYPE_CHECKING:
     from sae_circuits.dashboards.layout import Layout
+    from sae_circuits.dashboards.views import FeatureView, PromptView
     from sae_circuits.features.dictionary import FeatureDictionary
 
 Features = Annotated[
@@ -87,12 +88,11 @@ def feature(
     view = FeatureView.build(
         features, ids, loss_effects=losses, ablation=ablation, hover=hover, title=title
     )
-    if as_json:
-        typer.echo(view.to_json())
-    elif format is not None:
-        told(view.export(out, format), f"{len(view.profiles):,} features")
+    what = f"{len(view.profiles):,} features"
+    if format is not None and out is not None:
+        told(view.export(out, format), what)
     else:
-        told(_written(view, out, drawn), f"{len(view.profiles):,} features")
+        put(view, out, drawn, what)
 
 
 def prompt(
@@ -149,10 +149,7 @@ def prompt(
         tokens=token or None, k=k, prepend_bos=not no_bos, title=title,
         loss_effects=False if no_loss_effects else None,
     )  # fmt: skip
-    if as_json:
-        typer.echo(view.to_json())
-    else:
-        told(_written(view, out, drawn), f"{len(view.tokens):,} tokens")
+    put(view, out, drawn, f"{len(view.tokens):,} tokens")
 
 
 def index(
@@ -288,7 +285,19 @@ def opened(
     if with_model[:2] == (None, None):
         return found
     found.database.close()
-    return FeatureDictionary.load(store, *describe.given(*with_model))
+    return FeatureDictionary.load(store, *describe.with_dictionary(*with_model))
+
+
+def put(view: FeatureView | PromptView, out: Path | None, layout: Layout | None, what: str) -> None:
+    """Write a view's page, or the view itself; without a place, print it."""
+    from sae_circuits.dashboards.view_file import text_of
+
+    if out is None:
+        typer.echo(text_of(view))
+    elif out.suffix == ".json":
+        told(view.save(out), what)
+    else:
+        told(view.render(out, layout=layout), what)
 
 
 def told(path: Path, what: str) -> None:
@@ -306,8 +315,3 @@ def in_words(size: int) -> str:
     if size < 1000:
         return f"{size} bytes"
     return f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
-
-
-def _written(view: Any, out: Path, layout: Layout | None) -> Path:
-    """The page of a view, or the view itself."""
-    return view.save(out) if out.suffix == ".json" else view.render(out, layout=layout)

@@ -133,7 +133,7 @@ def label(
     given = options_of(option or ())
     options.check_dtype(dtype)
     FeatureDictionary.load(store).database.close()  # before the model is loaded
-    with_model = given(model, sae, sae_id, device, dtype)
+    with_model = with_dictionary(model, sae, sae_id, device, dtype)
     features = FeatureDictionary.load(store, *with_model)
     made = features.label(chosen, feature, seed, **given)
     shown = made[made.shown]
@@ -239,7 +239,7 @@ def model_and_dictionary(
     return loaded, found[0]
 
 
-def given(
+def with_dictionary(
     model: str | None, sae: str | None, sae_id: str | None, device: str | None, dtype: str
 ) -> tuple[Any, ...]:
     """The model and the dictionary, where the options name both.

@@ -33,8 +33,13 @@ def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
     Raises:
         OutputError: the place cannot be written.
     """
+    return write_whole(path, text_of(view) + "\n")
+
+
+def text_of(view: FeatureView | PromptView) -> str:
+    """What a view's file says."""
     header = {"format": FORMATS[type(view)], "schema": SCHEMA, "written_by": __version__}
-    return write_whole(path, dumped({**header, **plain_view(view)}) + "\n")
+    return dumped({**header, **plain_view(view)})
 
 
 def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
