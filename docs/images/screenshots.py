@@ -2,8 +2,8 @@
 
     python docs/images/screenshots.py
 
-Writes dashboard.png and prompt.png beside itself. It needs Playwright (`pip install playwright`) and
-a Chromium: `--chromium` says where it is.
+Writes dashboard.png and prompt.png beside itself. It needs Playwright (`pip install playwright`)
+and a Chromium: `--chromium` says where it is.
 """
 
 from __future__ import annotations
