@@ -12,6 +12,7 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
+from .dashboards.layout import Layout
 from .dashboards.views import FeatureView, PromptView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
@@ -48,6 +49,7 @@ __all__ = [
     "Edge",
     "FeatureDictionary",
     "FeatureView",
+    "Layout",
     "Masks",
     "Method",
     "Node",

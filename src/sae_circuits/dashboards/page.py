@@ -72,9 +72,15 @@ def dashboard_page(
         about=about,
         data={name: script_json(one) for name, one in {"about": plain(about), **data}.items()},
         profiles={one.feature: script_json(plain(one)) for one in profiles},
-        script=Markup("\n".join(source(f"dashboard/{name}.js") for name in scripts)),
+        script=Markup("".join(_lean(source(f"dashboard/{name}.js")) for name in scripts)),
     )
     return page(about.title, body, "".join(source(f"dashboard/{name}.css") for name in styles))
+
+
+def _lean(script: str) -> str:
+    """A script without the lines that are comments alone, and without indentation."""
+    lines = (line.strip() for line in script.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
 
 
 def layout_data(layout: Layout | str | None, usual: str = "feature") -> dict[str, Any]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from sae_circuits.dashboards.profile import Counts, Profile, Values
 from sae_circuits.errors import unknown
+from sae_circuits.io.atomic import write_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor
 
+    from sae_circuits.dashboards.layout import Layout
     from sae_circuits.features.dictionary import FeatureDictionary
     from sae_circuits.metrics import Metric
 
@@ -128,6 +130,26 @@ class FeatureView:
         from sae_circuits.dashboards.formats.export import export
 
         return export(self, folder, format, **options)
+
+    def render(self, path: str | Path, *, layout: Layout | str | None = None) -> Path:
+        """Write it as one HTML page that needs no network.
+
+        Args:
+            layout: which panels a feature's page shows: a layout, or the name of a ready one
+                ("feature", which is the default, "prompt" or "compact").
+
+        Raises:
+            UnknownName: no such layout.
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.page import feature_page
+
+        return write_whole(path, feature_page(self, layout))
+
+    def _repr_html_(self) -> str:
+        from sae_circuits.dashboards.page import feature_page, frame
+
+        return str(frame(feature_page(self), self.about.title))
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@
     return element("header", { class: "head" },
       element("div", { class: "title" },
         element("h1", { tabindex: -1 }, `Feature ${profile.feature}`,
-          profile.name ? element("span", { class: "name" }, profile.name) : null,
-          label ? element("span", { class: "label" }, label) : null),
+          profile.name ? [" ", element("span", { class: "name" }, profile.name)] : null,
+          label ? " " : null, label ? element("span", { class: "label" }, label) : null),
         pills(profile)),
       tools(profile));
   }

@@ -174,7 +174,7 @@
 
   function select(name, value, values, change) {
     const options = [...new Set([...values, value])].sort((a, b) => a - b);
-    return element("label", {}, `${name} `, element("select", { onchange: (event) => change(Number(event.target.value)) },
+    return element("label", {}, `${name} `, element("select", { "aria-label": name, onchange: (event) => change(Number(event.target.value)) },
       options.map((n) => element("option", { value: n, selected: n === value }, n >= 1000 ? "all" : `${n}`))));
   }
 
