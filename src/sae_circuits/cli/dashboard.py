@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,6 @@ from sae_circuits.errors import OptionError, OutputError, unknown
 
 if TYPE_CHECKING:
     from sae_circuits.dashboards.layout import Layout
-    from sae_circuits.dashboards.views import FeatureView, PromptView
     from sae_circuits.features.dictionary import FeatureDictionary
 
 Features = Annotated[
@@ -83,11 +82,8 @@ def feature(
     options.check_dtype(dtype)
     need_model = "--ablation" if ablation else None
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
-    losses = False if no_loss_effects else None
-    ids = ids_of(feature)
-    view = FeatureView.build(
-        features, ids, loss_effects=losses, ablation=ablation, hover=hover, title=title
-    )
+    asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
+    view = FeatureView.build(features, ids_of(feature), title=title, **asked)
     what = f"{len(view.profiles):,} features"
     if format is not None and out is not None:
         told(view.export(out, format), what)
@@ -181,9 +177,10 @@ def index(
     options.check_dtype(dtype)
     need_model = "--ablation" if ablation else None
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
+    asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
     page = render_index(
         features, out, ids_of(feature), block=block, one_file=one_file, layout=drawn, title=title,
-        loss_effects=False if no_loss_effects else None, ablation=ablation, hover=hover,
+        **asked,
     )  # fmt: skip
     files = list((out / "data").glob("*.js")) if not one_file else []
     size = sum(path.stat().st_size for path in files)
@@ -257,6 +254,12 @@ def ids_of(said: list[str] | None) -> list[int | str] | None:
     return None if not said else [int(one) if one.isdecimal() else one for one in said]
 
 
+def asked_of(*, no_loss_effects: bool, ablation: bool, hover: int) -> dict[str, Any]:
+    """Options of `FeatureView.build`; effects on the loss wherever they can be had, by default."""
+    losses = False if no_loss_effects else None
+    return {"loss_effects": losses, "ablation": ablation, "hover": hover}
+
+
 def opened(
     store: Path,
     with_model: tuple[str | None, str | None, str | None, str | None, str],
@@ -288,7 +291,7 @@ def opened(
     return FeatureDictionary.load(store, *describe.with_dictionary(*with_model))
 
 
-def put(view: FeatureView | PromptView, out: Path | None, layout: Layout | None, what: str) -> None:
+def put(view: Any, out: Path | None, layout: Layout | None, what: str) -> None:
     """Write a view's page, or the view itself; without a place, print it."""
     from sae_circuits.dashboards.view_file import text_of
 
