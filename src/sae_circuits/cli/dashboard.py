@@ -83,7 +83,7 @@ def feature(
     need_model = "--ablation" if ablation else None
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
     asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
-    view = FeatureView.build(features, ids_of(feature), title=title, **asked)
+    view = FeatureView.build(features, ids_of(features, feature), title=title, **asked)
     what = f"{len(view.profiles):,} features"
     if format is not None and out is not None:
         told(view.export(out, format), what)
@@ -179,7 +179,7 @@ def index(
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
     asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
     page = render_index(
-        features, out, ids_of(feature), block=block, one_file=one_file, layout=drawn, title=title,
+        features, out, ids_of(features, feature), block=block, one_file=one_file, layout=drawn, title=title,
         **asked,
     )  # fmt: skip
     files = list((out / "data").glob("*.js")) if not one_file else []
@@ -245,13 +245,9 @@ def check_output(out: Path | None, *, as_json: bool, folder: bool = False) -> No
         raise OutputError(f"cannot write {str(out)!r}: permission denied")
 
 
-def ids_of(said: list[str] | None) -> list[int | str] | None:
-    """Features by number or by name.
-
-    >>> ids_of(["3", "names"])
-    [3, 'names']
-    """
-    return None if not said else [int(one) if one.isdecimal() else one for one in said]
+def ids_of(features: FeatureDictionary, said: list[str] | None) -> list[int | str] | None:
+    """Features that are asked for, by number or name; None for all that are not dead."""
+    return [describe.asked(features, one) for one in said] if said else None
 
 
 def asked_of(*, no_loss_effects: bool, ablation: bool, hover: int) -> dict[str, Any]:
@@ -284,7 +280,7 @@ def opened(
     if need_model and with_model[0] is None:
         raise OptionError(f"{need_model} needs the model: give --model and --sae")
     found = FeatureDictionary.load(store)
-    asked_features(found, ids_of(feature))
+    asked_features(found, ids_of(found, feature))
     if with_model[:2] == (None, None):
         return found
     found.database.close()
