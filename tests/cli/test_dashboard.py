@@ -203,7 +203,7 @@ def test_bad_requests_are_noticed_first(store: Path, tmp_path: Path) -> None:
         (*one, "--out", out, "--layout", tmp_path / "no.toml"): "cannot read",
         (*one, "--out", tmp_path / "x.pdf"): "end the name in .html, or in .json",
         (*one, "--out", tmp_path / "no" / "x.html"): "there is no folder",
-        one: "give --out for a page, or --json to print the view: one of both",
+        (*one,): "give --out for a page, or --json to print the view: one of both",
         (*one, "--json", "--out", out): "give --out for a page, or --json",
         (*one, "--out", out, "--format", "neuronpedai"): "did you mean 'neuronpedia'",
         (*one, "--out", broken, "--format", "neuronpedia"): "a file stands where a folder is",

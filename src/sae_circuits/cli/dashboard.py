@@ -178,10 +178,10 @@ def index(
     need_model = "--ablation" if ablation else None
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
     asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
+    some = ids_of(features, feature)
     page = render_index(
-        features, out, ids_of(features, feature), block=block, one_file=one_file, layout=drawn, title=title,
-        **asked,
-    )  # fmt: skip
+        features, out, some, block=block, layout=drawn, title=title, one_file=one_file, **asked
+    )
     files = list((out / "data").glob("*.js")) if not one_file else []
     size = sum(path.stat().st_size for path in files)
     also = f"; beside it {len(files):,} files of data, {in_words(size)}" if files else ""
