@@ -81,10 +81,9 @@ def test_a_page_of_some_features(
     assert any(one.effects for one in view.profiles[0].groups[0].windows)
 
 
-def test_json_is_the_view_to_load_again(
-    features: sc.FeatureDictionary, store: Path, tmp_path: Path
-) -> None:
-    plain = FeatureView.build(features, [3], loss_effects=False, title="Mine")
+def test_json_is_the_view_to_load_again(store: Path, tmp_path: Path) -> None:
+    without_model = sc.FeatureDictionary.load(store)
+    plain = FeatureView.build(without_model, [3], loss_effects=False, title="Mine")
     what = ["feature", store, "--feature", 3, "--no-loss-effects", "--title", "Mine"]
     done(*what, "--out", tmp_path / "x.json")
     assert FeatureView.load(tmp_path / "x.json") == plain
