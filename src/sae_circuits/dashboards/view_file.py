@@ -7,6 +7,7 @@ a page holds thousands of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -25,6 +26,8 @@ SCHEMA = 1
 FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits prompt view"}
 
 AnyView = TypeVar("AnyView", FeatureView, PromptView)
+
+_HALVES = re.compile("[\ud800-\udfff]")  # no text file may hold them as they are
 
 
 def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
@@ -74,8 +77,9 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
 
 
 def dumped(value: Any) -> str:
-    """JSON without white space, and without NaN."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    """JSON without white space, and without NaN; halves of characters are escaped."""
+    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
 def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:

@@ -7,11 +7,11 @@ something at each of its tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.dashboards.profile import Counts, Profile, Values
+from sae_circuits.dashboards.profile import Connected, Counts, Profile, Values
 from sae_circuits.errors import unknown
 from sae_circuits.io.atomic import write_whole
 
@@ -130,6 +130,24 @@ class FeatureView:
         from sae_circuits.dashboards.formats.export import export
 
         return export(self, folder, format, **options)
+
+    def connect(self, connections: Mapping[int, Sequence[Connected]]) -> FeatureView:
+        """The same view with connections of its features, for the panel of that name.
+
+        Args:
+            connections: by feature; those that are left out keep theirs.
+
+        Raises:
+            UnknownName: a feature that is not in the view.
+        """
+        known = {one.feature for one in self.profiles}
+        for feature in connections.keys() - known:
+            raise unknown("feature of the view", feature, map(str, known))
+        profiles = (
+            replace(one, connections=tuple(connections.get(one.feature, one.connections)))
+            for one in self.profiles
+        )
+        return replace(self, profiles=tuple(profiles))
 
     def render(self, path: str | Path, *, layout: Layout | str | None = None) -> Path:
         """Write it as one HTML page that needs no network.
