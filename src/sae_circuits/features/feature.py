@@ -94,6 +94,7 @@ class Feature:
         def rows(sql: str) -> list[dict[str, Any]]:
             return database.rows(sql, [i])
 
+        meta = database.meta()
         texts = {row["token"]: row["text"] for row in database.rows(TEXTS, [i])}
         return cls(
             id=i,
@@ -129,15 +130,21 @@ class Feature:
                 "SELECT rank, neuron, value, share FROM neurons WHERE feature = ? ORDER BY rank"
             ),
             heads=rows("SELECT head, share FROM heads WHERE feature = ? ORDER BY head"),
-            neighbours=rows(
-                """SELECT among, measure, rank, other AS feature, value FROM correlations
-                   WHERE feature = ? ORDER BY among != 'features', among, measure, rank"""
+            neighbours=_named(
+                rows(
+                    """SELECT among, measure, rank, other AS feature, name, value
+                       FROM correlations
+                       LEFT JOIN features ON features.feature = other AND among = 'features'
+                       WHERE correlations.feature = ?
+                       ORDER BY among != 'features', among, measure, rank"""
+                ),
+                meta["related"],
             ),
             labels=rows(
                 """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels
                    WHERE feature = ? ORDER BY shown DESC, score DESC NULLS FIRST, strategy"""
             ),
-            gap=database.meta()["gap"],
+            gap=meta["gap"],
         )
 
     @property
@@ -155,5 +162,30 @@ class Feature:
         """The examples with the largest activations."""
         return tuple(e for e in self.examples if e.kind == "top")[:n]
 
+    @property
+    def nearest(self) -> list[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+        """For features, and all others that it was related to: by which measure, and the nearest.
+
+        The measure is the first there is of Pearson, cosine and Jaccard.
+        """
+        found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+        for row in self.neighbours:
+            found.setdefault(row["among"], {}).setdefault(row["measure"], []).append(row)
+        first = {
+            among: next((m for m in ("pearson", "cosine", "jaccard") if m in rows), None)
+            for among, rows in found.items()
+        }
+        return [(among, m, found[among][m]) for among, m in first.items() if m is not None]
+
     def _repr_html_(self) -> str:
         return str(render_template("feature.html", feature=self, top=self.top(8)))
+
+
+def _named(
+    rows: Sequence[dict[str, Any]], related: Mapping[str, Mapping[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    """Neighbours with the names of those that are others' and have names."""
+    for row in rows:
+        names = related.get(row["among"], {}).get("names")
+        row["name"] = names[row["feature"]] if names else row["name"]
+    return rows

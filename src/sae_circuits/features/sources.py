@@ -14,15 +14,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sae_circuits.cache.places import edited_place, stream_place
 from sae_circuits.errors import CorpusError, DictionaryError, NumericalError, OptionError
 from sae_circuits.features.corpus import Corpus
-from sae_circuits.graph import Architecture
+from sae_circuits.graph import Architecture, Neurons
+from sae_circuits.graph.neurons import Where
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary, load_saes
+from sae_circuits.models.dictionaries.gates import nonzero, open_at
 from sae_circuits.models.dictionaries.sites import Site
 from sae_circuits.models.hooks import stopped_at
 
@@ -58,8 +60,8 @@ class Source(Protocol):
 
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
-        """Values of the features, and which of them are active."""
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
+        """Where features are active, as rising indices of tokens by features, and the values."""
         ...
 
 
@@ -68,7 +70,7 @@ class _AtSite:
     """A model that is run as far as a site."""
 
     adapter: Adapter
-    site: Site
+    site: Site | Where
 
     def check(self, corpus: Corpus) -> None:
         """Refuse tokens that the model does not know, or prompts too long for it."""
@@ -110,10 +112,9 @@ class _AtSite:
         return out
 
     def _at_site(self, tokens: Int64[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_in"]:
-        arch = self.adapter.architecture
         module, before = self._place
         found = stopped_at(module, lambda: self.adapter.forward(tokens), before=before)
-        return found.reshape(*tokens.shape, self.site.width(arch))
+        return found.flatten(2)
 
     @cached_property
     def _place(self) -> tuple[nn.Module, bool]:
@@ -121,6 +122,8 @@ class _AtSite:
         adapter, kind, layer = self.adapter, self.site.kind, self.site.layer
         if kind == "z":
             return adapter.point(f"blocks.{layer}.attn.hook_z"), False
+        if kind == "mlp_post":
+            return adapter.point(f"blocks.{layer}.mlp.hook_post"), False
         if kind == "mlp_in":
             return adapter.block(layer).mlp, True
         if kind in ("attn_out", "mlp_out"):
@@ -177,10 +180,11 @@ class DictionarySource(_AtSite):
     @torch.no_grad()
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
-        """Pre-activations, and where the gate is open."""
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
+        """Pre-activations where the gate is open."""
         pre = self.dictionary.pre_activation(x)
-        return pre, self.dictionary.gate(pre)
+        index = open_at(self.dictionary.gate, pre)
+        return index, pre.flatten()[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,10 +245,45 @@ class DirectionSource(_AtSite):
     @torch.no_grad()
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
         """Products, which may be negative; active where they are not 0."""
-        value = x @ self._matrix.to(x)
-        return value, value != 0
+        return _not_zero(x @ self._matrix.to(x))
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSource(_AtSite):
+    """The hidden units of one layer's MLP, behind the non-linearity: what its W_out reads."""
+
+    n_features: int
+
+    @classmethod
+    def of(cls, model: Any, layer: int) -> NeuronSource:
+        """Of a model, or its adapter, and a layer of it.
+
+        Raises:
+            DictionaryError: a layer that is not there, or a model without MLPs.
+        """
+        adapter = Adapter.of(model)
+        arch = adapter.architecture
+        Site("mlp_out", layer).width(arch)
+        neurons = Neurons.of(arch, f"m{layer}")
+        return cls(adapter, neurons.reads, neurons.n_features)
+
+    @property
+    def names(self) -> None:
+        """None: neurons have numbers."""
+        return
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model and the layer."""
+        return {"kind": "neurons", "model": _model_record(self.adapter), "site": self.site.name}
+
+    def activations(
+        self, x: Float[Tensor, "token d_in"]
+    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+        """The values themselves."""
+        return x, x != 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,9 +341,9 @@ class HeldSource:
 
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
         """The values themselves."""
-        return x, x != 0
+        return _not_zero(x)
 
 
 def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -> None:
@@ -317,6 +356,13 @@ def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -
             f"the activations at prompt {prompt}, position {pos} are not finite: the model or its "
             "weights overflow there; take float32, or leave the prompt out"
         )
+
+
+def _not_zero(
+    x: Float[Tensor, "token feature"],
+) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
+    index = nonzero(x)
+    return index, x.flatten()[index]
 
 
 def _model_record(adapter: Adapter) -> dict[str, Any]:

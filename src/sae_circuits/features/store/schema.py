@@ -4,6 +4,9 @@ from __future__ import annotations
 
 FORMAT, SCHEMA = "sae-circuits features", 2
 
+OWN = "features"
+"""Among what the neighbours are that are features of the store itself."""
+
 TABLES = {
     "meta": """
         key VARCHAR PRIMARY KEY,

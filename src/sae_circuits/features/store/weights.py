@@ -22,6 +22,7 @@ from sae_circuits.features.effects import (
 from sae_circuits.features.relations import similar
 from sae_circuits.features.sources import DictionarySource
 from sae_circuits.features.store.database import Database, Lists, Table
+from sae_circuits.features.store.schema import OWN
 
 if TYPE_CHECKING:
     import pandas
@@ -202,10 +203,6 @@ class DictionaryWeights:
         if activations.n_features > 1:
             found = similar(activations, self.source.dictionary.W_dec, k, by=["decoder"])
             yield "correlations", neighbour_rows(found)
-
-
-OWN = "features"
-"""Among what the neighbours are that are features of the store itself."""
 
 
 def neighbour_rows(found: pandas.DataFrame, among: str = OWN) -> Table:
