@@ -36,8 +36,13 @@ def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
     Raises:
         OutputError: the place cannot be written.
     """
+    return write_whole(path, text_of(view) + "\n")
+
+
+def text_of(view: FeatureView | PromptView) -> str:
+    """What a view's file says."""
     header = {"format": FORMATS[type(view)], "schema": SCHEMA, "written_by": __version__}
-    return write_whole(path, dumped({**header, **plain_view(view)}) + "\n")
+    return dumped({**header, **plain_view(view)})
 
 
 def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
@@ -162,6 +167,9 @@ def made_of(kind: Any, said: Any) -> Any:
         inner = get_args(kind)[0]
         if not isinstance(said, list):
             raise TypeError(f"a list is needed, not {said!r:.40}")
+        kinds = set(map(type, said))
+        if inner in (int, float, str) and kinds <= {inner}:  # most of a file are these
+            return tuple(said)
         return tuple([made_of(inner, one) for one in said])
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         keys, values = get_args(kind)

@@ -88,6 +88,7 @@ const dashboard = {};
     if (!profiles.has(id)) {
       const found = inPage(id);
       profiles.set(id, found || !dashboard.load ? Promise.resolve(found) : dashboard.load(id));
+      profiles.get(id).catch(() => profiles.delete(id));  // it may be there the next time
     }
     return profiles.get(id);
   }
