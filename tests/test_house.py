@@ -28,7 +28,7 @@ PUBLIC = """
     SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features
     against agreement attribute attribute_nodes attribute_pairs attribute_spans benchmark combine
     curve demo_corpus errors evaluate intervene learn_constants load load_model load_saes methods
-    metrics minimality overlap prune save stability tasks trace viz
+    metrics minimality overlap prune render_index save stability tasks trace viz
 """
 
 

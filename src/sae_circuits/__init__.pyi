@@ -12,6 +12,7 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
+from .dashboards.index import render_index
 from .dashboards.layout import Layout
 from .dashboards.views import FeatureView, PromptView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
@@ -89,6 +90,7 @@ __all__ = [
     "minimality",
     "overlap",
     "prune",
+    "render_index",
     "save",
     "stability",
     "tasks",

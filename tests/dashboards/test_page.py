@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import made_view
-from made_view import HELL, TEXTS
+import made_page
+from made_page import HELL, TEXTS
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import feature_page
-from sae_circuits.dashboards.profile import Counts, Group, Profile
+from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile
 from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.errors import UnknownName
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +27,7 @@ def written(folder: Path, view: FeatureView, layout: Layout | str | None = None)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    return written(tmp_path_factory.mktemp("made"), made_view.view())
+    return written(tmp_path_factory.mktemp("made"), made_page.view())
 
 
 def cell(page, window: int, i: int):
@@ -62,7 +63,7 @@ def test_a_person_chooses_a_feature_and_goes_back(visit, made):
 
 
 def test_hovering_a_token_says_all_that_is_known_of_it(visit, made):
-    profile, window = first_window(made_view.view())
+    profile, window = first_window(made_page.view())
     page = visit(made, "#feature=3")
     at = window.effects.at[2]
     context = 10
@@ -97,7 +98,7 @@ def number(said: str) -> float:
 
 
 def test_quantiles_are_of_active_and_of_counted_tokens(visit, made):
-    profile, window = first_window(made_view.view())
+    profile, window = first_window(made_page.view())
     density = profile.statistics["density"]
     page = visit(made, "#feature=3&context=1000")
     middle = window.position - window.first
@@ -113,7 +114,7 @@ def test_quantiles_are_of_active_and_of_counted_tokens(visit, made):
 
 
 def test_a_tokens_value_is_drawn_on_both_histograms_while_it_is_pointed_at(visit, made):
-    profile, window = first_window(made_view.view())
+    profile, window = first_window(made_page.view())
     page = visit(made, "#feature=3&context=1000")
     middle = window.position - window.first
     cell(page, 0, middle).hover()
@@ -128,8 +129,19 @@ def test_a_tokens_value_is_drawn_on_both_histograms_while_it_is_pointed_at(visit
     assert page.get_by_role("tooltip").count() == 0
 
 
+def test_histograms_that_are_out_of_sight_stand_in_the_tooltip(visit, made):
+    page = visit(made, "#feature=3")
+    cell(page, 0, 5).hover()
+    assert page.locator(".tooltip .histogram").count() == 0
+    last = page.locator(".window").last.locator(".cell.chosen")
+    last.hover()
+    copies = page.locator(".tooltip .histogram g.value")
+    assert copies.first.get_attribute("data-value") == "9.5"
+    assert copies.count() == 2
+
+
 def test_the_keyboard_alone_goes_from_token_to_token(visit, made):
-    _, window = first_window(made_view.view())
+    _, window = first_window(made_page.view())
     page = visit(made, "#feature=3&context=1000")
     middle = window.position - window.first
     tooltip = page.get_by_role("tooltip")
@@ -143,7 +155,7 @@ def test_the_keyboard_alone_goes_from_token_to_token(visit, made):
     page.keyboard.press("Home")
     assert rows(tooltip)["position"] == f"{window.first} of prompt {window.prompt}"
     page.keyboard.press("ArrowDown")
-    second = made_view.view().profiles[0].groups[0].windows[1]
+    second = made_page.view().profiles[0].groups[0].windows[1]
     assert rows(tooltip)["position"] == f"{second.position} of prompt {second.prompt}"
     assert page.evaluate("document.activeElement.getAttribute('aria-describedby')") == "tooltip"
     page.keyboard.press("Escape")
@@ -156,12 +168,16 @@ def test_a_click_keeps_the_tooltip_and_escape_lets_it_go(visit, made):
     cell(page, 0, 3).click()
     page.locator("h1").hover()
     assert page.get_by_role("tooltip").is_visible()
+    cell(page, 7, 3).hover()
+    page.get_by_role("tooltip").click()
+    first = first_window(made_page.view())[1]
+    assert rows(page.get_by_role("tooltip"))["position"].endswith(f" of prompt {first.prompt}")
     page.keyboard.press("Escape")
     assert not page.get_by_role("tooltip").is_visible()
 
 
 def test_the_chosen_token_is_bold_and_backgrounds_and_lines_say_sizes(visit, made):
-    _, window = first_window(made_view.view())
+    _, window = first_window(made_page.view())
     page = visit(made, "#feature=3&group=top&context=1000")
     strip = page.locator(".window").first.locator(".cell")
     middle = window.position - window.first
@@ -173,7 +189,7 @@ def test_the_chosen_token_is_bold_and_backgrounds_and_lines_say_sizes(visit, mad
     }
     largest = max(range(24), key=lambda i: window.activations[i])
     assert tints[largest] == "100%"
-    windows = [w for g in made_view.view().profiles[0].groups for w in g.windows]
+    windows = [w for g in made_page.view().profiles[0].groups for w in g.windows]
     most = max(abs(x) for w in windows for x in w.effects.direct)
     for i, x in zip(window.effects.at, window.effects.direct, strict=True):
         if abs(x) >= 0.02 * most:
@@ -241,7 +257,7 @@ def test_copying_gives_text_json_and_the_place(visit, made, context):
         return page.evaluate("navigator.clipboard.readText()")
 
     text = copied(page.get_by_role("button", name="Copy text"))
-    profile, window = first_window(made_view.view())
+    profile, window = first_window(made_page.view())
     assert text.startswith("Feature 3: gives or hands over\nmoderate, density ")
     place = f"{window.prompt}:{window.position}"
     chosen = TEXTS[window.tokens[window.position - window.first]]
@@ -256,7 +272,7 @@ def test_attention_sources_open(visit, made):
     page = visit(made, "#feature=3")
     first = page.locator(".sources").first
     first.locator("summary").click()
-    _, window = first_window(made_view.view())
+    _, window = first_window(made_page.view())
     lines = first.locator("li").all_inner_texts()
     at = window.sources.ids[0]
     assert lines[0].split() == [TEXTS[window.tokens[at - window.first]].strip(), str(at), "+0.81"]
@@ -290,7 +306,7 @@ def test_every_panel_is_there(visit, made):
 
 
 def test_thousands_are_searched_sorted_and_filtered_in_a_small_page(visit, tmp_path):
-    page = visit(written(tmp_path, made_view.many(5000)))
+    page = visit(written(tmp_path, made_page.many(5000)))
     drawn = "document.querySelectorAll('body *:not(script)').length"
     assert page.evaluate(drawn) < 1500
     assert page.locator(".index tbody tr").count() == 50
@@ -324,6 +340,10 @@ def test_features_are_found_by_label_token_and_number(visit, made):
     assert found("60") == ["60"]
     assert found("no such thing") == []
     assert found("") == ["3", "17", "42", "50", "60"]
+    assert found("density>0.05") == ["17", "42"]
+    assert found("largest >= 9.5 weather") == ["17"]
+    assert found("density <= 0.01") == ["50", "60"]
+    assert found("colour>1") == []
     page.get_by_label("Type").select_option("dead")
     assert found("") == ["60"]
 
@@ -358,7 +378,7 @@ def shared_hell(folder: Path) -> Path:
     layout = Layout.of(
         ["activations", "logits", ("firing", {"n": 100}), ("tokens", {"n": 100})], ["examples"]
     )
-    return written(folder, made_view.view(made_view.of_hell(50), title="</title><script>"), layout)
+    return written(folder, made_page.view(made_page.of_hell(50), title="</title><script>"), layout)
 
 
 def seen(text: str) -> str:
@@ -370,7 +390,7 @@ def seen(text: str) -> str:
 
 def test_labels_names_and_titles_from_hell_stay_text(visit, tmp_path):
     page = visit(shared_hell(tmp_path))
-    label = made_view.of_hell(50).label
+    label = made_page.of_hell(50).label
     assert page.locator("h1 .label").inner_text() == label
     assert page.locator("h1 .name").inner_text() == "</title><b>&amp;"
     assert label in page.title()
@@ -389,22 +409,22 @@ def test_text_from_data_is_data_in_the_file(tmp_path):
 
 
 ODD = {
-    "dead": made_view.dead(1),
-    "all equal": made_view.small(1, (0.0, 2.0), activations=Counts((2.0, 2.0), (7,))),
-    "tiny": made_view.small(1, (0.0, 1e-8), activations=Counts((0.0, 5e-9, 1e-8), (3, 4))),
-    "huge": made_view.small(1, (0.0, 1e6), activations=Counts((0.0, 5e5, 1e6), (3, 4))),
-    "close": made_view.small(1, (0.0, 1.0), activations=Counts((1.0, 1 + 2e-16), (7,))),
-    "negative": made_view.small(1, (-3.0, 2.0), activations=Counts((-3.0, 0.0, 2.0), (3, 4))),
-    "one token": made_view.small(1, (1.0,)),
+    "dead": made_page.dead(1),
+    "all equal": made_page.small(1, (0.0, 2.0), activations=Counts((2.0, 2.0), (7,))),
+    "tiny": made_page.small(1, (0.0, 1e-8), activations=Counts((0.0, 5e-9, 1e-8), (3, 4))),
+    "huge": made_page.small(1, (0.0, 1e6), activations=Counts((0.0, 5e5, 1e6), (3, 4))),
+    "close": made_page.small(1, (0.0, 1.0), activations=Counts((1.0, 1 + 2e-16), (7,))),
+    "negative": made_page.small(1, (-3.0, 2.0), activations=Counts((-3.0, 0.0, 2.0), (3, 4))),
+    "one token": made_page.small(1, (1.0,)),
     "empty group": Profile(
-        1, None, (), made_view.statistics(0.1), groups=(Group("interval", 0, 0.0, 1.0, 0, ()),)
+        1, None, (), made_page.statistics(0.1), groups=(Group("interval", 0, 0.0, 1.0, 0, ()),)
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_features_have_a_page_without_nan_and_with_few_ticks(visit, tmp_path, name):
-    page = visit(written(tmp_path, made_view.view(ODD[name])), "#feature=1")
+    page = visit(written(tmp_path, made_page.view(ODD[name])), "#feature=1")
     text = page.locator("body").inner_text()
     assert not re.search(r"\b(NaN|Infinity|undefined|null)\b", text)
     assert "Feature 1" in text
@@ -433,6 +453,17 @@ def test_ticks_are_round_few_and_right(visit, made):
     assert ticks(0, 1e-8) == [0, 2e-9, 4e-9, 6e-9, 8e-9, 1e-8]
     assert ticks(0, 1e6) == [0, 200000, 400000, 600000, 800000, 1000000]
     assert ticks(3, 3) == [3]
+    labels = page.evaluate(
+        """[[1e6, 1e6 + 1], [1, 1.000001], [-1e-8, 1e-8], [5e5, 3e6], [0, 12345678]].map(edges => {
+            const shape = dashboard.histogram({edges, counts: [1]}, {name: "x", of: "y"}).element;
+            return [...shape.querySelectorAll(".tick-text")].map(tick => tick.textContent);
+        })"""
+    )
+    for said in labels:
+        assert 2 <= len(said) <= 9
+        assert len(set(said)) == len(said)
+        assert len("  ".join(said)) < 60
+    assert labels[2] == ["−1e−8", "−5e−9", "0", "5e−9", "1e−8"]
     for low, high in [(1, 1 + 4e-16), (1e6, 1e6 + 1), (-1e-8, 1e6), (0, 1e-300), (-7, -6.99)]:
         found = ticks(low, high)
         assert 1 <= len(found) <= 9
@@ -440,7 +471,7 @@ def test_ticks_are_round_few_and_right(visit, made):
 
 
 def test_negative_activations_are_told_apart_without_colour(visit, tmp_path):
-    page = visit(written(tmp_path, made_view.view(ODD["negative"])), "#feature=1")
+    page = visit(written(tmp_path, made_page.view(ODD["negative"])), "#feature=1")
     first = page.locator(".window .cell").first
     assert "negative" in first.get_attribute("class").split()
     assert "repeating-linear-gradient" in first.evaluate("e => getComputedStyle(e).backgroundImage")
@@ -486,7 +517,7 @@ def test_dark_mode_and_paper(visit, made):
 
 
 def test_a_notebook_shows_it_in_a_frame_of_its_own(visit, tmp_path, context):
-    view = made_view.view()
+    view = made_page.view()
     notebook = tmp_path / "notebook.html"
     style = "<style>* { color: red !important; font-size: 40px !important }</style>"
     notebook.write_text(f"{style}<main><h1 tabindex=0>Notebook</h1>{view._repr_html_()}</main>")
@@ -498,18 +529,20 @@ def test_a_notebook_shows_it_in_a_frame_of_its_own(visit, tmp_path, context):
     assert "weather" in frame.locator("h1").inner_text()
     assert frame.locator("h1").evaluate("e => getComputedStyle(e).color") == "rgb(31, 41, 55)"
     assert page.locator("h1").first.inner_text() == "Notebook"
+    frame.get_by_role("button", name="Copy text").click()
+    frame.get_by_text("Copied", exact=True).wait_for()
     assert page.locator("iframe").bounding_box()["height"] <= 800
 
 
 def test_one_feature_needs_no_table(visit, tmp_path):
-    page = visit(written(tmp_path, made_view.view(made_view.small(7))))
+    page = visit(written(tmp_path, made_page.view(made_page.small(7))))
     assert page.locator("h1").inner_text().startswith("Feature 7")
     assert page.get_by_role("link", name="All features").count() == 0
 
 
 def test_layouts_say_which_panels_stand_in_which_column(visit, tmp_path):
     layout = Layout.of(["examples"], [("tokens", {"n": 2, "title": "Its tokens"}), "statistics"])
-    page = visit(written(tmp_path, made_view.view(), layout), "#feature=3")
+    page = visit(written(tmp_path, made_page.view(), layout), "#feature=3")
     columns = page.locator(".column")
     assert columns.nth(0).locator("h2").all_inner_texts() == ["Examples"]
     assert columns.nth(1).locator("h2").all_inner_texts() == ["Its tokens", "Statistics"]
@@ -521,13 +554,32 @@ def test_layouts_say_which_panels_stand_in_which_column(visit, tmp_path):
 
 @pytest.mark.parametrize("name", ["feature", "prompt", "compact"])
 def test_ready_layouts_are_drawn(visit, tmp_path, name):
-    page = visit(written(tmp_path, made_view.view(), name), "#feature=3")
+    page = visit(written(tmp_path, made_page.view(), name), "#feature=3")
     assert page.locator(".column").count() == len(Layout.ready(name).columns)
     assert page.locator(".window").count() > 0
 
 
 def test_script_and_style_stay_small():
-    page = feature_page(made_view.view(made_view.dead(1)))
+    page = feature_page(made_page.view(made_page.dead(1)))
     own = re.findall(r"<style>.*?</style>|<script>.*?</script>", page, re.S)
     assert [part[:7] for part in own] == ["<style>", "<script"]
-    assert sum(len(part.encode()) for part in own) < 60_000
+    assert sum(len(part.encode()) for part in own) < 62_000
+
+
+def test_connections_fill_their_panel(visit, tmp_path):
+    view = made_page.view()
+    said = Connected("from mlp_out.0", ("feature 17", "a0.h1"), (0.5, -0.25), (17, None))
+    connected = view.connect({3: [said]})
+    assert connected.profiles[0].connections == (said,)
+    assert connected.profiles[1:] == view.profiles[1:]
+    connected.save(tmp_path / "view.json")
+    assert FeatureView.load(tmp_path / "view.json") == connected
+    page = visit(written(tmp_path, connected), "#feature=3")
+    panel = page.locator(".panel.connections")
+    rows = [row.split() for row in panel.locator("tbody tr").all_inner_texts()]
+    assert rows == [["feature", "17", "+0.50"], ["a0.h1", "−0.25"]]
+    panel.get_by_role("link", name="feature 17").click()
+    assert "Feature 17" in page.locator("h1").inner_text()
+    assert "FeatureView.connect" in page.locator(".panel.connections").inner_text()
+    with pytest.raises(UnknownName, match="feature of the view 12345"):
+        view.connect({12345: [said]})

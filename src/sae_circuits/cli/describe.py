@@ -78,7 +78,7 @@ def build(
     size = in_bytes(memory)
     masks = Masks(special, skip_token or (), skip_position or (), max_norm)
     options.check_dtype(dtype)
-    loaded, held = _model_and_dictionary(model, sae, sae_id, device, dtype)
+    loaded, held = model_and_dictionary(model, sae, sae_id, device, dtype)
     read, finished, before = texts.open(loaded), (out / STORE).exists(), prompts_done(out)
     features = FeatureDictionary.build(
         loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=size
@@ -137,7 +137,7 @@ def label(
     given = options_of(option or ())
     options.check_dtype(dtype)
     FeatureDictionary.load(store).database.close()  # before the model is loaded
-    with_model = _given(model, sae, sae_id, device, dtype)
+    with_model = with_dictionary(model, sae, sae_id, device, dtype)
     features = FeatureDictionary.load(store, *with_model)
     some = None if feature is None else [asked(features, one) for one in feature]
     made = features.label(chosen, some, seed, **given)
@@ -222,7 +222,7 @@ def _value(text: str) -> Any:
     return value
 
 
-def _model_and_dictionary(
+def model_and_dictionary(
     model: str, sae: str, sae_id: str | None, device: str | None, dtype: str
 ) -> tuple[Any, Dictionary]:
     """A model and the one dictionary that the options name.
@@ -244,15 +244,19 @@ def _model_and_dictionary(
     return loaded, found[0]
 
 
-def _given(
+def with_dictionary(
     model: str | None, sae: str | None, sae_id: str | None, device: str | None, dtype: str
 ) -> tuple[Any, ...]:
-    """The model and the dictionary, where the options name both."""
+    """The model and the dictionary, where the options name both.
+
+    Raises:
+        OptionError: one without the other.
+    """
     if model is None and sae is None:
         return ()
     if model is None or sae is None:
         raise OptionError("give --model and --sae together, or neither")
-    return _model_and_dictionary(model, sae, sae_id, device, dtype)
+    return model_and_dictionary(model, sae, sae_id, device, dtype)
 
 
 def asked(features: FeatureDictionary, one: str) -> int | str:

@@ -6,7 +6,6 @@ escaped by jinja2, in JSON without `<`, `>` and `&`, or set as text content by t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from sae_circuits.dashboards.layout import READY, Layout, as_layout
-from sae_circuits.dashboards.view_file import plain
+from sae_circuits.dashboards.view_file import dumped, plain
 from sae_circuits.viz.pages import page, render_template, source
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ NUMBERS = ("density", "n_active", "max", "mean_active", "importance")
 N_TOKENS = 8  # of each kind, by which a feature is found
 FRAME_HEIGHT = 720
 
-# What HTML or an old reader of JSON takes for something else, and halves of characters.
-_RISKY = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+_RISKY = re.compile("[<>&\u2028\u2029]")  # what HTML or an old script takes for something else
 
 
 def feature_page(view: FeatureView, layout: Layout | str | None = None) -> str:
@@ -118,8 +116,7 @@ def script_json(value: Any) -> Markup:
     >>> print(script_json({"text": "</script>"}))
     {"text":"\u003c/script\u003e"}
     """
-    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return Markup(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", said))
+    return Markup(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", dumped(value)))
 
 
 def frame(html: str, title: str, height: int = FRAME_HEIGHT) -> Markup:

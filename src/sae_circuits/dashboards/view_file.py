@@ -7,6 +7,7 @@ a page holds thousands of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -26,6 +27,8 @@ FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits 
 
 AnyView = TypeVar("AnyView", FeatureView, PromptView)
 
+_HALVES = re.compile("[\ud800-\udfff]")  # no text file may hold them as they are
+
 
 def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
     """Write a view to a file.
@@ -33,8 +36,13 @@ def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
     Raises:
         OutputError: the place cannot be written.
     """
+    return write_whole(path, text_of(view) + "\n")
+
+
+def text_of(view: FeatureView | PromptView) -> str:
+    """What a view's file says."""
     header = {"format": FORMATS[type(view)], "schema": SCHEMA, "written_by": __version__}
-    return write_whole(path, dumped({**header, **plain_view(view)}) + "\n")
+    return dumped({**header, **plain_view(view)})
 
 
 def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
@@ -69,8 +77,9 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
 
 
 def dumped(value: Any) -> str:
-    """JSON without white space, and without NaN."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    """JSON without white space, and without NaN; halves of characters are escaped."""
+    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
 def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
@@ -158,6 +167,9 @@ def made_of(kind: Any, said: Any) -> Any:
         inner = get_args(kind)[0]
         if not isinstance(said, list):
             raise TypeError(f"a list is needed, not {said!r:.40}")
+        kinds = set(map(type, said))
+        if inner in (int, float, str) and kinds <= {inner}:  # most of a file are these
+            return tuple(said)
         return tuple([made_of(inner, one) for one in said])
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         keys, values = get_args(kind)

@@ -7,11 +7,11 @@ something at each of its tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.dashboards.profile import Counts, Profile, Values
+from sae_circuits.dashboards.profile import Connected, Counts, Profile, Values
 from sae_circuits.errors import unknown
 from sae_circuits.io.atomic import write_whole
 
@@ -73,6 +73,10 @@ class FeatureView:
         features: FeatureDictionary,
         ids: Sequence[int | str] | None = None,
         *,
+        loss_effects: bool | None = None,
+        ablation: bool = False,
+        probes: Mapping[str, tuple[Any, Sequence[str]]] | None = None,
+        hover: int = 5,
         title: str | None = None,
     ) -> FeatureView:
         """Gather all that is known of some features.
@@ -80,14 +84,24 @@ class FeatureView:
         Args:
             features: of a dictionary, on a corpus.
             ids: ids or names, in any order; by default of all that are not dead.
+            loss_effects: direct effects on the tokens of the windows; by default where the store
+                was built or loaded with its model, and they can be had.
+            ablation: ablation loss effects too, by a run for each feature.
+            probes: by name, directions in the residual stream, [d_model, class], and the names of
+                the classes.
+            hover: how many tokens to list that a feature helps most at a token, and hurts most.
             title: of the page.
 
         Raises:
             UnknownName: no such feature.
+            OptionError: what needs the model without one, a probe of another width.
+            NumericalError: weights or a stream that is not finite.
         """
         from sae_circuits.dashboards.build import feature_view
+        from sae_circuits.dashboards.model_effects import Options
 
-        return feature_view(features, ids, title=title)
+        options = Options(loss_effects, ablation, probes or {}, hover)
+        return feature_view(features, ids, options, title=title)
 
     def __repr__(self) -> str:
         return f"FeatureView({len(self.profiles):,} features of {self.about.dictionary!r})"
@@ -130,6 +144,24 @@ class FeatureView:
         from sae_circuits.dashboards.formats.export import export
 
         return export(self, folder, format, **options)
+
+    def connect(self, connections: Mapping[int, Sequence[Connected]]) -> FeatureView:
+        """The same view with connections of its features, for the panel of that name.
+
+        Args:
+            connections: by feature; those that are left out keep theirs.
+
+        Raises:
+            UnknownName: a feature that is not in the view.
+        """
+        known = {one.feature for one in self.profiles}
+        for feature in connections.keys() - known:
+            raise unknown("feature of the view", feature, map(str, known))
+        profiles = (
+            replace(one, connections=tuple(connections.get(one.feature, one.connections)))
+            for one in self.profiles
+        )
+        return replace(self, profiles=tuple(profiles))
 
     def render(self, path: str | Path, *, layout: Layout | str | None = None) -> Path:
         """Write it as one HTML page that needs no network.
@@ -293,6 +325,35 @@ class PromptView:
         from sae_circuits.dashboards.view_file import load_view
 
         return load_view(path, cls)
+
+    def render(
+        self,
+        path: str | Path,
+        *,
+        layout: Layout | str | None = None,
+        features: str | None = None,
+    ) -> Path:
+        """Write it as one HTML page that needs no network.
+
+        Args:
+            layout: which panels each feature has: a layout, or the name of a ready one ("prompt",
+                which is the default, "compact" or "feature").
+            features: the address of a page of features, such as "features.html", to which each
+                feature then has a link.
+
+        Raises:
+            UnknownName: no such layout.
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.prompt_page import prompt_page
+
+        return write_whole(path, prompt_page(self, layout, features))
+
+    def _repr_html_(self) -> str:
+        from sae_circuits.dashboards.page import frame
+        from sae_circuits.dashboards.prompt_page import prompt_page
+
+        return str(frame(prompt_page(self), self.view.about.title))
 
     def score(self, name: str, token: int | None = None) -> Ranked:
         """One of the scores, by its name, and for a logit effect by its token.

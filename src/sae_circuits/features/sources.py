@@ -281,9 +281,9 @@ class NeuronSource(_AtSite):
 
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
         """The values themselves."""
-        return x, x != 0
+        return _not_zero(x)
 
 
 @dataclass(frozen=True, eq=False)

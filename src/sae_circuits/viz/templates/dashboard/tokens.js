@@ -53,10 +53,8 @@
   // The tooltip, of which there is one.
   let box = null, owner = null, kept = false;
   function tooltip() {
-    if (!box) {
-      box = element("div", { class: "tooltip", role: "tooltip", id: "tooltip", hidden: true });
-      document.body.append(box);
-    }
+    if (!box) box = element("div", { class: "tooltip", role: "tooltip", id: "tooltip", hidden: true });
+    if (!box.isConnected) document.querySelector("main").append(box);
     return box;
   }
 
@@ -119,8 +117,8 @@
       "aria-label": named(text(cell.id)).trim() || "space",
       onmouseenter: () => kept || open(made, cell),
       onmouseleave: () => kept || close(),
-      onfocus: () => kept || open(made, cell),
-      onblur: close,
+      onfocus: () => open(made, cell),
+      onblur: () => kept || close(),
       onclick: () => keep(made, cell),
     }, shown(text(cell.id)));
     look(made, cell);
