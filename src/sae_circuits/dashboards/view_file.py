@@ -167,6 +167,9 @@ def made_of(kind: Any, said: Any) -> Any:
         inner = get_args(kind)[0]
         if not isinstance(said, list):
             raise TypeError(f"a list is needed, not {said!r:.40}")
+        kinds = set(map(type, said))
+        if inner in (int, float, str) and kinds <= {inner}:  # most of a file are these
+            return tuple(said)
         return tuple([made_of(inner, one) for one in said])
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         keys, values = get_args(kind)

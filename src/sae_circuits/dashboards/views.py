@@ -73,6 +73,10 @@ class FeatureView:
         features: FeatureDictionary,
         ids: Sequence[int | str] | None = None,
         *,
+        loss_effects: bool | None = None,
+        ablation: bool = False,
+        probes: Mapping[str, tuple[Any, Sequence[str]]] | None = None,
+        hover: int = 5,
         title: str | None = None,
     ) -> FeatureView:
         """Gather all that is known of some features.
@@ -80,14 +84,24 @@ class FeatureView:
         Args:
             features: of a dictionary, on a corpus.
             ids: ids or names, in any order; by default of all that are not dead.
+            loss_effects: direct effects on the tokens of the windows; by default where the store
+                was built or loaded with its model, and they can be had.
+            ablation: ablation loss effects too, by a run for each feature.
+            probes: by name, directions in the residual stream, [d_model, class], and the names of
+                the classes.
+            hover: how many tokens to list that a feature helps most at a token, and hurts most.
             title: of the page.
 
         Raises:
             UnknownName: no such feature.
+            OptionError: what needs the model without one, a probe of another width.
+            NumericalError: weights or a stream that is not finite.
         """
         from sae_circuits.dashboards.build import feature_view
+        from sae_circuits.dashboards.model_effects import Options
 
-        return feature_view(features, ids, title=title)
+        options = Options(loss_effects, ablation, probes or {}, hover)
+        return feature_view(features, ids, options, title=title)
 
     def __repr__(self) -> str:
         return f"FeatureView({len(self.profiles):,} features of {self.about.dictionary!r})"
