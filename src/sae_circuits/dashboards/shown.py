@@ -12,9 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from sae_circuits.dashboards.numbers import short
 from sae_circuits.dashboards.reading import Rows
 from sae_circuits.errors import StoreError
-from sae_circuits.features.columns import Columns
 from sae_circuits.features.dictionary import FeatureDictionary
-from sae_circuits.features.examples import activations_at
 
 SHARE_DIGITS = 5
 BLOCK = 64  # features whose activations are read at a time
@@ -47,22 +45,19 @@ class Shown:
             activations = features.activations
         except StoreError:  # of an export, which has none
             return None
-        lists, corpus = rows.lists("activations"), activations.corpus
-        places = corpus.starts[rows["prompt"]] + rows["first"] - 1
-        bounds = np.concatenate([[0], np.cumsum(lists.values != 0)])[lists.starts]
+        lists, starts = rows.lists("activations"), activations.corpus.starts
+        places = np.where(rows["first"] > 0, starts[rows["prompt"]] + rows["first"] - 1, -1)
         active = lists.values[lists.values != 0]
+        bounds = np.concatenate([[0], np.cumsum(lists.values != 0)])[lists.starts]
         shares, preceding = np.zeros(len(active)), np.zeros(len(rows), dtype=np.float32)
         for start in range(0, len(ids), BLOCK):
             columns = activations.columns(ids[start : start + BLOCK])
-            first, stop = np.searchsorted(
-                rows["feature"], [columns.features[0], columns.features[-1] + 1]
-            )
-            own, some = slice(int(first), int(stop)), slice(*bounds[[first, stop]].tolist())
-            owner = np.searchsorted(columns.features, rows["feature"][own])
-            inside = rows["first"][own] > 0
-            preceding[own][inside] = activations_at(columns, owner[inside], places[own][inside])
-            of_active = np.repeat(owner, np.diff(bounds)[own])
-            shares[some] = _shares(columns, of_active, active[some])
+            for i, feature in enumerate(columns.features.tolist()):
+                own = rows.of(feature)
+                some = slice(bounds[own.start], bounds[own.stop])
+                held, values = columns.column(i)
+                preceding[own] = _at(held, values, places[own])
+                shares[some] = _shares(values, active[some])
         return cls(rows, shares, preceding)
 
     @property
@@ -83,14 +78,20 @@ class Shown:
         return [tuple(shares[i:j]) for i, j in pairwise(bounds)]
 
 
+def _at(
+    held: Int64[np.ndarray, "active"],
+    values: Float32[np.ndarray, "active"],
+    places: Int64[np.ndarray, "some"],
+) -> Float32[np.ndarray, "some"]:
+    """A feature's activations at some places; 0 where it has none."""
+    if not len(held):
+        return np.zeros(len(places), dtype=np.float32)
+    at = np.minimum(np.searchsorted(held, places), len(held) - 1)
+    return np.where(held[at] == places, values[at], np.float32(0))
+
+
 def _shares(
-    columns: Columns, owner: Int64[np.ndarray, "some"], values: Float32[np.ndarray, "some"]
+    values: Float32[np.ndarray, "active"], some: Float32[np.ndarray, "some"]
 ) -> Float64[np.ndarray, "some"]:
-    """How much of its column's values each value is no smaller than; owners rise."""
-    found = np.zeros(len(values))
-    ends = np.searchsorted(owner, np.arange(len(columns) + 1))
-    for i, (start, stop) in enumerate(pairwise(ends.tolist())):
-        if stop > start:
-            ranked = np.sort(columns.column(i)[1])
-            found[start:stop] = np.searchsorted(ranked, values[start:stop], "right") / len(ranked)
-    return found
+    """How much of a feature's active values each of some is no smaller than."""
+    return np.searchsorted(np.sort(values), some, "right") / max(1, len(values))
