@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sae_circuits.dashboards.numbers import short
-from sae_circuits.dashboards.profile import Profile, Values
+from sae_circuits.dashboards.profile import Firing, Neighbours, Profile, Values
 from sae_circuits.dashboards.profiles import shown_tokens
 from sae_circuits.dashboards.views import Active, FeatureView, PromptView, Ranked, Tokens
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
@@ -26,9 +26,10 @@ from sae_circuits.metrics import Metric, get, metric_name
 
 SCORES = ("activation", "quantile", "loss effect", "logit effect", "attribution")
 LIKELY, TOKENS = 5, 24  # tokens whose logits are looked at: those predicted, and all
-EXAMPLES = 5  # windows of a compact panel
+EXAMPLES, FIRST = 5, 5  # windows of a compact panel, entries of its lists
 TITLE = 80  # letters
 _ANSWERED = ("logit_diff", "prob_diff", "cross_entropy", "accuracy")  # by a right answer
+AnyColumns = TypeVar("AnyColumns", Firing, Neighbours)
 _OPPOSED = ("logit_diff", "prob_diff")  # to a wrong one
 
 
@@ -284,7 +285,7 @@ def _compact(features: FeatureDictionary, ids: list[int], panels: dict[str, Any]
 
 
 def _short_form(profile: Profile) -> Profile:
-    """The profile with the first of its top examples alone."""
+    """The profile with the first of its top examples alone, and the nearest of its neighbours."""
     groups = tuple(
         replace(group, windows=group.windows[:EXAMPLES])
         for group in profile.groups
@@ -292,7 +293,20 @@ def _short_form(profile: Profile) -> Profile:
     )
     tokens = {token for group in groups for one in group.windows for token in one.tokens}
     kept = [i for i, token in enumerate(profile.effects.ids) if token in tokens]
-    return replace(profile, groups=groups, effects=_some(profile.effects, kept))
+    return replace(
+        profile,
+        groups=groups,
+        effects=_some(profile.effects, kept),
+        firing=_first(profile.firing),
+        neighbours=tuple(map(_first, profile.neighbours)),
+    )
+
+
+def _first(columns: AnyColumns) -> AnyColumns:
+    """The first entries of columns of equal length."""
+    every = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    cut = {name: column[:FIRST] for name, column in every.items() if isinstance(column, tuple)}
+    return replace(columns, **cut)
 
 
 def _some(values: Values, kept: Sequence[int]) -> Values:

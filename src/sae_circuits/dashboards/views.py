@@ -326,6 +326,35 @@ class PromptView:
 
         return load_view(path, cls)
 
+    def render(
+        self,
+        path: str | Path,
+        *,
+        layout: Layout | str | None = None,
+        features: str | None = None,
+    ) -> Path:
+        """Write it as one HTML page that needs no network.
+
+        Args:
+            layout: which panels each feature has: a layout, or the name of a ready one ("prompt",
+                which is the default, "compact" or "feature").
+            features: the address of a page of features, such as "features.html", to which each
+                feature then has a link.
+
+        Raises:
+            UnknownName: no such layout.
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.prompt_page import prompt_page
+
+        return write_whole(path, prompt_page(self, layout, features))
+
+    def _repr_html_(self) -> str:
+        from sae_circuits.dashboards.page import frame
+        from sae_circuits.dashboards.prompt_page import prompt_page
+
+        return str(frame(prompt_page(self), self.view.about.title))
+
     def score(self, name: str, token: int | None = None) -> Ranked:
         """One of the scores, by its name, and for a logit effect by its token.
 

@@ -6,7 +6,7 @@
 //   go(state)        shows it, and leaves an entry for the back button
 //   start()          called once, at the page's end
 (() => {
-  const { element, number, signed, aligned, share, data, text, named } = dashboard;
+  const { element, number, signed, share, data, text, named } = dashboard;
   const main = () => document.querySelector("main");
   const none = () => ({ ids: [], values: [] });
   const slug = (name) => name.replaceAll(" ", "-");
@@ -72,6 +72,9 @@
     const here = prompt.active[position], i = here.ids.indexOf(id);
     return Object.entries(here.values).map(([name, column]) => [name, i < 0 ? null : column[i]]);
   }
+
+  const activationAt = (position, id) =>
+    valuesOf(position, id).find(([name]) => name === "activation")[1];
 
   // -- the prompt --------------------------------------------------------------------------------
 
@@ -143,19 +146,20 @@
     const names = [...new Set(prompt.scores.map((score) => score.name))];
     parts.scores = choices("Score", names.map((name) => [title(name), slug(name)]),
       (score) => go({ ...state, score }));
-    parts.target = element("select", { onchange: (event) => go({ ...state, token: event.target.value }) },
+    parts.target = element("select", { "aria-label": "Target token", onchange: (event) => go({ ...state, token: event.target.value }) },
       targets());
     parts.ends = choices("Order", [["Highest", "features"], ["Lowest", "lowest"]],
       (end) => go({ ...state, end: end === "lowest" ? end : undefined }));
     return element("div", { class: "controls" }, parts.scores,
-      element("label", { class: "target" }, "on ", parts.target), parts.ends);
+      element("span", { class: "target" }, "on ", parts.target), parts.ends);
   }
 
   function setControls({ score, end }) {
     press(parts.scores, slug(score.name));
     press(parts.ends, end);
     parts.ends.hidden = !score.lowest.length;
-    parts.target.closest("label").hidden = score.name !== "logit effect";
+    parts.below.hidden = !score.lowest.length;
+    parts.target.parentElement.hidden = score.name !== "logit effect";
     parts.target.value = key(score);
   }
 
@@ -203,8 +207,8 @@
     const most = Math.max(...values.map(Math.abs));
     const bar = element("span", { class: `bar ${values[i] < 0 ? "lowers" : "raises"}` });
     bar.style.width = `${most ? (100 * Math.abs(values[i])) / most : 0}%`;
-    const active = valuesOf(position, id).find(([name]) => name === "activation")[1];
-    const show = { group: "top", examples: 3, context: 5, ...panelOptions(), marks: { activations: active } };
+    const show = { group: "top", examples: 3, context: 5, ...panelOptions(),
+      marks: { activations: activationAt(position, id) } };
     return element("li", {}, element("article", { class: "ranked", "aria-label": `Feature ${id}` },
       element("header", {},
         element("h3", {}, element("a", { href: link({ feature: id }) }, `Feature ${id}`),
@@ -212,7 +216,15 @@
         element("p", { class: "value" }, element("span", { class: "amount" }, words),
           score.unit ? element("span", { class: "faint" }, ` ${score.unit}`) : null),
         element("div", { class: "track" }, bar), others(position, id, score)),
-      dashboard.feature(profile, data("layout"), show)));
+      within(dashboard.feature(profile, data("layout"), show))));
+  }
+
+  // Panels of many features on one page are no landmarks, and their headings stand below the feature's.
+  function within(panels) {
+    for (const one of panels.querySelectorAll("section")) one.removeAttribute("aria-label");
+    for (const one of panels.querySelectorAll("h3")) one.setAttribute("aria-level", 5);
+    for (const one of panels.querySelectorAll("h2")) one.setAttribute("aria-level", 4);
+    return panels;
   }
 
   function panelOptions() {
@@ -223,8 +235,7 @@
 
   async function showRanked(chosen) {
     const { ids, values } = chosen.score[chosen.end][chosen.position];
-    const words = chosen.score.name === "quantile" ? values.map((x) => share(x, 5))
-      : aligned(values, chosen.score.lowest.length > 0);
+    const words = values.map((value) => said(chosen.score.name, value));
     const profiles = await Promise.all(ids.map((id) => dashboard.profile(id)));
     if (parts.turn !== chosen) return;  // the reader has gone on
     const nothing = prompt.active[chosen.position].ids.length
@@ -247,14 +258,22 @@
     }
     const { group = "top", examples = 5, context = 10 } = state, label = dashboard.label(id);
     const change = (changes) => go({ ...state, ...changes }, true);
+    const show = { group, examples, context, marks: { activations: activationAt(wanted().position, id) } };
     parts.feature.replaceChildren(back, element("h2", { tabindex: -1 }, `Feature ${id}`,
       label ? element("span", { class: "label" }, label) : null),
-    dashboard.feature(profile, data("layouts").feature, { group, examples, context }, change));
+    dashboard.feature(profile, data("layouts").feature, show, change));
   }
 
   function elsewhere(id) {
     const address = data("more");
     return address ? element("a", { href: `${address}#feature=${id}` }, "All of this feature") : null;
+  }
+
+  function legend() {
+    const of = (kind, words) => element("span", { class: "key" }, element("span", { class: kind }), words);
+    parts.below = of("ramp negative", "below 0");
+    return element("p", { class: "legend" },
+      of("ramp", "the value of the first feature at each token, 0 to the largest"), parts.below);
   }
 
   // -- the page ----------------------------------------------------------------------------------
@@ -263,9 +282,7 @@
     prompt = unpacked(data("prompt"));
     parts = { strip: strip(), list: element("section", { class: "at", "aria-label": "Features" }),
       feature: element("section", { class: "whole", hidden: true, "aria-label": "Feature" }) };
-    const legend = element("p", { class: "legend" },
-      element("span", { class: "key" }, element("span", { class: "ramp" }), "the first feature's value at each token"));
-    parts.prompt = element("div", { class: "prompt" }, controls(), parts.strip, legend, parts.list);
+    parts.prompt = element("div", { class: "prompt" }, controls(), parts.strip, legend(), parts.list);
     main().replaceChildren(element("h1", { tabindex: -1 }, data("about").title), parts.prompt, parts.feature);
   }
 
