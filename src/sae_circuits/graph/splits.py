@@ -6,7 +6,7 @@ many features it has. Neurons are a split that needs none (see `neurons.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -123,6 +123,22 @@ class Split:
         return self.dictionary.each if isinstance(self.dictionary, Neurons) else None
 
 
+def require_dictionaries(saes: Any) -> None:
+    """Refuse what `load_saes` did not give: a name, an SAE of another library, one alone.
+
+    Raises:
+        GraphError: with what to give instead.
+    """
+    is_list = isinstance(saes, Iterable) and not isinstance(saes, str)
+    other = [] if not is_list else [sae for sae in saes if not hasattr(sae, "require_fits")]
+    if not is_list or other:
+        raise GraphError(
+            f"{type(other[0] if other else saes).__name__} is no "
+            f"{'dictionary' if other else 'list of dictionaries'}: give what load_saes(...) "
+            "returns, which takes a name, a folder, or SAEs that you hold"
+        )
+
+
 def splits_of(
     arch: Architecture, saes: Sequence[FeatureSource], *, through: bool = False
 ) -> dict[tuple[Part, int], Split]:
@@ -178,11 +194,11 @@ def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
         )
     if where.kind == "resid_mid" and (arch.parallel or not arch.has_mlps):
         raise GraphError(f"{sae!r}: {arch.model!r} has no stream between its heads and its MLP")
-    inputs = ("mlp_in",) if arch.parallel else ("mlp_in", "resid_mid")
+    inputs = ("mlp_normalized", "mlp_in") + (() if arch.parallel else ("resid_mid",))
     if not sae.is_sae and (sae.reads.layer != where.layer or sae.reads.kind not in inputs):
         raise GraphError(
             f"{sae!r} reads {sae.reads.name} and writes {where.name}: a transcoder reads "
-            f"{' or '.join(inputs)} of the layer whose mlp_out it writes"
+            f"{', '.join(inputs[:-1])} or {inputs[-1]} of the layer whose mlp_out it writes"
         )
     part = _PARTS[where.kind]
     own = through and sae.is_sae and part not in RESIDUAL and not isinstance(sae, Neurons)

@@ -34,7 +34,13 @@ from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.neurons import Asked, Neurons, neuron_parts
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.records import SourceRecord
-from sae_circuits.graph.splits import FeatureSource, Split, read_through, splits_of
+from sae_circuits.graph.splits import (
+    FeatureSource,
+    Split,
+    read_through,
+    require_dictionaries,
+    splits_of,
+)
 
 if TYPE_CHECKING:
     import networkx
@@ -93,9 +99,10 @@ class TensorGraph:
             UnsupportedModel: see `Architecture.of`.
             DictionaryError: a dictionary of another model, layer or width.
             GraphError: two dictionaries, or one and neurons, at one place; a dictionary at a place
-                that cannot be split; neurons of MLPs that are not there.
+                that cannot be split; neurons of MLPs that are not there; what is no dictionary.
         """
         arch = Architecture.of(model)
+        require_dictionaries(saes)
         parts = neuron_parts(arch, neurons)
         sources = (*saes, *(Neurons.of(arch, name) for name in parts))
         writers, readers = describe(arch, sources, split_kv=split_kv, through=through)
