@@ -35,6 +35,7 @@ from sae_circuits.models.dictionaries.gates import TopK
 
 PEER_SECONDS_A_CELL = 3.7 / (4096 * 1024)
 ACTIVE = 32
+RELATIONS = ("logits", "neurons", "heads", "correlations")
 
 
 def dictionary(n_features: int, device: str) -> Any:
@@ -88,7 +89,7 @@ def timed(tables: Iterator[tuple[str, Any]], spent: dict[str, float]) -> Iterato
     """Tables, with the seconds that each took to make."""
     start = time.perf_counter()
     for name, rows in tables:
-        of = "relations" if name in ("logits", "correlations") else "statistics"
+        of = "relations" if name in RELATIONS else "statistics"
         spent[of] += time.perf_counter() - start
         yield name, rows
         start = time.perf_counter()

@@ -213,6 +213,23 @@ class Told:
                 for rank, t in enumerate(ranked[:k], 1):
                     yield {"feature": f, "kind": kind, "rank": rank, "token": t, "effect": x[t]}
 
+    def neurons(self, k: int) -> Iterator[Row]:
+        assert self.directions is not None
+        for f, row in enumerate(self.directions.tolist()):
+            total = math.fsum(map(abs, row))
+            ranked = sorted(range(len(row)), key=lambda i: (-abs(row[i]), i))
+            for rank, i in enumerate(ranked[:k] if total else [], 1):
+                share = abs(row[i]) / total
+                yield {"feature": f, "rank": rank, "neuron": i, "value": row[i], "share": share}
+
+    def heads(self, n: int) -> Iterator[Row]:
+        assert self.directions is not None
+        for f, row in enumerate(self.directions.tolist()):
+            parts = [row[i : i + len(row) // n] for i in range(0, len(row), len(row) // n)]
+            norms = [math.sqrt(math.fsum(x * x for x in part)) for part in parts]
+            for h, norm in enumerate(norms if any(norms) else []):
+                yield {"feature": f, "head": h, "share": norm / math.fsum(norms)}
+
     def pair(self, measure: str, f: int, g: int) -> float | None:
         """How near two features are; None where that is undefined."""
         if measure == "decoder":

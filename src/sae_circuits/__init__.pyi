@@ -12,6 +12,7 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
+from .dashboards.views import FeatureView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
@@ -46,6 +47,7 @@ __all__ = [
     "Dictionary",
     "Edge",
     "FeatureDictionary",
+    "FeatureView",
     "Masks",
     "Method",
     "Node",

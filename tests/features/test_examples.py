@@ -61,7 +61,7 @@ def test_the_same_window_is_shown_once_with_a_count():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 3), st.integers(0, 3))
 def test_what_holds_of_every_group(seed, before, after):
-    windows, wanted = Windows(before, after), Wanted(top=4, intervals=3, quantiles=3, each=2)
+    windows, wanted = Windows(before, after), Wanted(4, 3, 3, each=2, random=3)
     activity = random_activity((15, 1, 9, 22), 5, share=0.6, seed=seed)
     shown = shown_of(activity, windows, wanted)
     columns = activity.columns(np.arange(5))
@@ -74,7 +74,7 @@ def test_what_holds_of_every_group(seed, before, after):
         assert activity.counted[place]
         groups.setdefault((int(f), kind, int(g)), []).append(int(place))
     for (f, kind, g), places in groups.items():
-        assert len(places) <= (4 if kind == "top" else 2)
+        assert len(places) <= {"top": 4, "random": 3}.get(kind, 2)
         spans = [window(activity.corpus, windows, place) for place in places]
         for (a, b), (c, d) in combinations(spans, 2):
             assert b <= c or d <= a
@@ -91,12 +91,26 @@ def test_what_holds_of_every_group(seed, before, after):
             assert (values <= ranked[high - 1]).all()
 
 
+def test_random_examples_are_drawn_from_all_active_tokens_alike():
+    n, seeds = 40, 300
+    corpus = corpus_of(*([[i % 7, i % 5] for i in range(n)]))
+    activity = made_of(corpus, [[1.0 + i % 9] if i % 2 else [0] for i in range(2 * n)])
+    found = np.zeros(2 * n)
+    for seed in range(seeds):
+        shown = shown_of(activity, Windows(0, 0), Wanted(random=1, seed=seed))
+        ((place, _),) = rows_of(shown, "random")
+        found[place] += 1
+    assert (found[::2] == 0).all()
+    spread = ((found[1::2] - seeds / n) ** 2).sum() / (seeds / n)  # chi-squared, 39 degrees
+    assert spread < 80
+
+
 def test_draws_depend_on_the_features_id_alone():
     activity = random_activity((300,), 6, share=0.9, seed=3)
     whole = shown_of(activity)
     some = shown_of(activity, features=[4, 1])
     for feature in (4, 1):
-        for kind in ("top", "interval", "quantile"):
+        for kind in ("top", "interval", "quantile", "random"):
             assert rows_of(some, kind, feature) == rows_of(whole, kind, feature)
     assert rows_of(shown_of(activity, wanted=Wanted(each=2, seed=1)), "interval", 4) != rows_of(
         whole, "interval", 4

@@ -16,6 +16,7 @@ from sae_circuits.errors import DictionaryError, NumericalError, OptionError
 from sae_circuits.features.corpus import Vocabulary
 from sae_circuits.features.effects import final as final_module
 from sae_circuits.features.effects import (
+    head_shares,
     logit_effects,
     neuron_alignment,
     stream_directions,
@@ -231,6 +232,23 @@ def test_alignment_of_the_small_case():
     assert found.neurons.tolist() == [[1, 0, 2]]
     assert found.values.tolist() == [[-4.0, 3.0, 0.0]]
     np.testing.assert_allclose(found.shares, [[0.571429, 0.428571, 0]], atol=1e-6)
+
+
+def test_shares_of_heads():
+    model = HOOKED["gpt2"]()
+    sae, n = dictionary(model, "z", 0), model.cfg.n_heads
+    rows = torch.zeros_like(sae.W_dec).unflatten(1, (n, -1))
+    rows[0, 0, :2], rows[0, 1, 1] = torch.tensor([3.0, -4.0]), 12.0  # norms 5 and 12
+    sae = replace(sae, decoders=(rows.flatten(1),))
+    found = head_shares(sae, n, [0, 2])
+    np.testing.assert_allclose(found[0, :2], [5 / 17, 12 / 17])
+    assert (found[0, 2:] == 0).all()
+    assert np.isnan(found[1]).all()
+    assert head_shares(sae, 1, []).shape == (0, 1)
+    with pytest.raises(DictionaryError, match="17 heads"):
+        head_shares(sae, 17)
+    with pytest.raises(DictionaryError, match="dictionary of their z"):
+        head_shares(dictionary(model, "resid_post", 0), 2)
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ PROMPTS = (
 DEAD, SILENT = 3, 4
 CONTENTS = Contents(
     Windows(2, 1), Wanted(top=6, intervals=3, quantiles=4, each=2), bins=7, tokens=4,
-    neighbours=5, logits=6,
+    neighbours=5, logits=6, neurons=4,
 )  # fmt: skip
 MASKS = {
     "by default": Masks(),
@@ -168,6 +169,42 @@ def test_logits(both):
     store, told = both
     by = ["feature", "kind", "rank"]
     same_table(store.query("FROM logits"), told.logit_tokens(6), by)
+
+
+def test_neurons(both):
+    store, told = both
+    found = store.query("FROM neurons")
+    same_table(found, told.neurons(4), ["feature", "rank"])
+    assert {*found.feature} == {*range(13)} - {SILENT}
+    assert not len(store.query("FROM heads"))
+    own = store.feature(2)
+    assert [row["neuron"] for row in own.neurons] == found[found.feature == 2].neuron.tolist()
+
+
+def test_heads_of_a_dictionary_of_z(model, corpus):
+    width = model.cfg.n_heads * model.cfg.d_head
+    sae = random_sae("standard", "blocks.0.attn.hook_z", width, 7, dtype="float64")
+    with torch.no_grad():
+        sae.W_dec[SILENT] = 0
+        sae.W_dec[2, model.cfg.d_head :] = 0  # on the first head alone
+    store = sc.FeatureDictionary.build(model, sae, corpus, contents=CONTENTS)
+    n = model.cfg.n_heads
+    told = Told(PROMPTS, TEXTS, np.zeros((corpus.n_tokens, 7)), [True] * corpus.n_tokens)
+    told = replace(told, directions=_array(sae.W_dec))
+    found = store.query("FROM heads")
+    same_table(found, told.heads(n), ["feature", "head"])
+    assert {*found.feature} == {*range(7)} - {SILENT}
+    assert found[found.feature == 2].share.tolist() == [1.0] + [0.0] * (n - 1)
+    assert [row["share"] for row in store.feature(2).heads] == [1.0] + [0.0] * (n - 1)
+    assert same_rows(store.merge(store), store)
+
+
+def same_rows(a, b) -> bool:
+    """Whether two stores say the same of weights."""
+    return all(
+        a.query(f"FROM {name} ORDER BY ALL").equals(b.query(f"FROM {name} ORDER BY ALL"))
+        for name in ("neurons", "heads", "logits")
+    )
 
 
 @pytest.mark.parametrize("measure", ["pearson", "cosine", "jaccard", "decoder"])

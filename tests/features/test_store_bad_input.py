@@ -270,11 +270,12 @@ def test_damaged_and_other_stores(whole, tmp_path):
         other.execute("CREATE TABLE t (i INTEGER)")
     with pytest.raises(StoreError, match="no store of features"):
         sc.FeatureDictionary.load(tmp_path)
-    path.write_bytes(good)
-    with duckdb.connect(str(path)) as newer:
-        newer.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(StoreError, match=r"schema 99.*update sae-circuits"):
-        sc.FeatureDictionary.load(tmp_path)
+    for schema, remedy in ((99, "update sae-circuits"), (1, "remove it, and build it again")):
+        path.write_bytes(good)
+        with duckdb.connect(str(path)) as another:
+            another.execute(f"UPDATE meta SET value = '{schema}' WHERE key = 'schema'")
+        with pytest.raises(StoreError, match=f"schema {schema}, .*{remedy}"):
+            sc.FeatureDictionary.load(tmp_path)
 
 
 def test_shards_that_are_missing_or_of_other_data(tmp_path):

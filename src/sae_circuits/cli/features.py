@@ -153,7 +153,20 @@ def described(feature: Feature) -> str:
         if rows:
             said = ", ".join(f"{row['text']!r} {row['effect']:+.2f}" for row in rows)
             lines.append(f"{name}: {said}")
+    lines += _written(feature)
     return "\n".join([*lines, *map(_line, feature.top(N_LISTED))])
+
+
+def _written(feature: Feature) -> list[str]:
+    """Where its decoder row lies, and which features, and others, go with it."""
+    neurons = [f"{row['neuron']} {row['value']:+.2f}" for row in feature.neurons]
+    heads = [f"{row['head']} {row['share']:.0%}" for row in feature.heads]
+    lines = [f"Writes on: {', '.join(neurons)}"] if neurons else []
+    lines += [f"Heads: {', '.join(heads)}"] if heads else []
+    for among, measure, rows in feature.nearest:
+        near = [f"{row['name'] or row['feature']} {row['value']:+.2f}" for row in rows[:N_LISTED]]
+        lines.append(f"Nearest {among} ({measure}): {', '.join(near)}")
+    return lines
 
 
 def _line(example: Example) -> str:

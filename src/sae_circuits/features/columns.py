@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -73,3 +73,43 @@ class Activity(Protocol):
     def blocks(self) -> Iterator[Columns]:
         """All features in rising order, as many at a time as memory is meant for."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Restricted:
+    """Activity of which fewer tokens count.
+
+    Args:
+        whole: the activity.
+        counted: which tokens count, all of which count there.
+    """
+
+    whole: Activity
+    counted: Bool[np.ndarray, "token"]
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is as it is there."""
+        return getattr(self.whole, name)
+
+    @property
+    def corpus(self) -> Corpus:
+        """The tokens."""
+        return self.whole.corpus
+
+    @property
+    def n_features(self) -> int:
+        """How many features there are, active or not."""
+        return self.whole.n_features
+
+    def columns(self, features: Int64[np.ndarray, "feature"]) -> Columns:
+        """Activations of some features, in the order asked for."""
+        return self._of(self.whole.columns(features))
+
+    def blocks(self) -> Iterator[Columns]:
+        """All features in rising order."""
+        return map(self._of, self.whole.blocks())
+
+    def _of(self, columns: Columns) -> Columns:
+        keep = self.counted[columns.places]
+        starts = np.concatenate([[0], np.cumsum(keep)])[columns.starts]
+        return Columns(columns.features, starts, columns.places[keep], columns.values[keep])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from sae_circuits._version import __version__
 from sae_circuits.errors import StoreError
 from sae_circuits.features.activations import Activations
+from sae_circuits.features.analyses import Analyses
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects import logit_effects
 from sae_circuits.features.extraction import extract, identity_of
@@ -21,15 +21,13 @@ from sae_circuits.features.folders import (
     CORPUS,
     SHARDS,
     STORE,
-    activations_in,
     copy_store,
     room,
 )
 from sae_circuits.features.labels import DEFAULT, Strategy, label, labels_table
 from sae_circuits.features.masks import Masks
-from sae_circuits.features.search import Searches
 from sae_circuits.features.sources import DictionarySource, Source
-from sae_circuits.features.store.database import Database
+from sae_circuits.features.store.database import Change, Database
 from sae_circuits.features.store.exchange import export, imported
 from sae_circuits.features.store.tables import Contents, label_rows, store_tables
 from sae_circuits.features.store.weights import HeldWeights, Weights
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureDictionary(Searches):
+class FeatureDictionary(Analyses):
     """What every feature of an SAE, or of another source, does on a corpus.
 
     Kept in a folder: one DuckDB file with all tables, the corpus, and the activations that are not
@@ -190,6 +188,7 @@ class FeatureDictionary(Searches):
             "pieces": [piece.first_prompt for piece in activations.pieces],
             "features": activations.n_features,
             "names": None if activations.names is None else list(activations.names),
+            "related": {},
         }
         tables = store_tables(activations, contents, weights)
         return cls(folder, Database.create(folder / STORE, tables, meta), source, held)
@@ -211,20 +210,6 @@ class FeatureDictionary(Searches):
     def made(self) -> list[str]:
         """A hash of all that decides the activations, for each extraction that is in it."""
         return self.database.meta()["made"]
-
-    @cached_property
-    def activations(self) -> Activations:
-        """All activations that are not 0, from the shards.
-
-        Raises:
-            StoreError: there are none here, as after `from_export`; or some are missing.
-        """
-        return activations_in(self.folder, self.database.meta())
-
-    @property
-    def corpus(self) -> Corpus:
-        """The tokens."""
-        return self.activations.corpus
 
     # -- features --------------------------------------------------------------------------------
 
@@ -281,12 +266,8 @@ class FeatureDictionary(Searches):
         given = {**self._given(names), **options}
         found = label(self.activations, names, ids, seed, **given)
         said = sorted({one if isinstance(one, str) else one.name for one in names})
-        self.database.replace(
-            "labels",
-            label_rows(found),
-            "strategy IN (SELECT unnest(?)) AND (? IS NULL OR feature IN (SELECT unnest(?)))",
-            [said, ids, ids],
-        )
+        where = "strategy IN (SELECT unnest(?)) AND (? IS NULL OR feature IN (SELECT unnest(?)))"
+        self.database.change(Change("labels", label_rows(found), where, [said, ids, ids]))
         return labels_table(found)
 
     def labels(self, *, shown: bool = True) -> pandas.DataFrame:
@@ -353,6 +334,7 @@ class FeatureDictionary(Searches):
         """The same dictionary on its corpus and another one: as if both had been run at once.
 
         Labels are not taken along, since they were tested on the first corpus alone: label again.
+        Nor is what `relate` found, of others that were run on the first corpus alone.
 
         Raises:
             StoreError: the store was loaded without its model and dictionary.
@@ -366,7 +348,8 @@ class FeatureDictionary(Searches):
     def merge(self, other: FeatureDictionary, out: str | Path | None = None) -> FeatureDictionary:
         """The same dictionary on the corpora of both: as if both had been run at once.
 
-        Labels are not taken along: label again.
+        Labels are not taken along: label again. Nor is what `relate` found, of others that were run
+        on one of the corpora alone.
 
         Raises:
             StoreError: of another model, dictionary, masks or contents.

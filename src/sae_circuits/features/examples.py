@@ -1,4 +1,4 @@
-"""Which tokens to show of a feature: the largest activations, and draws from each range of them.
+"""Which tokens to show of a feature: the largest activations, and draws from all and from ranges.
 
 An example is a token with the tokens around it, its window. Windows of one group never overlap, and
 of windows with the same tokens one is shown, with how often the feature is active at such a one.
@@ -78,6 +78,7 @@ class Wanted:
         intervals: equal ranges of activations to draw from.
         quantiles: groups of equal count to draw from.
         each: how many to draw from each range and group.
+        random: to draw from all tokens on which it is active, each as likely as any other.
         seed: with the feature's id it decides what is drawn.
 
     Raises:
@@ -88,10 +89,11 @@ class Wanted:
     intervals: int = 5
     quantiles: int = 5
     each: int = 5
+    random: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("top", "intervals", "quantiles", "each", "seed"):
+        for name in ("top", "intervals", "quantiles", "each", "random", "seed"):
             if getattr(self, name) < 0:
                 raise OptionError(f"{name}={getattr(self, name)}: give 0 or more")
 
@@ -137,6 +139,8 @@ def examples(
             key = (wanted.seed, salt, group)
             drawn = choice.drawn(ranks[:, group], ranks[:, group + 1], wanted.each, key)
             parts.append((kind, group, choice.apart(drawn, wanted.each)))
+    drawn = choice.drawn(0 * n[:, 0], n[:, 0], wanted.random, (wanted.seed, len(bounds), 0))
+    parts.append(("random", 0, choice.apart(drawn, wanted.random)))
     return choice.listed(parts)
 
 

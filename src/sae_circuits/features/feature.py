@@ -21,7 +21,7 @@ class Example:
     """A token on which the feature is active, with the tokens around it.
 
     Args:
-        kind: "top", "interval" or "quantile".
+        kind: "top", "interval", "quantile" or "random".
         group: the number of the interval or the quantile group, from 0.
         rank: within the group, from 0.
         prompt: of the corpus.
@@ -67,7 +67,10 @@ class Feature:
         tokens: on which it fires most often: text, count, share of its firings, share of the
             token's occurrences, and how much more often than by chance.
         logits: tokens that it makes more likely ("top") and less ("bottom"), with the effect.
-        neighbours: the features nearest to it, by measure.
+        neurons: the coordinates on which its decoder row mostly lies, with the share of each.
+        heads: the share of each head in that row, of a dictionary of z.
+        neighbours: the nearest to it by each measure, `among` the features of its dictionary, and
+            among others that `relate` was given.
         labels: the shown ones first.
         gap: what stands between two tokens of a text.
     """
@@ -78,6 +81,8 @@ class Feature:
     examples: tuple[Example, ...]
     tokens: Sequence[Mapping[str, Any]]
     logits: Sequence[Mapping[str, Any]]
+    neurons: Sequence[Mapping[str, Any]]
+    heads: Sequence[Mapping[str, Any]]
     neighbours: Sequence[Mapping[str, Any]]
     labels: Sequence[Mapping[str, Any]]
     gap: str = ""
@@ -89,6 +94,7 @@ class Feature:
         def rows(sql: str) -> list[dict[str, Any]]:
             return database.rows(sql, [i])
 
+        meta = database.meta()
         texts = {row["token"]: row["text"] for row in database.rows(TEXTS, [i])}
         return cls(
             id=i,
@@ -120,15 +126,25 @@ class Feature:
                 """SELECT kind, rank, text, effect FROM logits JOIN tokens USING (token)
                    WHERE feature = ? ORDER BY kind DESC, rank"""
             ),
-            neighbours=rows(
-                """SELECT measure, rank, other AS feature, value FROM correlations
-                   WHERE feature = ? ORDER BY measure, rank"""
+            neurons=rows(
+                "SELECT rank, neuron, value, share FROM neurons WHERE feature = ? ORDER BY rank"
+            ),
+            heads=rows("SELECT head, share FROM heads WHERE feature = ? ORDER BY head"),
+            neighbours=_named(
+                rows(
+                    """SELECT among, measure, rank, other AS feature, name, value
+                       FROM correlations
+                       LEFT JOIN features ON features.feature = other AND among = 'features'
+                       WHERE correlations.feature = ?
+                       ORDER BY among != 'features', among, measure, rank"""
+                ),
+                meta["related"],
             ),
             labels=rows(
                 """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels
                    WHERE feature = ? ORDER BY shown DESC, score DESC NULLS FIRST, strategy"""
             ),
-            gap=database.meta()["gap"],
+            gap=meta["gap"],
         )
 
     @property
@@ -146,5 +162,30 @@ class Feature:
         """The examples with the largest activations."""
         return tuple(e for e in self.examples if e.kind == "top")[:n]
 
+    @property
+    def nearest(self) -> list[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+        """For features, and all others that it was related to: by which measure, and the nearest.
+
+        The measure is the first there is of Pearson, cosine and Jaccard.
+        """
+        found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+        for row in self.neighbours:
+            found.setdefault(row["among"], {}).setdefault(row["measure"], []).append(row)
+        first = {
+            among: next((m for m in ("pearson", "cosine", "jaccard") if m in rows), None)
+            for among, rows in found.items()
+        }
+        return [(among, m, found[among][m]) for among, m in first.items() if m is not None]
+
     def _repr_html_(self) -> str:
         return str(render_template("feature.html", feature=self, top=self.top(8)))
+
+
+def _named(
+    rows: Sequence[dict[str, Any]], related: Mapping[str, Mapping[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    """Neighbours with the names of those that are others' and have names."""
+    for row in rows:
+        names = related.get(row["among"], {}).get("names")
+        row["name"] = names[row["feature"]] if names else row["name"]
+    return rows

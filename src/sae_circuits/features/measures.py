@@ -10,13 +10,14 @@ not 0,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from sae_circuits.errors import unknown
 from sae_circuits.features.numerics.sparse import Pairs, Rows
 
 
@@ -102,3 +103,15 @@ MEASURES: MappingProxyType[str, Measure] = MappingProxyType(
     }
 )
 """Each measure by its name."""
+
+
+def require_measures(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of measures, each once.
+
+    Raises:
+        UnknownName: no such measure.
+    """
+    for name in names:
+        if name not in MEASURES:
+            raise unknown("measure", name, MEASURES)
+    return tuple(dict.fromkeys(names))

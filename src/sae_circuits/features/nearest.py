@@ -20,6 +20,12 @@ from sae_circuits.progress import track
 CELLS = 2**21  # pairs held at a time
 AT_ONCE = 2**23
 """How many activations of either side are held at a time, unless another number is asked for."""
+PAIR_BYTES = 256  # what is needed for each activation that is held at a time
+
+
+def at_once_in(memory: int) -> int:
+    """How many activations can be held at a time in so many bytes."""
+    return max(1 << 16, memory // PAIR_BYTES)
 
 
 @dataclass(frozen=True, eq=False)

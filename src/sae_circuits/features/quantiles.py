@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from sae_circuits.features.columns import Columns
 
@@ -27,9 +27,29 @@ def quantiles_of(
     >>> of_counted.item(), of_active.item()
     (0.75, 0.5)
     """
-    owner, n = columns.owner, columns.counts
-    at_most = columns.values <= values.astype(np.float32)[owner]
-    below = np.bincount(owner[at_most], minlength=len(n))
+    return quantiles_at(values, np.arange(len(columns)), columns, n_counted)
+
+
+def quantiles_at(
+    values: Float64[np.ndarray, "value"],
+    column: Int64[np.ndarray, "value"],
+    columns: Columns,
+    n_counted: int,
+) -> tuple[Float64[np.ndarray, "value"], Float64[np.ndarray, "value"]]:
+    """The same shares for any number of values of each column.
+
+    Args:
+        values: compared in float32, as activations are kept.
+        column: which of the columns each value belongs to, from 0.
+        columns, n_counted: see `quantiles_of`.
+    """
+    below, n = np.zeros(len(values), dtype=np.int64), columns.counts[column]
+    single = values.astype(np.float32)
+    order = np.argsort(column, kind="stable")
+    bounds = np.searchsorted(column[order], np.arange(len(columns) + 1))
+    for i in range(len(columns)):
+        own = order[bounds[i] : bounds[i + 1]]
+        below[own] = np.searchsorted(np.sort(columns.column(i)[1]), single[own], side="right")
     zeros = np.where(values >= 0, n_counted - n, 0)
     with np.errstate(invalid="ignore"):
         return (below + zeros) / np.float64(n_counted), below / n

@@ -21,7 +21,7 @@ from sae_circuits.features.asked import (
 from sae_circuits.features.columns import Activity
 from sae_circuits.features.decoders import nearest_decoders, unit_rows
 from sae_circuits.features.frames import stacked, table
-from sae_circuits.features.measures import MEASURES
+from sae_circuits.features.measures import MEASURES, require_measures
 from sae_circuits.features.nearest import AT_ONCE, Neighbours, nearest, rank_of
 from sae_circuits.features.numerics.sparse import Rows
 
@@ -66,11 +66,8 @@ def correlations(
         UnknownName: no such measure, or no such feature.
         CorpusError: `other` is of another corpus, or counts other tokens.
     """
-    for name in measures:
-        if name not in MEASURES:
-            raise unknown("measure", name, MEASURES)
+    measures = require_measures(measures)
     check_k(k)
-    measures = tuple(dict.fromkeys(measures))
     right = activity if other is None else require_same_tokens(activity, other)
     places, counted = activity.corpus.n_tokens, int(activity.counted.sum())
     groups = nearest(

@@ -11,6 +11,7 @@ import numpy as np
 
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
 from sae_circuits.features.asked import require_known
+from sae_circuits.features.store.schema import OWN
 
 if TYPE_CHECKING:
     import pandas
@@ -123,24 +124,52 @@ class Searches:
             "SELECT * FROM features WHERE type = ? ORDER BY n_active DESC, feature", [kind]
         )
 
-    def similar(self, i: int | np.integer | str, by: str | None = None) -> pandas.DataFrame:
+    def similar(
+        self, i: int | np.integer | str, by: str | None = None, *, among: str = OWN
+    ) -> pandas.DataFrame:
         """The features nearest to one, by each measure that the store holds, or by one.
 
+        Args:
+            i: a feature's id, or its name.
+            by: "pearson", "cosine", "jaccard" or, among features of the store, "decoder".
+            among: "features" of the store, or others by the name that `relate` was given.
+
+        Returns:
+            Columns measure, rank, feature, name, value, type, density and label; of others no more
+            is known than id and name.
+
         Raises:
-            UnknownName: no such feature or measure.
+            UnknownName: no such feature or measure, or no such others.
         """
-        measures = self.database.query("SELECT DISTINCT measure FROM correlations ORDER BY 1")
+        known = {OWN: {"names": None}} | self.database.meta()["related"]
+        if among not in known:
+            raise unknown("others to be near to", among, known)
+        measures = self.database.query(
+            "SELECT DISTINCT measure FROM correlations WHERE among = ? ORDER BY 1", [among]
+        )
         if by is not None and by not in set(measures.measure):
             raise unknown("measure", by, sorted(measures.measure))
-        return self.database.query(
-            """SELECT measure, rank, other AS feature, value, features.type, features.density,
+        found = self.database.query(
+            """SELECT measure, rank, other AS feature, name, value, type, density,
                       best.text AS label
-               FROM correlations JOIN features ON features.feature = other
-               LEFT JOIN best ON best.feature = other
-               WHERE correlations.feature = ? AND measure = coalesce(?, measure)
+               FROM correlations
+               LEFT JOIN features ON features.feature = other AND among = 'features'
+               LEFT JOIN best ON best.feature = other AND among = 'features'
+               WHERE correlations.feature = ? AND among = ? AND measure = coalesce(?, measure)
                ORDER BY measure, rank""",
-            [self._known(i), by],
+            [self._known(i), among, by],
         )
+        if (names := known[among]["names"]) is not None:
+            found["name"] = [names[other] for other in found.feature]
+        return found
+
+    def ids(self, features: Sequence[int | str]) -> list[int]:
+        """The ids of features that are asked for by id or by name.
+
+        Raises:
+            UnknownName: no such feature.
+        """
+        return [self._known(i) for i in features]
 
     def _known(self, i: int | np.integer | str) -> int:
         """The id of a feature, by itself or by its name."""

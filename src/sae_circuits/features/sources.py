@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from sae_circuits.cache.places import edited_place, stream_place
 from sae_circuits.errors import CorpusError, DictionaryError, NumericalError, OptionError
 from sae_circuits.features.corpus import Corpus
-from sae_circuits.graph import Architecture
+from sae_circuits.graph import Architecture, Neurons
+from sae_circuits.graph.neurons import Where
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary, load_saes
 from sae_circuits.models.dictionaries.sites import Site
@@ -68,7 +69,7 @@ class _AtSite:
     """A model that is run as far as a site."""
 
     adapter: Adapter
-    site: Site
+    site: Site | Where
 
     def check(self, corpus: Corpus) -> None:
         """Refuse tokens that the model does not know, or prompts too long for it."""
@@ -110,10 +111,9 @@ class _AtSite:
         return out
 
     def _at_site(self, tokens: Int64[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_in"]:
-        arch = self.adapter.architecture
         module, before = self._place
         found = stopped_at(module, lambda: self.adapter.forward(tokens), before=before)
-        return found.reshape(*tokens.shape, self.site.width(arch))
+        return found.flatten(2)
 
     @cached_property
     def _place(self) -> tuple[nn.Module, bool]:
@@ -121,6 +121,8 @@ class _AtSite:
         adapter, kind, layer = self.adapter, self.site.kind, self.site.layer
         if kind == "z":
             return adapter.point(f"blocks.{layer}.attn.hook_z"), False
+        if kind == "mlp_post":
+            return adapter.point(f"blocks.{layer}.mlp.hook_post"), False
         if kind in ("mlp_normalized", "mlp_in"):
             return adapter.normed_place(kind, layer), True
         if kind in ("attn_out", "mlp_out"):
@@ -245,6 +247,42 @@ class DirectionSource(_AtSite):
         """Products, which may be negative; active where they are not 0."""
         value = x @ self._matrix.to(x)
         return value, value != 0
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSource(_AtSite):
+    """The hidden units of one layer's MLP, behind the non-linearity: what its W_out reads."""
+
+    n_features: int
+
+    @classmethod
+    def of(cls, model: Any, layer: int) -> NeuronSource:
+        """Of a model, or its adapter, and a layer of it.
+
+        Raises:
+            DictionaryError: a layer that is not there, or a model without MLPs.
+        """
+        adapter = Adapter.of(model)
+        arch = adapter.architecture
+        Site("mlp_out", layer).width(arch)
+        neurons = Neurons.of(arch, f"m{layer}")
+        return cls(adapter, neurons.reads, neurons.n_features)
+
+    @property
+    def names(self) -> None:
+        """None: neurons have numbers."""
+        return
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model and the layer."""
+        return {"kind": "neurons", "model": _model_record(self.adapter), "site": self.site.name}
+
+    def activations(
+        self, x: Float[Tensor, "token d_in"]
+    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+        """The values themselves."""
+        return x, x != 0
 
 
 @dataclass(frozen=True, eq=False)

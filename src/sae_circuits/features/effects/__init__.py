@@ -1,6 +1,6 @@
 """What features do, from weights alone and in runs of the model on prompts."""
 
-from sae_circuits.features.effects.alignment import NeuronAlignment, neuron_alignment
+from sae_circuits.features.effects.alignment import NeuronAlignment, head_shares, neuron_alignment
 from sae_circuits.features.effects.attention import AttentionSource, attention_source
 from sae_circuits.features.effects.directions import stream_directions
 from sae_circuits.features.effects.logits import LogitEffects, logit_effects
@@ -14,6 +14,7 @@ __all__ = [
     "ablation_loss_effect",
     "attention_source",
     "direct_loss_effect",
+    "head_shares",
     "logit_effects",
     "neuron_alignment",
     "prompt_scores",

@@ -1,4 +1,4 @@
-"""`neuron_alignment`: on which coordinates a feature's decoder row lies."""
+"""On which coordinates a feature's decoder row lies, and on which heads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from sae_circuits.errors import OptionError
+from sae_circuits.errors import DictionaryError, OptionError
 from sae_circuits.features.effects.directions import Features, feature_ids
 from sae_circuits.features.effects.largest import largest
 from sae_circuits.graph.tables import rows_table
@@ -91,3 +91,46 @@ def neuron_alignment(
         values[at] = rows.gather(1, own.places).cpu().numpy()[live]
         shares[at] = (own.values / norms).cpu().numpy()[live]
     return NeuronAlignment(ids, neurons, values, shares)
+
+
+@torch.no_grad()
+def head_shares(
+    dictionary: Dictionary, n_heads: int, features: Features = None
+) -> Float64[np.ndarray, "feature head"]:
+    """How a feature's decoder row on z is spread over the heads.
+
+        share[f, h] = norm(W_dec[f, h]) / sum over heads j of norm(W_dec[f, j])
+
+    Args:
+        dictionary: of z.
+        n_heads: of its layer.
+        features: their ids, in any order; all without it.
+
+    Returns:
+        Shares that sum to 1; NaN for a row of 0.
+
+    Raises:
+        DictionaryError: one that writes elsewhere, or to other heads.
+        OptionError: an id that the dictionary lacks.
+
+    Reference: arXiv 2406.17759, where norms are over that of the row; dashboards of the field
+    divide by their sum, as here.
+
+    >>> import sae_circuits as sc
+    >>> (sae,) = sc.load_saes("demo", ["z.1"])
+    >>> head_shares(sae, 4, [7]).sum().round(6)
+    np.float64(1.0)
+    """
+    site, width = dictionary.writes[0], dictionary.W_dec.shape[1]
+    if site.kind != "z" or n_heads < 1 or width % n_heads:
+        raise DictionaryError(
+            f"{dictionary!r} writes {width} numbers at {site.name}: {n_heads} heads have a share "
+            "in the rows of a dictionary of their z"
+        )
+    index = torch.from_numpy(feature_ids(dictionary, features)).to(dictionary.W_dec.device)
+    norms = [
+        dictionary.W_dec[some].detach().double().unflatten(1, (n_heads, -1)).norm(dim=2)
+        for some in index.split(_ROWS)
+    ]
+    each = torch.cat(norms) if norms else torch.zeros(0, n_heads, dtype=torch.float64)
+    return (each / each.sum(1, keepdim=True)).cpu().numpy()

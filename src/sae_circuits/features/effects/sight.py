@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,11 +102,12 @@ class Sight:
         n_features = self.dictionary.n_features
         return default_batch_size(self.adapter.architecture, task, n_features=n_features)
 
-    def look(self, batch: Task, first: int = 0) -> Seen:
+    def look(self, batch: Task, first: int = 0, run: Callable[[], object] | None = None) -> Seen:
         """Run the model.
 
         Args:
             first: the number of the batch's first prompt, for messages.
+            run: what runs the model on the batch, as with gradients; by default without.
 
         Raises:
             NumericalError: a stream that is not finite.
@@ -116,17 +117,17 @@ class Sight:
         module, is_input = place.written if place.read is None else (place.read, True)
 
         def keep(x: Tensor) -> None:
-            kept.setdefault("encoded", x.flatten(2))
+            kept.setdefault("encoded", x.detach().flatten(2))
 
         def keep_final(x: Tensor) -> None:
-            kept["final"] = x
+            kept["final"] = x.detach()
 
         with (
             torch.no_grad(),
             (hooked_input if is_input else hooked)(module, keep),
             hooked_input(self.adapter.unembedding_input, keep_final),
         ):
-            self._read(batch)
+            run() if run is not None else self._read(batch)
         _require_finite(kept["final"], batch, first)
         return Seen(kept["encoded"], kept["final"])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import duckdb
@@ -38,6 +38,15 @@ class Lists:
         return cls(rows.reshape(-1), np.arange(n + 1) * size)
 
 
+class Change(NamedTuple):
+    """Rows for a table, in the place of those that a condition names."""
+
+    name: str
+    rows: Table
+    where: str
+    parameters: Sequence[Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Database:
     """A DuckDB file of ours, which any number of readers can have open at a time."""
@@ -61,10 +70,11 @@ class Database:
             raise StoreError(_damaged(found.path, error)) from error
         if said.get("format") != FORMAT:
             raise StoreError(f"{str(path)!r} is a database, but no store of features")
-        if said.get("schema") != SCHEMA:
+        if (held := said.get("schema")) != SCHEMA:
+            older = isinstance(held, int) and held < SCHEMA
+            remedy = "remove it, and build it again" if older else "update sae-circuits"
             raise StoreError(
-                f"{str(path)!r} is of schema {said.get('schema')}, and this version reads "
-                f"{SCHEMA}: update sae-circuits, or build the store again"
+                f"{str(path)!r} is of schema {held}, and this version reads {SCHEMA}: {remedy}"
             )
         return found
 
@@ -83,6 +93,15 @@ class Database:
         """What a query gives, to be put into another store."""
         with self.reading() as connection:
             return connection.sql(sql).to_arrow_table()
+
+    def columns(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
+        """What a query gives, an array for each column; `Lists` of those that hold lists.
+
+        NULL is NaN among numbers, and None among texts.
+        """
+        with self.reading() as connection:
+            table = connection.sql(sql, params=list(parameters)).to_arrow_table()
+        return {name: _array(table.column(name)) for name in table.column_names}
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """What a query gives, row by row, in plain values."""
@@ -191,8 +210,8 @@ class Database:
             finally:
                 part.unlink(missing_ok=True)
 
-    def replace(self, name: str, table: Table, where: str, parameters: Sequence[Any]) -> None:
-        """Put rows in the place of those that a condition names, all of them or none.
+    def change(self, *changes: Change) -> None:
+        """Put rows in the place of others, all of them or none.
 
         Raises:
             OutputError: somebody has the store open, or it cannot be written.
@@ -203,8 +222,9 @@ class Database:
         try:
             with _writing(self.path) as connection:
                 connection.execute("BEGIN")
-                connection.execute(f'DELETE FROM "{name}" WHERE {where}', list(parameters))
-                _insert(connection, name, table)
+                for name, table, where, parameters in changes:
+                    connection.execute(f'DELETE FROM "{name}" WHERE {where}', list(parameters))
+                    _insert(connection, name, table)
                 connection.execute("COMMIT")
         except (duckdb.Error, OSError) as error:
             raise OutputError(
@@ -289,6 +309,15 @@ def _arrow(values: Any) -> pa.Array:
     if array.dtype.kind == "f":
         return pa.array(array, mask=~np.isfinite(array))
     return pa.array(values if array.dtype.kind in "OU" else array)
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray | Lists:
+    whole = pa.chunked_array(column.chunks, column.type).combine_chunks()
+    if not pa.types.is_list(whole.type):
+        return whole.to_numpy(zero_copy_only=False)
+    ends = np.cumsum(whole.value_lengths().to_numpy(zero_copy_only=False))
+    values = whole.flatten().to_numpy(zero_copy_only=False)
+    return Lists(values, np.concatenate([[0], ends]).astype(np.int64))
 
 
 def meta_rows(said: Mapping[str, Any]) -> Table:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-FORMAT, SCHEMA = "sae-circuits features", 1
+FORMAT, SCHEMA = "sae-circuits features", 2
+
+OWN = "features"
+"""Among what the neighbours are that are features of the store itself."""
 
 TABLES = {
     "meta": """
@@ -63,8 +66,19 @@ TABLES = {
         rank INTEGER NOT NULL,
         token INTEGER NOT NULL,
         effect DOUBLE NOT NULL""",
+    "neurons": """
+        feature INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        neuron INTEGER NOT NULL,
+        value DOUBLE NOT NULL,
+        share DOUBLE NOT NULL""",
+    "heads": """
+        feature INTEGER NOT NULL,
+        head INTEGER NOT NULL,
+        share DOUBLE NOT NULL""",
     "correlations": """
         feature INTEGER NOT NULL,
+        among VARCHAR NOT NULL,
         measure VARCHAR NOT NULL,
         rank INTEGER NOT NULL,
         other INTEGER NOT NULL,

@@ -31,6 +31,7 @@ from sae_circuits.features.examples import (
     examples,
 )
 from sae_circuits.features.labels import Label
+from sae_circuits.features.nearest import at_once_in
 from sae_circuits.features.relations import correlations
 from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import DictionarySource, Source
@@ -45,10 +46,13 @@ from sae_circuits.features.statistics import (
     statistics,
 )
 from sae_circuits.features.store.database import Lists, Table
-from sae_circuits.features.store.weights import NEIGHBOUR, DictionaryWeights, NoWeights, Weights
+from sae_circuits.features.store.weights import (
+    DictionaryWeights,
+    NoWeights,
+    Weights,
+    neighbour_rows,
+)
 from sae_circuits.progress import bar
-
-PAIR_BYTES = 256  # what correlations need for each activation that they hold at a time
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Contents:
         tokens: how many of a feature's tokens to list.
         neighbours: how many of the features that go with one to list, by each measure.
         logits: how many of the tokens that it makes more likely, and less, to list.
+        neurons: how many of the coordinates on which its decoder row mostly lies to list.
 
     Raises:
         OptionError: a size below 1.
@@ -73,9 +78,10 @@ class Contents:
     tokens: int = 50
     neighbours: int = 10
     logits: int = 10
+    neurons: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("bins", "tokens", "neighbours", "logits"):
+        for name in ("bins", "tokens", "neighbours", "logits", "neurons"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name}={getattr(self, name)}: give 1 or more")
 
@@ -87,7 +93,8 @@ class Contents:
     def weights(self, source: Source) -> Weights:
         """What there is to say of a source's weights."""
         if isinstance(source, DictionarySource):
-            return DictionaryWeights.of(source, self.logits, self.bins)
+            sizes = {"logits": self.logits, "bins": self.bins, "neurons": self.neurons}
+            return DictionaryWeights.of(source, **sizes)
         return NoWeights(source.n_features)
 
     @classmethod
@@ -101,16 +108,16 @@ def store_tables(
     activations: Activations, contents: Contents, weights: Weights
 ) -> Iterator[tuple[str, Table]]:
     """Rows of all tables but the labels."""
-    yield from weights.logits()
+    yield from weights.tables()
     said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
     with bar(total=activations.n_features, description="statistics", unit="feature") as progress:
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
-    at_once = max(1 << 16, activations.memory // PAIR_BYTES)
+    at_once = at_once_in(activations.memory)
     found = correlations(activations, contents.neighbours, at_once=at_once)
-    yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
+    yield "correlations", neighbour_rows(found)
     yield from weights.neighbours(activations, contents.neighbours)
 
 

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
 
 from sae_circuits.features.activations import Activations
 from sae_circuits.features.analysis.kinds import row_lengths
-from sae_circuits.features.effects import LogitEffects, logit_effects
+from sae_circuits.features.effects import (
+    LogitEffects,
+    NeuronAlignment,
+    head_shares,
+    logit_effects,
+    neuron_alignment,
+)
 from sae_circuits.features.relations import similar
 from sae_circuits.features.sources import DictionarySource
 from sae_circuits.features.store.database import Database, Lists, Table
+from sae_circuits.features.store.schema import OWN
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @runtime_checkable
@@ -32,8 +42,8 @@ class Weights(Protocol):
         """Columns of the table of features."""
         ...
 
-    def logits(self) -> Iterator[tuple[str, Table]]:
-        """The tokens at both ends of each feature's effect on the logits, and its histogram."""
+    def tables(self) -> Iterator[tuple[str, Table]]:
+        """Rows that need no activations: effects on the logits, neurons and heads."""
         ...
 
     def neighbours(self, activations: Activations, k: int) -> Iterator[tuple[str, Table]]:
@@ -60,7 +70,7 @@ class NoWeights:
         """NaN."""
         return dict.fromkeys(NUMBERS, self.norms)
 
-    def logits(self) -> Iterator[tuple[str, Table]]:
+    def tables(self) -> Iterator[tuple[str, Table]]:
         """None."""
         return iter(())
 
@@ -90,9 +100,10 @@ class HeldWeights:
         held = self.database.query(f"SELECT {', '.join(NUMBERS)} FROM features ORDER BY feature")
         return {name: held[name].to_numpy(np.float64, na_value=np.nan) for name in NUMBERS}
 
-    def logits(self) -> Iterator[tuple[str, Table]]:
+    def tables(self) -> Iterator[tuple[str, Table]]:
         """All rows."""
-        yield "logits", self.database.arrow("FROM logits")
+        for name in ("logits", "neurons", "heads"):
+            yield name, self.database.arrow(f"FROM {name}")
         yield "distributions", self.database.arrow("FROM distributions WHERE kind = 'logit'")
 
     def neighbours(self, activations: Activations, k: int) -> Iterator[tuple[str, Table]]:
@@ -106,12 +117,18 @@ class DictionaryWeights:
 
     source: DictionarySource
     effects: LogitEffects
+    alignment: NeuronAlignment
 
     @classmethod
-    def of(cls, source: DictionarySource, k: int, bins: int) -> DictionaryWeights:
-        """With k tokens at each end of the effects on the logits."""
-        model, d_vocab = source.adapter.model, source.adapter.architecture.d_vocab
-        return cls(source, logit_effects(model, source.dictionary, k=min(k, d_vocab), bins=bins))
+    def of(
+        cls, source: DictionarySource, *, logits: int, bins: int, neurons: int
+    ) -> DictionaryWeights:
+        """With so many tokens at each end of the effects on the logits, and neurons of each."""
+        model, dictionary = source.adapter.model, source.dictionary
+        k = min(logits, source.adapter.architecture.d_vocab)
+        effects = logit_effects(model, dictionary, k=k, bins=bins)
+        neurons = min(neurons, dictionary.W_dec.shape[1])
+        return cls(source, effects, neuron_alignment(dictionary, k=neurons))
 
     @property
     def norms(self) -> Float64[np.ndarray, "feature"]:
@@ -129,7 +146,14 @@ class DictionaryWeights:
         found = (self.norms, effects.std, effects.skew, effects.kurtosis)
         return dict(zip(NUMBERS, found, strict=True))
 
-    def logits(self) -> Iterator[tuple[str, Table]]:
+    def tables(self) -> Iterator[tuple[str, Table]]:
+        """Rows that need no activations: effects on the logits, neurons and heads."""
+        yield from self._logits()
+        yield "neurons", self._neurons()
+        if self.source.dictionary.writes[0].kind == "z":
+            yield "heads", self._heads()
+
+    def _logits(self) -> Iterator[tuple[str, Table]]:
         """The tokens at both ends of each feature's effect on the logits, and its histogram."""
         defined = np.flatnonzero(self.effects.counts.sum(1))
         for kind in ("top", "bottom"):
@@ -157,11 +181,31 @@ class DictionaryWeights:
                 },
             )
 
+    def _neurons(self) -> Table:
+        """The coordinates on which each feature's decoder row mostly lies."""
+        row, place = np.nonzero(self.alignment.neurons >= 0)
+        return {
+            "feature": self.alignment.features[row],
+            "rank": place + 1,
+            "neuron": self.alignment.neurons[row, place],
+            "value": self.alignment.values[row, place].astype(np.float64),
+            "share": self.alignment.shares[row, place],
+        }
+
+    def _heads(self) -> Table:
+        """The share of each head in each feature's decoder row."""
+        shares = head_shares(self.source.dictionary, self.source.adapter.architecture.n_heads)
+        row, head = np.nonzero(np.isfinite(shares))
+        return {"feature": row, "head": head, "share": shares[row, head]}
+
     def neighbours(self, activations: Activations, k: int) -> Iterator[tuple[str, Table]]:
         """The features nearest to each by what they write."""
         if activations.n_features > 1:
             found = similar(activations, self.source.dictionary.W_dec, k, by=["decoder"])
-            yield "correlations", {name: found[name].to_numpy() for name in NEIGHBOUR}
+            yield "correlations", neighbour_rows(found)
 
 
-NEIGHBOUR = ("feature", "measure", "rank", "other", "value")
+def neighbour_rows(found: pandas.DataFrame, among: str = OWN) -> Table:
+    """Rows of the table of correlations, of what `relations` finds."""
+    names = ("feature", "measure", "rank", "other", "value")
+    return {"among": [among] * len(found), **{name: found[name].to_numpy() for name in names}}

@@ -1,0 +1,118 @@
+"""`FeatureView.build`: what a store, and the model where it is at hand, say of features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from sae_circuits._version import __version__
+from sae_circuits.dashboards.numbers import short
+from sae_circuits.dashboards.profile import Counts, Profile
+from sae_circuits.dashboards.profiles import Told, shown_tokens
+from sae_circuits.dashboards.reading import rows_of, texts_of
+from sae_circuits.dashboards.views import About, FeatureView
+from sae_circuits.dashboards.windows import windows_of
+from sae_circuits.errors import StoreError
+from sae_circuits.features.dictionary import FeatureDictionary
+from sae_circuits.progress import bar
+
+BLOCK = 64  # features that are read at a time
+DENSITY_BINS = 40
+
+
+def feature_view(
+    features: FeatureDictionary,
+    ids: Sequence[int | str] | None = None,
+    *,
+    title: str | None = None,
+    **options: Any,
+) -> FeatureView:
+    """A view of some features: see `FeatureView.build`."""
+    asked = asked_features(features, ids)
+    found = tuple(profiles(features, asked, **options))
+    texts = texts_of(features.database, shown_tokens(found))
+    return FeatureView(about(features, title), texts, found)
+
+
+def asked_features(
+    features: FeatureDictionary, ids: Sequence[int | str] | None = None
+) -> list[int]:
+    """Ids of features that are asked for, by id or by name; of all that are not dead for None.
+
+    Raises:
+        UnknownName: no such feature.
+    """
+    if ids is not None:
+        return features.ids([ids] if isinstance(ids, str | int) else list(ids))
+    alive = "SELECT feature FROM features WHERE n_active > 0 ORDER BY feature"
+    return features.database.columns(alive)["feature"].tolist()
+
+
+def profiles(
+    features: FeatureDictionary, ids: Sequence[int], *, block: int = BLOCK
+) -> Iterator[Profile]:
+    """Profiles of features, one after the other, in the order asked for.
+
+    Args:
+        block: how many to read at a time.
+    """
+    with bar(total=len(ids), description="profiles", unit="feature") as progress:
+        for start in range(0, len(ids), block):
+            some = ids[start : start + block]
+            told = _told(features, some)
+            yield from map(told.profile, some)
+            progress.update(len(some))
+
+
+def _told(features: FeatureDictionary, ids: Sequence[int]) -> Told:
+    rows, columns = rows_of(features.database, ids), None
+    with suppress(StoreError):  # of an export, which has no activations
+        columns = features.activations.columns(sorted(set(ids)))
+    return Told(rows, windows_of(rows["examples"], columns), features.contents)
+
+
+def about(features: FeatureDictionary, title: str | None = None) -> About:
+    """Of what a view of some features is."""
+    meta = features.database.meta()
+    source, corpus = meta["source"], meta["corpus"]
+    name = source.get("dictionary") or source.get("site") or source["kind"]
+    density = features.database.columns("SELECT density FROM features")["density"]
+    alive = density[density > 0]
+    return About(
+        title=title or f"Features of {name}",
+        dictionary=name,
+        model=source.get("model", {}).get("name", ""),
+        corpus=corpus["name"],
+        features=meta["features"],
+        tokens=corpus["counted"],
+        densities=_densities(alive),
+        dead=int(meta["features"] - len(alive)),
+        gap=meta["gap"],
+        provenance={
+            "store": identity(features),
+            "source": source,
+            "corpus": corpus,
+            "masks": meta["masks"],
+            "contents": meta["contents"],
+            "version": __version__,
+        },
+    )
+
+
+def identity(features: FeatureDictionary) -> str:
+    """A hash of all that decides what a store says, but for its labels."""
+    meta = features.database.meta()
+    said = [meta[key] for key in ("schema", "made", "contents", "source", "corpus", "version")]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _densities(alive: np.ndarray) -> Counts | None:
+    if not len(alive):
+        return None
+    counts, edges = np.histogram(np.log10(alive), DENSITY_BINS)
+    return Counts(tuple(short(edges)), tuple(counts.tolist()))

@@ -1,0 +1,87 @@
+"""What a store says of some features, read with one query for each table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from sae_circuits.features.store.database import Database, Lists
+
+QUERIES = {
+    "features": "SELECT * FROM features WHERE {asked} ORDER BY feature",
+    "distributions": "SELECT * FROM distributions WHERE {asked} ORDER BY feature, kind",
+    "examples": """SELECT * EXCLUDE (text) FROM examples WHERE {asked}
+                   ORDER BY feature, kind, "group", rank""",
+    "feature_tokens": """SELECT feature, token, n, share, recall FROM feature_tokens
+                         WHERE {asked} ORDER BY feature, rank""",
+    "logits": "SELECT * FROM logits WHERE {asked} ORDER BY feature, kind, rank",
+    "correlations": """SELECT correlations.*, best.text AS label FROM correlations
+                       LEFT JOIN best ON best.feature = other AND among = 'features'
+                       WHERE {asked}
+                       ORDER BY correlations.feature, among != 'features', among, measure, rank""",
+    "neurons": "SELECT * FROM neurons WHERE {asked} ORDER BY feature, rank",
+    "heads": "SELECT * FROM heads WHERE {asked} ORDER BY feature, head",
+    "labels": """SELECT feature, strategy, text, score FROM labels WHERE {asked} AND shown
+                 ORDER BY feature, score DESC NULLS FIRST, strategy""",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a table, those of a feature in a row."""
+
+    columns: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.columns["feature"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def lists(self, name: str) -> Lists:
+        """A column of lists."""
+        return self.columns[name]
+
+    def of(self, feature: int) -> slice:
+        """Where the rows of a feature stand."""
+        held = self.columns["feature"]
+        first, stop = np.searchsorted(held, [feature, feature + 1])
+        return slice(int(first), int(stop))
+
+    def where(self, feature: int, name: str, value: Any) -> Int64[np.ndarray, "some"]:
+        """The rows of a feature with a value in a column."""
+        some = self.of(feature)
+        return np.flatnonzero(self.columns[name][some] == value) + some.start
+
+
+def listed(lists: Lists, i: int) -> np.ndarray:
+    """One list of a column of lists."""
+    return lists.values[lists.starts[i] : lists.starts[i + 1]]
+
+
+def rows_of(database: Database, features: Sequence[int]) -> dict[str, Rows]:
+    """The rows of all tables that tell of some features.
+
+    Args:
+        features: their ids.
+    """
+    low, high = min(features), max(features)  # which spares what lies outside
+    parameters = [low, high, list(features)]
+    found = {}
+    for name, query in QUERIES.items():
+        asked = f"{name}.feature BETWEEN ? AND ? AND {name}.feature IN (SELECT unnest(?))"
+        found[name] = Rows(database.columns(query.format(asked=asked), parameters))
+    return found
+
+
+def texts_of(database: Database, tokens: Sequence[int]) -> dict[int, str]:
+    """What some tokens read, by id."""
+    rows = database.columns(
+        "SELECT token, text FROM tokens WHERE token IN (SELECT unnest(?)) ORDER BY token",
+        [list(tokens)],
+    )
+    return dict(zip(rows["token"].tolist(), rows["text"].tolist(), strict=True))
