@@ -16,7 +16,7 @@ from sae_circuits.graph.blocks import RESIDUAL, Block, depth_of
 from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Kind, Part
 
-_PARTS: dict[str, Part] = {
+PARTS: dict[str, Part] = {
     "z": "a",
     "attn_out": "a",
     "mlp_out": "m",
@@ -187,10 +187,10 @@ def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
             f"{sae!r} writes to {len(sae.writes)} layers; edges of such features are found for one "
             "prompt, by sae_circuits.trace(...)"
         )
-    if where.kind not in _PARTS:
+    if where.kind not in PARTS:
         raise GraphError(
             f"{sae!r} stands at {where.name}, which is no writer: the graph splits "
-            f"{', '.join(kind for kind in _PARTS if kind != 'mlp_post')}"
+            f"{', '.join(kind for kind in PARTS if kind != 'mlp_post')}"
         )
     if where.kind == "resid_mid" and (arch.parallel or not arch.has_mlps):
         raise GraphError(f"{sae!r}: {arch.model!r} has no stream between its heads and its MLP")
@@ -200,6 +200,6 @@ def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
             f"{sae!r} reads {sae.reads.name} and writes {where.name}: a transcoder reads "
             f"{', '.join(inputs[:-1])} or {inputs[-1]} of the layer whose mlp_out it writes"
         )
-    part = _PARTS[where.kind]
+    part = PARTS[where.kind]
     own = through and sae.is_sae and part not in RESIDUAL and not isinstance(sae, Neurons)
     return Split(part, where.layer, sae, own)
