@@ -188,6 +188,22 @@ def test_cross_layer_transcoders_write_to_this_and_all_later_mlps(tmp_path):
         for k, site in enumerate(d.writes):
             ours[site.layer] += d.decode(d.encode(x[i]), x[i], to=k)
     torch.testing.assert_close(ours, made, rtol=1e-4, atol=1e-4)
+    config = "model_kind: cross_layer_transcoder\nfeature_input_hook: %s\n"
+    for hook, kind in (
+        ("hook_mlp_in", "resid_mid"),
+        ("'mlp.hook_in'", "mlp_in"),
+        ('"ln2.hook_normalized"  # before the gain', "mlp_normalized"),
+        ("blocks.{layer}.hook_resid_pre", "resid_pre"),
+    ):
+        (tmp_path / "config.yaml").write_text(config % hook)
+        assert [d.reads for d in load_saes(tmp_path)] == [Site(kind, i) for i in range(layers)]
+    (tmp_path / "config.yaml").write_text(config % "attn.hook_pattern")
+    with pytest.raises(DictionaryError, match=r"no dictionary can stand at .*hook_pattern"):
+        load_saes(tmp_path)
+    (tmp_path / "config.yaml").write_text("feature_output_hook: hook_resid_post\n")
+    with pytest.raises(DictionaryError, match="write to no MLP's output"):
+        load_saes(tmp_path)
+    (tmp_path / "config.yaml").unlink()
     (tmp_path / "W_dec_1.safetensors").write_bytes(b"not a file")
     with pytest.raises(FileFormatError, match="W_dec_1"):
         load_saes(tmp_path)
