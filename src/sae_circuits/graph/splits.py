@@ -123,11 +123,11 @@ class Split:
         return self.dictionary.each if isinstance(self.dictionary, Neurons) else None
 
 
-def require_dictionaries(saes: Any) -> None:
-    """Refuse what `load_saes` did not give: a name, an SAE of another library, one alone.
+def sources_of(arch: Architecture, saes: Any, parts: Sequence[str]) -> tuple[Any, ...]:
+    """Dictionaries, and the neurons of some parts.
 
     Raises:
-        GraphError: with what to give instead.
+        GraphError: what `load_saes` did not give: a name, an SAE of another library, one alone.
     """
     is_list = isinstance(saes, Iterable) and not isinstance(saes, str)
     other = [] if not is_list else [sae for sae in saes if not hasattr(sae, "require_fits")]
@@ -137,6 +137,7 @@ def require_dictionaries(saes: Any) -> None:
             f"{'dictionary' if other else 'list of dictionaries'}: give what load_saes(...) "
             "returns, which takes a name, a folder, or SAEs that you hold"
         )
+    return (*saes, *(Neurons.of(arch, name) for name in parts))
 
 
 def splits_of(
