@@ -44,7 +44,7 @@ def _same_seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Return the path of a Chromium, for tests marked `browser`."""
     assert CHROMIUM is not None

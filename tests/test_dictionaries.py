@@ -13,7 +13,14 @@ from safetensors.torch import save_file
 import sae_circuits as sc
 from sae_circuits.errors import DictionaryError, FileFormatError, OptionError, UnknownName
 from sae_circuits.models.dictionaries import Dictionary, Site, load_saes
-from sae_circuits.models.dictionaries.gates import relu
+from sae_circuits.models.dictionaries.gates import (
+    AbsoluteTopK,
+    Gated,
+    Threshold,
+    TopK,
+    open_at,
+    relu,
+)
 from small_saes import random_sae
 
 D_IN, FEATURES, D_OUT = 12, 30, 10
@@ -281,3 +288,15 @@ def test_places_without_a_dictionary_are_named(tmp_path):
         load_saes("demo", ["mlp_out.00"])
     with pytest.raises(OptionError, match="'sae'"):
         load_saes("demo", kind="saes")
+
+
+def test_where_a_gate_is_open_is_where_its_mask_is():
+    g = torch.Generator().manual_seed(0)
+    pre = torch.randn(7, 12, generator=g).round(decimals=1)  # with ties, and zeros
+    pre[3] = -1
+    pre[4] = 0
+    thresholds = torch.rand(12, generator=g)
+    bias, scale = torch.randn(12, generator=g), torch.randn(12, generator=g)
+    for gate in (relu, Threshold(thresholds), Gated(bias, scale, bias), TopK(3), AbsoluteTopK(3)):
+        expected = (gate(pre) & (pre != 0)).flatten().nonzero()[:, 0]
+        assert torch.equal(open_at(gate, pre), expected), gate

@@ -16,6 +16,7 @@ from sae_circuits.cli.app import app
 from sae_circuits.cli.features import COMMANDS
 from sae_circuits.features.dictionary import STORE
 from sae_circuits.features.store.schema import TABLES
+from small_stores import planted
 
 SAE = "resid_post.1"
 
@@ -140,7 +141,10 @@ def test_a_store_is_built_once_and_gone_on_with(store: Path, tmp_path: Path) -> 
     before = tables(folder)
     (folder / STORE).unlink()  # as after an interruption
     said = done(*again).splitlines()[0]
-    assert said == "Went on from what an earlier run left, pieces of activations: 1."
+    done_before = sc.Corpus.load(folder / "corpus.safetensors").n_prompts
+    assert said == (
+        f"Went on from an earlier run: {done_before:,} of {done_before:,} prompts were done."
+    )
     assert tables(folder) == before
 
 
@@ -239,6 +243,25 @@ def test_export_writes_some_or_all(store: Path, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "all").iterdir()} == {f"{name}.parquet" for name in TABLES}
     refused(call("export", store, path, "--feature", 999), "no feature 999")
     refused(call("export", store, tmp_path / "all", "--feature", 3), ".json")
+
+
+def test_features_go_by_their_names_too(tmp_path: Path) -> None:
+    folder = planted(tmp_path / "planted").folder
+    features = sc.FeatureDictionary.load(folder)
+    assert done("show", folder, "names") == done("show", folder, 1)
+    assert "<title>Feature 1</title>" in (
+        done("show", folder, "names", "--html", tmp_path / "1.html")
+        and (tmp_path / "1.html").read_text()
+    )
+    done("export", folder, tmp_path / "two.json", "--feature", "tags", "--feature", 1)
+    rows = json.loads((tmp_path / "two.json").read_text())["features"]
+    assert [row["name"] for row in rows] == ["names", "tags"]
+    features.database.close()
+    texts = 'manual.texts={"names": "given names", "2": "tags"}'
+    done("label", folder, "--strategy", "manual", "--option", texts, "--feature", "names")
+    assert features.labels()[["feature", "text"]].values.tolist() == [[1, "given names"]]
+    refused(call("show", folder, "name"), "names")
+    refused(call("label", folder, "--feature", "tag"), "tags")
 
 
 # -- changing --------------------------------------------------------------------------------------

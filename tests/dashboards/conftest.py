@@ -10,15 +10,11 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Start the machine's Chromium; skip where there is none."""
-    from conftest import CHROMIUM
-
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+def browser(chromium: str) -> Iterator[Any]:
+    """Start the machine's Chromium, for tests marked `browser`."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield found
         found.close()
 

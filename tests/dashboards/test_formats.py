@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from made_views import alive, dead, view, window
 from sae_circuits.dashboards.formats import export
 from sae_circuits.dashboards.profile import Group
 from sae_circuits.errors import FileFormatError, OptionError, OutputError, UnknownName
 from sae_circuits.io.neuronpedia import read_explanations
+from view_by_hand import alive, dead, view, window
 
 # The columns of Neuronpedia's models without its own bookkeeping: schema.prisma, commit 008d504.
 STR, INT, FLOAT, LIST_S, LIST_I, LIST_F = "str int float [str] [int] [float]".split()

@@ -30,7 +30,7 @@ def test_a_view_is_the_same_from_its_file_and_its_file_from_it(features, tmp_pat
     [
         ({"schema": 2}, "reads up to 1"),
         ({"schema": None}, "schema None"),
-        ({"format": "other"}, "no view of features"),
+        ({"format": "other"}, "no FeatureView"),
         ({"more": 1}, "has no"),
         ({"texts": {"x": "a"}}, "invalid literal"),
         ({"profiles": [{"feature": 0.5}]}, "int is needed"),

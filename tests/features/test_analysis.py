@@ -22,8 +22,8 @@ def test_token_entropy_has_its_known_answer():
     on = np.array([1, 1, 1, 1, 1, 1, 0])
     activity = made_of(corpus, np.stack([on, 0 * on, on * [1, 0, 0, 2, 0, 0, 0]], 1))
     (columns,) = activity.blocks()
-    assert token_entropy(token_counts(columns, corpus)).round(6).tolist()[::2] == [1.918296, 0]
-    assert math.isnan(token_entropy(token_counts(columns, corpus))[1])  # dead
+    assert token_entropy(token_counts(columns, corpus).rows).round(6).tolist()[::2] == [1.918296, 0]
+    assert math.isnan(token_entropy(token_counts(columns, corpus).rows)[1])  # dead
 
 
 @pytest.mark.parametrize("block", [1, 4, 99])
@@ -32,7 +32,9 @@ def test_tokens_are_those_counted_in_a_loop(block):
     corpus, counted = activity.corpus, activity.counted
     every = Counter(corpus.tokens[counted].tolist())
     table = token_table(activity, 4)
-    entropies = np.concatenate([token_entropy(token_counts(c, corpus)) for c in activity.blocks()])
+    entropies = np.concatenate(
+        [token_entropy(token_counts(c, corpus).rows) for c in activity.blocks()]
+    )
     for f in range(8):
         active = Counter(corpus.tokens[counted & (activity.dense[:, f] != 0)].tolist())
         total = sum(active.values())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from activity import corpus_of, made_of, random_activity
 from sae_circuits.errors import OptionError
-from sae_circuits.features.examples import Wanted, Windows, activations_at, examples
+from sae_circuits.features.examples import Wanted, Windows, around, examples
 from sae_circuits.features.statistics import by_rank, group_bounds, intervals, statistics
 
 
@@ -130,12 +130,16 @@ def test_windows_have_the_same_hash_when_they_have_the_same_tokens():
 
 
 def test_activations_of_windows_are_what_the_columns_hold():
-    activity = random_activity((9, 30), 7, seed=1)
+    activity = random_activity((9, 30), 7, share=0.6, seed=1)
     columns = activity.columns(np.array([5, 0, 2]))
-    owner, places = np.repeat([0, 1, 2], 39), np.tile(np.arange(39), 3)
+    ids = np.random.default_rng(0).permutation(len(columns.places))
+    first, stop = Windows(3, 2).spans(activity.corpus, columns.places[ids])
     counted = np.where(activity.counted[:, None], activity.dense, 0)
-    expected = counted[places, columns.features[owner]]
-    np.testing.assert_array_equal(activations_at(columns, owner, places), expected)
+    expected = [
+        counted[first[i] : stop[i], columns.features[columns.owner[k]]] for i, k in enumerate(ids)
+    ]
+    np.testing.assert_array_equal(around(columns, ids, first, stop), np.concatenate(expected))
+    assert len(around(columns, ids[:0], first[:0], stop[:0])) == 0
 
 
 @pytest.mark.parametrize(("kind", "bad"), [(Windows, {"before": -1}), (Wanted, {"top": -1})])

@@ -136,8 +136,10 @@ def test_examples_of_groups(both):
         ["feature", "kind", "group", "rank"],
     )
     cut = store.query("FROM distributions").set_index(["feature", "kind"])
-    assert {*found.kind} == {"interval", "quantile"}
-    for (f, kind, g), group in found.groupby(["feature", "kind", "group"]):
+    assert {*found.kind} == {"interval", "quantile", "random"}
+    alive = {*store.query("SELECT feature FROM features WHERE n_active > 0").feature}
+    assert {*found[found.kind == "random"].feature} == alive
+    for (f, kind, g), group in found[found.kind != "random"].groupby(["feature", "kind", "group"]):
         edges = cut.edges[f, kind]
         assert group["rank"].tolist() == list(range(len(group)))
         assert len(group) <= 2

@@ -27,6 +27,7 @@ from sae_circuits.errors import (
 )
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import DictionarySource, DirectionSource, HeldSource
+from sae_circuits.models.dictionaries.gates import AbsoluteTopK, TopK, open_at, relu
 from small_saes import random_sae
 from small_stores import CONTENTS, HOOK, corpus, model, planted, rows_of, sae, same, store
 
@@ -62,6 +63,37 @@ def python(code: str, *args: object, **options: object) -> subprocess.Popen[str]
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)], env=env, text=True, **options
     )
+
+
+WRITING = """
+import os, signal, sys
+import sae_circuits.io.atomic as atomic, sae_circuits.features.store.database as database
+from small_stores import store
+place, left = os.replace, [int(sys.argv[2])]
+def killed(*args):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return place(*args)
+atomic.os.replace = killed
+store(out=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [0, 1, 2], ids=["activations", "corpus", "database"])
+def test_what_a_kill_left_half_written_goes_when_the_build_goes_on(whole, tmp_path, n):
+    def left() -> list[str]:
+        return [path.name for path in tmp_path.rglob(".*")]
+
+    assert python(WRITING, tmp_path, n).wait() == -signal.SIGKILL
+    (name,) = left()
+    assert (".00000.saf", ".corpus.saf", ".features.duckdb.")[n] in name
+    (tmp_path / ".features.duckdb.0123abcd.part.tmp").mkdir()
+    (tmp_path / ".features.duckdb.0123abcd.part.wal").touch()
+    (tmp_path / ".mine.part").touch()
+    assert same(store(out=tmp_path), whole)
+    assert left() == [".mine.part"]
 
 
 @pytest.mark.slow
@@ -158,11 +190,13 @@ def test_what_is_not_finite_is_named():
             sc.FeatureDictionary.build(None, HeldSource(held), corpus())
 
 
-def test_a_gate_that_is_shut_hides_no_nan():
+@pytest.mark.parametrize("gate", [relu, TopK(2), AbsoluteTopK(2)])
+def test_a_gate_that_is_shut_hides_no_nan(gate):
     class Lost(HeldSource):
         def activations(self, x):
-            value = torch.where(x > 2, torch.nan, x)
-            return value, value > 0
+            pre = torch.where(x > 2, torch.nan, x)
+            index = open_at(gate, pre)
+            return index, pre.flatten()[index]
 
     held = torch.ones(corpus().n_tokens, 3)
     held[13, 2] = 3

@@ -11,7 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from sae_circuits._version import __version__
-from sae_circuits.cli import benchmark, demo, discover, evaluate, features, listing, render, trace
+from sae_circuits.cli import (
+    benchmark,
+    dashboard,
+    demo,
+    discover,
+    evaluate,
+    features,
+    listing,
+    render,
+    trace,
+)
 from sae_circuits.errors import CircuitsError, CircuitsWarning
 
 
@@ -94,6 +104,16 @@ in_features = typer.Typer(
 for command, example in features.COMMANDS.items():
     in_features.command(command.__name__, epilog=_ending(example))(command)
 app.add_typer(in_features, name="features")
+
+in_dashboard = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make pages that show what the features of a store do.",
+    epilog=_ending(dashboard.COMMANDS[dashboard.feature]),
+)
+for command, example in dashboard.COMMANDS.items():
+    in_dashboard.command(command.__name__, epilog=_ending(example))(command)
+app.add_typer(in_dashboard, name="dashboard")
 
 
 def _version(wanted: bool) -> bool:

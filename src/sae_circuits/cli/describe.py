@@ -70,6 +70,7 @@ def build(
     folder with a store of other data is refused.
     """
     from sae_circuits.features.dictionary import STORE, FeatureDictionary
+    from sae_circuits.features.folders import prompts_done
     from sae_circuits.features.masks import Masks
 
     texts = corpora.Texts(tuple(corpus), field, n_ctx)
@@ -77,15 +78,17 @@ def build(
     size = in_bytes(memory)
     masks = Masks(special, skip_token or (), skip_position or (), max_norm)
     options.check_dtype(dtype)
-    loaded, held = _model_and_dictionary(model, sae, sae_id, device, dtype)
-    read, finished, before = texts.open(loaded), (out / STORE).exists(), _left_by_another(out)
+    loaded, held = model_and_dictionary(model, sae, sae_id, device, dtype)
+    read, finished, before = texts.open(loaded), (out / STORE).exists(), prompts_done(out)
     features = FeatureDictionary.build(
         loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=size
     )
     if finished:
         typer.echo(f"Nothing to do: {out} holds this already.")
     elif before:
-        typer.echo(f"Went on from what an earlier run left, pieces of activations: {before:,}.")
+        typer.echo(
+            f"Went on from an earlier run: {before:,} of {read.n_prompts:,} prompts were done."
+        )
     typer.echo(summary(features))
 
 
@@ -106,7 +109,8 @@ def label(
         ),
     ] = None,
     feature: Annotated[
-        list[int] | None, typer.Option(help="Again for each feature to label; by default all.")
+        list[str] | None,
+        typer.Option(help="By number or name; again for each to label; by default all."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of strategies that draw.")] = 0,
     model: ItsModel = None,
@@ -133,9 +137,10 @@ def label(
     given = options_of(option or ())
     options.check_dtype(dtype)
     FeatureDictionary.load(store).database.close()  # before the model is loaded
-    with_model = _given(model, sae, sae_id, device, dtype)
+    with_model = with_dictionary(model, sae, sae_id, device, dtype)
     features = FeatureDictionary.load(store, *with_model)
-    made = features.label(chosen, feature, seed, **given)
+    some = None if feature is None else [asked(features, one) for one in feature]
+    made = features.label(chosen, some, seed, **given)
     shown = made[made.shown]
     typer.echo(
         f"{len(made):,} labels made; {len(shown):,}, of {shown.feature.nunique():,} features, "
@@ -217,7 +222,7 @@ def _value(text: str) -> Any:
     return value
 
 
-def _model_and_dictionary(
+def model_and_dictionary(
     model: str, sae: str, sae_id: str | None, device: str | None, dtype: str
 ) -> tuple[Any, Dictionary]:
     """A model and the one dictionary that the options name.
@@ -239,19 +244,22 @@ def _model_and_dictionary(
     return loaded, found[0]
 
 
-def _given(
+def with_dictionary(
     model: str | None, sae: str | None, sae_id: str | None, device: str | None, dtype: str
 ) -> tuple[Any, ...]:
-    """The model and the dictionary, where the options name both."""
+    """The model and the dictionary, where the options name both.
+
+    Raises:
+        OptionError: one without the other.
+    """
     if model is None and sae is None:
         return ()
     if model is None or sae is None:
         raise OptionError("give --model and --sae together, or neither")
-    return _model_and_dictionary(model, sae, sae_id, device, dtype)
+    return model_and_dictionary(model, sae, sae_id, device, dtype)
 
 
-def _left_by_another(out: Path) -> int:
-    """How many pieces of activations a run that was interrupted has left in a folder."""
-    from sae_circuits.features.folders import SHARDS
-
-    return len(list((out / SHARDS / "0").glob("*.safetensors")))
+def asked(features: FeatureDictionary, one: str) -> int | str:
+    """A feature by its name, where one has it, or else by its number."""
+    named = one in (features.database.meta()["names"] or ())
+    return int(one) if one.isdecimal() and not named else one

@@ -68,7 +68,7 @@ def search(
 
 def show(
     store: describe.Store,
-    feature: Annotated[int, typer.Argument(help="Its number.")],
+    feature: Annotated[str, typer.Argument(help="Its number, or its name.")],
     as_json: Json = False,
     html: Annotated[
         Path | None, typer.Option(help="A page to write, that needs no network.")
@@ -81,10 +81,11 @@ def show(
     from sae_circuits.io.atomic import write_whole
     from sae_circuits.viz.pages import page
 
-    found = FeatureDictionary.load(store).feature(feature)
+    features = FeatureDictionary.load(store)
+    found = features.feature(describe.asked(features, feature))
     typer.echo(in_json(asdict(found)) if as_json else described(found))
     if html is not None:
-        write_whole(html, page(f"Feature {feature}", Markup(found._repr_html_())))
+        write_whole(html, page(f"Feature {found.id}", Markup(found._repr_html_())))
         typer.echo(f"Page: {html}", err=as_json)
 
 
@@ -92,14 +93,16 @@ def export(
     store: describe.Store,
     path: Annotated[Path, typer.Argument(help="A .json file, or a folder for Parquet files.")],
     feature: Annotated[
-        list[int] | None,
-        typer.Option(help="Only what is known of this one, as JSON; again for each."),
+        list[str] | None,
+        typer.Option(help="Only what is known of this one, by number or name; again for each."),
     ] = None,
 ) -> None:
     """Write the tables of a store to one file of JSON, or to Parquet files."""
     from sae_circuits.features.dictionary import FeatureDictionary
 
-    typer.echo(FeatureDictionary.load(store).export(path, feature))
+    features = FeatureDictionary.load(store)
+    some = None if feature is None else [describe.asked(features, one) for one in feature]
+    typer.echo(features.export(path, some))
 
 
 # The commands of the group, each with the example that ends its help.

@@ -5,36 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from sae_circuits._version import __version__
+from sae_circuits.dashboards.model_effects import Model, Options
 from sae_circuits.dashboards.numbers import short
 from sae_circuits.dashboards.profile import Counts, Profile
 from sae_circuits.dashboards.profiles import Told, shown_tokens
 from sae_circuits.dashboards.reading import rows_of, texts_of
+from sae_circuits.dashboards.shown import Shown
 from sae_circuits.dashboards.views import About, FeatureView
 from sae_circuits.dashboards.windows import windows_of
-from sae_circuits.errors import StoreError
 from sae_circuits.features.dictionary import FeatureDictionary
 from sae_circuits.progress import bar
 
-BLOCK = 64  # features that are read at a time
+BLOCK = 64  # features whose effects are computed together
+CHUNK = 1024  # features for which the model is run once
 DENSITY_BINS = 40
 
 
 def feature_view(
     features: FeatureDictionary,
     ids: Sequence[int | str] | None = None,
+    options: Options | None = None,
     *,
     title: str | None = None,
-    **options: Any,
 ) -> FeatureView:
     """A view of some features: see `FeatureView.build`."""
-    asked = asked_features(features, ids)
-    found = tuple(profiles(features, asked, **options))
+    found = tuple(profiles(features, asked_features(features, ids), options))
     texts = texts_of(features.database, shown_tokens(found))
     return FeatureView(about(features, title), texts, found)
 
@@ -54,26 +54,55 @@ def asked_features(
 
 
 def profiles(
-    features: FeatureDictionary, ids: Sequence[int], *, block: int = BLOCK
+    features: FeatureDictionary,
+    ids: Sequence[int],
+    options: Options | None = None,
+    *,
+    block: int = BLOCK,
 ) -> Iterator[Profile]:
     """Profiles of features, one after the other, in the order asked for.
 
     Args:
-        block: how many to read at a time.
+        ids: of the features; where they rise, each comes as soon as its block is done.
+        options: what to say of them.
+        block: features at a time; what is said of one does not hang on it.
+
+    Raises:
+        OptionError: see `FeatureView.build`.
     """
+    model = Model.of(features, options or Options())
     with bar(total=len(ids), description="profiles", unit="feature") as progress:
-        for start in range(0, len(ids), block):
-            some = ids[start : start + block]
-            told = _told(features, some)
-            yield from map(told.profile, some)
-            progress.update(len(some))
+        for start in range(0, len(ids), CHUNK):
+            asked = list(ids[start : start + CHUNK])
+            rising = sorted(set(asked))
+            found = _counted(_chunk(features, model, rising, block), progress)
+            if asked != rising:
+                known = {one.feature: one for one in found}
+                found = (known[i] for i in asked)
+            yield from found
 
 
-def _told(features: FeatureDictionary, ids: Sequence[int]) -> Told:
-    rows, columns = rows_of(features.database, ids), None
-    with suppress(StoreError):  # of an export, which has no activations
-        columns = features.activations.columns(sorted(set(ids)))
-    return Told(rows, windows_of(rows["examples"], columns), features.contents)
+def _counted(found: Iterator[Profile], progress: Any) -> Iterator[Profile]:
+    for one in found:
+        yield one
+        progress.update(1)
+
+
+def _chunk(
+    features: FeatureDictionary, model: Model, ids: list[int], block: int
+) -> Iterator[Profile]:
+    """Profiles of features whose ids rise."""
+    rows = rows_of(features.database, ids)
+    shown = Shown.of(features, ids, rows["examples"])
+    work = model.over(features, shown)
+    quantiles = [None] * len(rows["examples"]) if shown is None else shown.quantiles()
+    for start in range(0, len(ids), block):
+        some = ids[start : start + block]
+        own = rows["examples"].between(some[0], some[-1])
+        part = rows["examples"].some(own)
+        more = {"quantiles": quantiles[own], **work.windows(some, own, part)}
+        told = Told(rows, windows_of(part, more), features.contents)
+        yield from map(work.with_effects, map(told.profile, some))
 
 
 def about(features: FeatureDictionary, title: str | None = None) -> About:

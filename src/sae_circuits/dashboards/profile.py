@@ -111,6 +111,23 @@ class Probed:
 
 
 @dataclass(frozen=True)
+class Connected:
+    """What a feature is connected with in one way, the strongest first.
+
+    Args:
+        kind: of the connection, such as "from mlp_out.0" or "in the circuit of IOI".
+        names: of what is at its other end.
+        values: how strong it is.
+        features: of those that are features of the same dictionary, their ids; None for others.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    features: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
 class Effects:
     """What the feature does to some tokens of a window, through its activation one token before.
 
@@ -207,6 +224,7 @@ class Profile:
         neighbours: by each measure.
         probes: of the user's.
         groups: examples.
+        connections: from outside of the store: see `FeatureView.connect`.
     """
 
     feature: int
@@ -224,6 +242,7 @@ class Profile:
     neighbours: tuple[Neighbours, ...] = ()
     probes: tuple[Probed, ...] = ()
     groups: tuple[Group, ...] = field(default=())
+    connections: tuple[Connected, ...] = ()
 
     @property
     def label(self) -> str | None:

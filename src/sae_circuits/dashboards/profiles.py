@@ -21,7 +21,8 @@ from sae_circuits.dashboards.profile import (
     Window,
 )
 from sae_circuits.dashboards.reading import Rows, listed
-from sae_circuits.dashboards.windows import SHARE_DIGITS, Key
+from sae_circuits.dashboards.shown import SHARE_DIGITS
+from sae_circuits.dashboards.windows import Key
 from sae_circuits.features.examples import Wanted
 from sae_circuits.features.store.tables import Contents
 

@@ -48,14 +48,28 @@ class Rows:
 
     def of(self, feature: int) -> slice:
         """Where the rows of a feature stand."""
+        return self.between(feature, feature)
+
+    def between(self, low: int, high: int) -> slice:
+        """Where the rows of all features from one to another stand."""
         held = self.columns["feature"]
-        first, stop = np.searchsorted(held, [feature, feature + 1])
-        return slice(int(first), int(stop))
+        return slice(*np.searchsorted(held, [low, high + 1]).tolist())
+
+    def some(self, rows: slice) -> Rows:
+        """Some rows in a row."""
+        return Rows({name: _part(column, rows) for name, column in self.columns.items()})
 
     def where(self, feature: int, name: str, value: Any) -> Int64[np.ndarray, "some"]:
         """The rows of a feature with a value in a column."""
         some = self.of(feature)
         return np.flatnonzero(self.columns[name][some] == value) + some.start
+
+
+def _part(column: Any, rows: slice) -> Any:
+    if not isinstance(column, Lists):
+        return column[rows]
+    starts = column.starts[rows.start : rows.stop + 1]
+    return Lists(column.values[starts[0] : starts[-1]], starts - starts[0])
 
 
 def listed(lists: Lists, i: int) -> np.ndarray:

@@ -7,43 +7,59 @@ a page holds thousands of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sae_circuits._version import __version__
 from sae_circuits.dashboards.profile import Effects, Group, Profile, Values, Window
-from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.dashboards.views import FeatureView, PromptView
 from sae_circuits.errors import FileFormatError
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.files import bytes_of, strict_json
 
-FORMAT, SCHEMA = "sae-circuits features view", 1
+SCHEMA = 1
+FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits prompt view"}
+
+AnyView = TypeVar("AnyView", FeatureView, PromptView)
+
+_HALVES = re.compile("[\ud800-\udfff]")  # no text file may hold them as they are
 
 
-def save_view(view: FeatureView, path: str | Path) -> Path:
+def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
     """Write a view to a file.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    header = {"format": FORMAT, "schema": SCHEMA, "written_by": __version__}
-    return write_whole(path, dumped({**header, **plain_view(view)}) + "\n")
+    return write_whole(path, text_of(view) + "\n")
 
 
-def load_view(path: str | Path) -> FeatureView:
+def text_of(view: FeatureView | PromptView) -> str:
+    """What a view's file says."""
+    header = {"format": FORMATS[type(view)], "schema": SCHEMA, "written_by": __version__}
+    return dumped({**header, **plain_view(view)})
+
+
+def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
     """Read what `save_view` wrote.
+
+    Args:
+        kind: of view.
 
     Raises:
         FileFormatError: no such file, a damaged one, one of another kind, or of a newer version.
     """
     path = Path(path)
     said = strict_json(path, bytes_of(path))
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise FileFormatError(f"{str(path)!r} is no view of features: FeatureView.save writes one")
+    if not isinstance(said, dict) or said.get("format") != FORMATS[kind]:
+        raise FileFormatError(
+            f"{str(path)!r} is no {kind.__name__}: {kind.__name__}.save writes one"
+        )
     schema = said.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA:
         raise FileFormatError(
@@ -53,7 +69,7 @@ def load_view(path: str | Path) -> FeatureView:
         )
     content = {k: v for k, v in said.items() if k not in ("format", "schema", "written_by")}
     try:
-        return made_of(FeatureView, content)
+        return made_of(kind, content)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
         raise FileFormatError(
             f"{str(path)!r} does not hold what a view holds: {error}; save it again"
@@ -61,12 +77,13 @@ def load_view(path: str | Path) -> FeatureView:
 
 
 def dumped(value: Any) -> str:
-    """JSON without white space, and without NaN."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    """JSON without white space, and without NaN; halves of characters are escaped."""
+    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
-def plain_view(view: FeatureView) -> dict[str, Any]:
-    """A view in plain values: `about`, `texts` and `profiles`."""
+def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
+    """A view in plain values, by the names of its fields."""
     return plain(view)
 
 
@@ -150,6 +167,9 @@ def made_of(kind: Any, said: Any) -> Any:
         inner = get_args(kind)[0]
         if not isinstance(said, list):
             raise TypeError(f"a list is needed, not {said!r:.40}")
+        kinds = set(map(type, said))
+        if inner in (int, float, str) and kinds <= {inner}:  # most of a file are these
+            return tuple(said)
         return tuple([made_of(inner, one) for one in said])
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         keys, values = get_args(kind)

@@ -6,17 +6,24 @@ something at each of its tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.dashboards.profile import Counts, Profile, Values
+from sae_circuits.dashboards.profile import Connected, Counts, Profile, Values
+from sae_circuits.errors import unknown
+from sae_circuits.io.atomic import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from jaxtyping import Int64
+    from torch import Tensor
 
+    from sae_circuits.dashboards.layout import Layout
     from sae_circuits.features.dictionary import FeatureDictionary
+    from sae_circuits.metrics import Metric
+
+Tokens = int | str | Sequence[int | str]
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,10 @@ class FeatureView:
         features: FeatureDictionary,
         ids: Sequence[int | str] | None = None,
         *,
+        loss_effects: bool | None = None,
+        ablation: bool = False,
+        probes: Mapping[str, tuple[Any, Sequence[str]]] | None = None,
+        hover: int = 5,
         title: str | None = None,
     ) -> FeatureView:
         """Gather all that is known of some features.
@@ -73,14 +84,24 @@ class FeatureView:
         Args:
             features: of a dictionary, on a corpus.
             ids: ids or names, in any order; by default of all that are not dead.
+            loss_effects: direct effects on the tokens of the windows; by default where the store
+                was built or loaded with its model, and they can be had.
+            ablation: ablation loss effects too, by a run for each feature.
+            probes: by name, directions in the residual stream, [d_model, class], and the names of
+                the classes.
+            hover: how many tokens to list that a feature helps most at a token, and hurts most.
             title: of the page.
 
         Raises:
             UnknownName: no such feature.
+            OptionError: what needs the model without one, a probe of another width.
+            NumericalError: weights or a stream that is not finite.
         """
         from sae_circuits.dashboards.build import feature_view
+        from sae_circuits.dashboards.model_effects import Options
 
-        return feature_view(features, ids, title=title)
+        options = Options(loss_effects, ablation, probes or {}, hover)
+        return feature_view(features, ids, options, title=title)
 
     def __repr__(self) -> str:
         return f"FeatureView({len(self.profiles):,} features of {self.about.dictionary!r})"
@@ -124,6 +145,44 @@ class FeatureView:
 
         return export(self, folder, format, **options)
 
+    def connect(self, connections: Mapping[int, Sequence[Connected]]) -> FeatureView:
+        """The same view with connections of its features, for the panel of that name.
+
+        Args:
+            connections: by feature; those that are left out keep theirs.
+
+        Raises:
+            UnknownName: a feature that is not in the view.
+        """
+        known = {one.feature for one in self.profiles}
+        for feature in connections.keys() - known:
+            raise unknown("feature of the view", feature, map(str, known))
+        profiles = (
+            replace(one, connections=tuple(connections.get(one.feature, one.connections)))
+            for one in self.profiles
+        )
+        return replace(self, profiles=tuple(profiles))
+
+    def render(self, path: str | Path, *, layout: Layout | str | None = None) -> Path:
+        """Write it as one HTML page that needs no network.
+
+        Args:
+            layout: which panels a feature's page shows: a layout, or the name of a ready one
+                ("feature", which is the default, "prompt" or "compact").
+
+        Raises:
+            UnknownName: no such layout.
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.page import feature_page
+
+        return write_whole(path, feature_page(self, layout))
+
+    def _repr_html_(self) -> str:
+        from sae_circuits.dashboards.page import feature_page, frame
+
+        return str(frame(feature_page(self), self.about.title))
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -133,15 +192,32 @@ class Ranked:
         name: "activation", "quantile", "loss effect", "logit effect" or "attribution".
         unit: of its values, such as "nats"; "" for none.
         said: what it means, in a sentence.
-        token: for the logit effect, the id of the token that was chosen.
         features: at each position; none where the score is undefined there.
+        lowest: where values have signs, those at the other end, the smallest first.
+        token: for the logit effect, the id of the token that was chosen; None for the token that
+            comes next in the prompt.
     """
 
     name: str
     unit: str
     said: str
     features: tuple[Values, ...]
+    lowest: tuple[Values, ...] = ()
     token: int | None = None
+
+
+@dataclass(frozen=True)
+class Active:
+    """Features at one position of a prompt: those that some score ranks there.
+
+    Args:
+        ids: of them, rising.
+        values: by a score's name, one for each; None where it is undefined. Logit effects are in
+            the rankings alone.
+    """
+
+    ids: tuple[int, ...] = ()
+    values: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,9 +227,113 @@ class PromptView:
     Args:
         view: of all features that some score ranks, each in a compact form.
         tokens: ids of the prompt.
+        special: those of them that are no text, such as the one that begins a sequence.
+        probabilities: of each token, given those before it; None for the first.
+        likely: the tokens that the model takes for the most likely after the prompt, with their
+            probabilities.
         scores: by each score, the features at each position.
+        active: all that these features do at each position.
     """
 
     view: FeatureView
     tokens: tuple[int, ...]
+    special: tuple[int, ...] = ()
+    probabilities: tuple[float | None, ...] = ()
+    likely: Values = field(default=Values())
     scores: tuple[Ranked, ...] = field(default=())
+    active: tuple[Active, ...] = ()
+
+    @classmethod
+    def build(
+        cls,
+        features: FeatureDictionary,
+        prompt: str | Sequence[int] | Int64[Tensor, "pos"],
+        *,
+        metric: str | Metric | None = None,
+        answer: Tokens = (),
+        wrong: Tokens = (),
+        tokens: Tokens | None = None,
+        scores: Sequence[str] | None = None,
+        k: int = 10,
+        prepend_bos: bool = True,
+        **panels: Any,
+    ) -> PromptView:
+        """Rank the features that do something at each token of a prompt, by several scores.
+
+        activation    as it is
+        quantile      share of the corpus's counted tokens with an activation no larger
+        loss effect   direct, on the token that comes next, in nats; above 0 it helps
+        logit effect  direct, on the logit of a token, less the mean over the vocabulary
+        attribution   activation times the gradient of a metric at the prompt's last token
+
+        Only features that are active at a position are ranked there; ties go by the lower id. All
+        scores come from one run of the model, and one backward pass where there is a metric.
+
+        Args:
+            features: with the model and the dictionary at hand.
+            prompt: a text, or token ids.
+            metric: to attribute; see `sae_circuits.metrics`. None for none.
+            answer, wrong: what the metric compares: tokens, by id or by what they read.
+            tokens: whose logits to keep effects on, beside the one that comes next; by default the
+                model's five most likely at the prompt's end, then the prompt's own, up to 24.
+            scores: which of them; by default all that can be had.
+            k: how many features at each position and end.
+            prepend_bos: whether a text begins with the beginning-of-sequence token, if there is
+                one.
+            panels: what else `FeatureView.build` takes, for the panels of the features.
+
+        Raises:
+            StoreError: a store without its model, or of another source than a dictionary.
+            UnknownName: no such score or metric, or a text that no token reads.
+            OptionError: a metric without its answer; attribution without a metric; k below 1.
+            DictionaryError, TaskError, ContextError, MetricError, NumericalError: see
+                `sae_circuits.features.effects.on_prompt.OnPrompt.of`.
+
+        >>> import sae_circuits as sc
+        >>> model, (sae,) = sc.load_model("demo"), sc.load_saes("demo", ["mlp_out.1"])
+        >>> features = sc.FeatureDictionary.build(model, sae, sc.demo_corpus(2000))
+        >>> view = sc.PromptView.build(features, "When Mary and John went", k=3)
+        >>> len(view.tokens), [score.name for score in view.scores[:4]]
+        (6, ['activation', 'quantile', 'loss effect', 'logit effect'])
+        """
+        from sae_circuits.dashboards.prompt import Asked, build
+
+        asked = Asked(metric, answer, wrong, tokens, scores, k)
+        return build(features, prompt, asked, prepend_bos, panels)
+
+    def __repr__(self) -> str:
+        return f"PromptView({len(self.tokens)} tokens, {len(self.view.profiles)} features)"
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to a file of JSON; `load` reads it back.
+
+        Raises:
+            OutputError: the place cannot be written.
+        """
+        from sae_circuits.dashboards.view_file import save_view
+
+        return save_view(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PromptView:
+        """Read what `save` wrote, which gives an equal view.
+
+        Raises:
+            FileFormatError: no such file, a damaged one, one of another kind, or of a newer
+                version.
+        """
+        from sae_circuits.dashboards.view_file import load_view
+
+        return load_view(path, cls)
+
+    def score(self, name: str, token: int | None = None) -> Ranked:
+        """One of the scores, by its name, and for a logit effect by its token.
+
+        Raises:
+            UnknownName: it is not here.
+        """
+        found = {(score.name, score.token): score for score in self.scores}
+        if (name, token) not in found:
+            known = sorted({score.name for score in self.scores})
+            raise unknown("score" if name not in known else "token of it", name, known)
+        return found[name, token]

@@ -93,8 +93,8 @@ class Analyses(Searches):
             name: by default "neurons", or the name of the other dictionary.
             k: how many of each.
             measures: some of "pearson", "cosine" and "jaccard".
-            memory: bytes to stay under, beside the model's own run. Neurons need 8 bytes on the
-                store's disk for each one that is not 0 on a token, as long as this runs.
+            memory: bytes to stay under, beside the model's own run. Neurons take 8 bytes of a
+                temporary folder for each that is not 0 on a token, as long as this runs.
 
         Returns:
             See `relations.correlations`.
@@ -129,7 +129,7 @@ class Analyses(Searches):
         if isinstance(other, Analyses):
             yield other.activations
         elif isinstance(other, str) and other == NEURONS:
-            with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=self.folder) as out:
+            with tempfile.TemporaryDirectory(prefix="sae-circuits-") as out:
                 yield self._neurons(out, memory)
         elif isinstance(other, Activity):
             yield other

@@ -92,6 +92,11 @@ class Corpus:
         return each.astype(np.int32)
 
     @cached_property
+    def prompts(self) -> Int32[np.ndarray, "token"]:
+        """The prompt of every token."""
+        return np.repeat(np.arange(self.n_prompts, dtype=np.int32), np.diff(self.starts))
+
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all tokens, of where prompts begin, and of what ids stand for."""
         digest = hashlib.sha256(self.tokens.tobytes() + self.starts.tobytes())

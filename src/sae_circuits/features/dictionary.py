@@ -31,7 +31,7 @@ from sae_circuits.features.store.database import Change, Database
 from sae_circuits.features.store.exchange import export, imported
 from sae_circuits.features.store.tables import Contents, label_rows, store_tables
 from sae_circuits.features.store.weights import HeldWeights, Weights
-from sae_circuits.io.atomic import ready_folder
+from sae_circuits.io.atomic import ready_folder, remove_parts
 
 if TYPE_CHECKING:
     import pandas
@@ -111,6 +111,8 @@ class FeatureDictionary(Analyses):
                     "folder, or remove it"
                 )
             return cls(folder, found.database, source)
+        for left in (folder, folder / SHARDS / "0"):
+            remove_parts(left)
         activations = extract(
             source, corpus, masks, out=folder / SHARDS / "0", batch_tokens=batch_tokens,
             memory=memory,
@@ -264,6 +266,9 @@ class FeatureDictionary(Analyses):
         names = [strategies] if isinstance(strategies, str | Strategy) else list(strategies)
         ids = None if features is None else [self._known(f) for f in features]
         given = {**self._given(names), **options}
+        if texts := given.get("manual", {}).get("texts"):
+            by_id = {self._known(f) if isinstance(f, str) else f: text for f, text in texts.items()}
+            given["manual"] = {**given["manual"], "texts": by_id}
         found = label(self.activations, names, ids, seed, **given)
         said = sorted({one if isinstance(one, str) else one.name for one in names})
         where = "strategy IN (SELECT unnest(?)) AND (? IS NULL OR feature IN (SELECT unnest(?)))"

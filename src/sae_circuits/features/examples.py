@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt64
+from jaxtyping import Float32, Int32, Int64, UInt64
 
 from sae_circuits.errors import OptionError
 from sae_circuits.features.columns import Columns
@@ -100,14 +100,18 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples of the features of a block, group by group; the first of a group comes first."""
+    """Examples of the features of a block, group by group; the first of a group comes first.
+
+    `which` is the index of each in the block's columns.
+    """
 
     feature: Int64[np.ndarray, "example"]
     group: Sequence[str]
     index: Int64[np.ndarray, "example"]
     rank: Int64[np.ndarray, "example"]
+    which: Int64[np.ndarray, "example"]
     place: Int64[np.ndarray, "example"]
-    activation: np.ndarray
+    activation: Float32[np.ndarray, "example"]
     times: Int64[np.ndarray, "example"]
 
 
@@ -173,9 +177,10 @@ class _Choice:
         for i in range(n):
             if not len(left):
                 break
-            found[i] = taken = left[0]
+            taken = left[:1]
+            found[i] = taken[0]
             near = np.abs(self.columns.places[left] - self.columns.places[taken])
-            clash = (near < self.windows.size) & (self.prompt[left] == self.prompt[taken])
+            clash = (near < self.windows.size) & (self._prompt(left) == self._prompt(taken))
             left = left[~(clash | (self.window[left] == self.window[taken]))]
         return found
 
@@ -207,7 +212,7 @@ class _Choice:
             rows = np.flatnonzero((column >= 0) & (taken < n))
             k, others = column[rows, None], found[rows]
             near = np.abs(self.columns.places[k] - self.columns.places[others]) < self.windows.size
-            near &= self.prompt[k] == self.prompt[others]
+            near &= self._prompt(k) == self._prompt(others)
             clash = (others >= 0) & (near | (self.window[k] == self.window[others]))
             free = rows[~clash.any(1)]
             found[free, taken[free]] = column[free]
@@ -230,6 +235,7 @@ class _Choice:
             kinds,
             np.concatenate(groups),
             np.concatenate(ranks),
+            k,
             self.columns.places[k],
             self.columns.values[k],
             self._times(owner, k),
@@ -241,17 +247,17 @@ class _Choice:
         """How often each one's feature is active at the same window."""
         salts = mixed(np.arange(len(self.columns), dtype=np.uint64))
         every = np.sort(self.window + salts[self.columns.owner])
-        asked = self.window[ids] + salts[owner]
-        return np.searchsorted(every, asked, "right") - np.searchsorted(every, asked, "left")
+        asked, back = np.unique(self.window[ids] + salts[owner], return_inverse=True)
+        first, stop = (np.searchsorted(every, asked, side) for side in ("left", "right"))
+        return (stop - first)[back]  # rising ones are found in a fraction of the time
 
     def _ordered(self, at: Int64[np.ndarray, "*some"]) -> Int64[np.ndarray, "*some"]:
         """What stands at some places of the order; -1 stays."""
         return np.where(at >= 0, self.order[at], -1) if len(self.order) else at
 
-    @cached_property
-    def prompt(self) -> Int64[np.ndarray, "active"]:
-        """The prompt of each activation."""
-        return self.corpus.locate(self.columns.places)[0]
+    def _prompt(self, ids: Int64[np.ndarray, "*some"]) -> Int32[np.ndarray, "*some"]:
+        """The prompt of some activations."""
+        return self.corpus.prompts[self.columns.places[ids]]
 
     @cached_property
     def window(self) -> UInt64[np.ndarray, "active"]:
@@ -259,18 +265,34 @@ class _Choice:
         return self.hashes[self.columns.places]
 
 
-def activations_at(
-    columns: Columns, owner: Int64[np.ndarray, "some"], places: Int64[np.ndarray, "some"]
-) -> Float32[np.ndarray, "some"]:
-    """What some columns hold at some places, 0 where they hold nothing."""
-    found = np.zeros(len(places), dtype=np.float32)
-    if not len(columns.places):
-        return found
-    span = int(max(columns.places.max(), places.max(initial=0))) + 1
-    keys, asked = columns.owner * span + columns.places, owner * span + places
-    at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-    there = keys[at] == asked
-    found[there] = columns.values[at[there]]
+def around(
+    columns: Columns,
+    ids: Int64[np.ndarray, "example"],
+    first: Int64[np.ndarray, "example"],
+    stop: Int64[np.ndarray, "example"],
+) -> Float32[np.ndarray, "token"]:
+    """What a feature does at all tokens of the windows around some of its activations.
+
+    A column's places rise, so that what is active in a window stands beside its own activation.
+
+    Args:
+        ids: of the activations, as indices of the block.
+        first, stop: the places where each one's window begins and ends.
+    """
+    ends = np.cumsum(stop - first)
+    found = np.zeros(int(ends[-1]) if len(ends) else 0, dtype=np.float32)
+    to = ends - stop  # what turns a place of a window into an index of `found`
+    owner = np.searchsorted(columns.starts, ids, side="right") - 1
+    for step, end in ((-1, columns.starts[owner] - 1), (1, columns.starts[owner + 1])):
+        at, left = ids.copy(), np.arange(len(ids))
+        while len(left):
+            found[to[left] + columns.places[at]] = columns.values[at]
+            at += step
+            in_column = at != end[left]
+            at, left = at[in_column], left[in_column]
+            place = columns.places[at]
+            inside = (first[left] <= place) & (place < stop[left])
+            at, left = at[inside], left[inside]
     return found
 
 

@@ -98,8 +98,11 @@ def identity_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def held_shards(folder: Path, identity: str) -> tuple[Shard, ...]:
+def held_shards(folder: Path, identity: str | None = None) -> tuple[Shard, ...]:
     """The shards that a folder holds, in order.
+
+    Args:
+        identity: of the extraction that they have to be of.
 
     Raises:
         StoreError: of other data.
@@ -177,12 +180,9 @@ class _Pass:
         self, x: Float[Tensor, "token d_in"], rows: Int64[Tensor, "row"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, features and values of what is active."""
-        value, active = self.source.activations(x[rows.to(x.device)])
-        if not value.sum(dtype=torch.promote_types(value.dtype, torch.float32)).isfinite():
-            active = active | value.isnan()  # no gate is open for NaN, which would be lost
-        index = np.flatnonzero(active.cpu().numpy())
-        values = value.flatten()[torch.as_tensor(index, device=value.device)].float().cpu().numpy()
-        row, feature = np.divmod(index, self.source.n_features)
+        index, found = self.source.activations(x[rows.to(x.device)])
+        values = found.float().cpu().numpy()
+        row, feature = np.divmod(index.cpu().numpy(), self.source.n_features)
         real = values != 0
         return rows.numpy()[row[real]], feature[real].astype(np.int32), values[real]
 

@@ -54,6 +54,15 @@ def activations_in(folder: Path, meta: Mapping[str, Any]) -> Activations:
     return Activations(corpus, masks, meta["features"], meta["source"], pieces, names)
 
 
+def prompts_done(folder: Path) -> int:
+    """How many prompts a build has run whose store is not written yet.
+
+    Raises:
+        FileFormatError: a damaged file.
+    """
+    return max((shard.stop for shard in held_shards(folder / SHARDS / "0")), default=0)
+
+
 def _pieces(folder: Path, bounds: Sequence[int], made: Sequence[str]) -> tuple[Piece, ...]:
     """The shards of each extraction, with all of its prompts."""
     found = list[Piece]()

@@ -151,8 +151,8 @@ def _by_tokens(
 ) -> pandas.DataFrame:
     corpus = activity.corpus
     groups = nearest(
-        (token_counts(some, corpus) for some in columns_of(activity, features)),
-        lambda: (token_counts(some, corpus) for some in activity.blocks()),
+        (token_counts(some, corpus).rows for some in columns_of(activity, features)),
+        lambda: (token_counts(some, corpus).rows for some in activity.blocks()),
         ("cosine",),
         k=k,
         n=len(corpus.vocabulary),

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sae_circuits.cache.places import edited_place, stream_place
@@ -24,6 +24,7 @@ from sae_circuits.graph import Architecture, Neurons
 from sae_circuits.graph.neurons import Where
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary, load_saes
+from sae_circuits.models.dictionaries.gates import nonzero, open_at
 from sae_circuits.models.dictionaries.sites import Site
 from sae_circuits.models.hooks import stopped_at
 
@@ -59,8 +60,8 @@ class Source(Protocol):
 
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
-        """Values of the features, and which of them are active."""
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
+        """Where features are active, as rising indices of tokens by features, and the values."""
         ...
 
 
@@ -179,10 +180,11 @@ class DictionarySource(_AtSite):
     @torch.no_grad()
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
-        """Pre-activations, and where the gate is open."""
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
+        """Pre-activations where the gate is open."""
         pre = self.dictionary.pre_activation(x)
-        return pre, self.dictionary.gate(pre)
+        index = open_at(self.dictionary.gate, pre)
+        return index, pre.flatten()[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,10 +245,9 @@ class DirectionSource(_AtSite):
     @torch.no_grad()
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
         """Products, which may be negative; active where they are not 0."""
-        value = x @ self._matrix.to(x)
-        return value, value != 0
+        return _not_zero(x @ self._matrix.to(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,9 +341,9 @@ class HeldSource:
 
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
         """The values themselves."""
-        return x, x != 0
+        return _not_zero(x)
 
 
 def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -> None:
@@ -355,6 +356,13 @@ def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -
             f"the activations at prompt {prompt}, position {pos} are not finite: the model or its "
             "weights overflow there; take float32, or leave the prompt out"
         )
+
+
+def _not_zero(
+    x: Float[Tensor, "token feature"],
+) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
+    index = nonzero(x)
+    return index, x.flatten()[index]
 
 
 def _model_record(adapter: Adapter) -> dict[str, Any]:

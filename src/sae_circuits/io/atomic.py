@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
 from sae_circuits.errors import OutputError
+
+PART = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.\w+)?")
+"""What `part_of` gives, and what a database puts beside it."""
 
 
 def write_whole(path: str | Path, data: bytes | str) -> Path:
@@ -23,7 +28,7 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
     data = data.encode() if isinstance(data, str) else data
     if path.is_dir():
         raise OutputError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = part_of(path)
     try:
         try:
             with open(part, "xb") as file:
@@ -37,6 +42,27 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {_reason(error, path.parent)}") from error
     return path
+
+
+def part_of(path: Path) -> Path:
+    """The name of a file as it is written, before it takes its own."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what is left in a folder of files that were being written when a run was killed.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        for left in folder.iterdir():
+            if PART.fullmatch(left.name):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write into {str(folder)!r}: {_reason(error, folder)}") from error
 
 
 def ready_folder(path: str | Path) -> Path:

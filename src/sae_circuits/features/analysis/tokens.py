@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,21 +20,36 @@ if TYPE_CHECKING:
     import pandas
 
 
-def token_counts(columns: Columns, corpus: Corpus) -> Rows:
-    """For each feature, on how many tokens of each id it is active: one place for each id."""
+@dataclass(frozen=True, eq=False)
+class TokenCounts:
+    """On which token ids the features of a block are active.
+
+    Args:
+        rows: for each feature, on how many tokens of each id: one place for each id.
+        sums: of the activations there.
+    """
+
+    rows: Rows
+    sums: Float64[np.ndarray, "active"]
+
+
+def token_counts(columns: Columns, corpus: Corpus) -> TokenCounts:
+    """Count on how many tokens of each id each feature is active; sums go in the tokens' order."""
     n = len(corpus.vocabulary)
-    keys, counts = np.unique(_keys(columns, corpus), return_counts=True)
+    keys = columns.owner * n + corpus.tokens[columns.places]
+    order = keys.argsort(kind="stable")
+    keys = keys[order]
+    new = np.diff(keys, prepend=-1) != 0
+    group = np.cumsum(new) - 1
+    counts = np.bincount(group).astype(np.float64)
+    sums = np.bincount(group, columns.values[order].astype(np.float64)).astype(np.float64)
+    keys = keys[new]
     starts = np.searchsorted(keys, np.arange(len(columns) + 1) * n).astype(np.int64)
-    return Rows(columns.features, starts, keys % n, counts.astype(np.float64), n)
-
-
-def _keys(columns: Columns, corpus: Corpus) -> Int64[np.ndarray, "active"]:
-    """One number for each pair of a feature and a token id."""
-    return columns.owner * len(corpus.vocabulary) + corpus.tokens[columns.places]
+    return TokenCounts(Rows(columns.features, starts, keys % n, counts, n), sums)
 
 
 def token_entropy(counts: Rows) -> Float64[np.ndarray, "feature"]:
-    """How spread each feature is over token ids, in bits, from `token_counts`; NaN for a dead one.
+    """How spread each feature is over token ids, in bits; NaN for a dead one.
 
         H = -sum over ids v of p_v log2 p_v
 
@@ -52,20 +68,18 @@ def counted_tokens(activity: Activity) -> Int64[np.ndarray, "vocab"]:
 
 
 def top_tokens(
-    columns: Columns, corpus: Corpus, occurrences: Int64[np.ndarray, "vocab"], k: int
+    found: TokenCounts, occurrences: Int64[np.ndarray, "vocab"], k: int
 ) -> dict[str, np.ndarray]:
     """The columns of `token_table`, but for the text, of a block of features.
 
     Args:
         occurrences: from `counted_tokens`.
     """
-    counts = token_counts(columns, corpus)
+    counts = found.rows
     owner, rank = counts.owner, rank_of(counts.owner)
     order = np.lexsort((counts.places, -counts.values, owner))[rank <= k]
     token, n, row = counts.places[order], counts.values[order], owner[order]
     share = n / counts.sums(counts.values)[row]
-    pair = np.searchsorted(owner * counts.n_places + counts.places, _keys(columns, corpus))
-    sums = np.bincount(pair, columns.values.astype(np.float64), minlength=len(owner))
     return {
         "feature": counts.features[row],
         "rank": rank[rank <= k],
@@ -74,7 +88,7 @@ def top_tokens(
         "share": share,
         "recall": n / occurrences[token],
         "lift": share / (occurrences[token] / occurrences.sum()),
-        "mean": sums[order] / n,
+        "mean": found.sums[order] / n,
     }
 
 
@@ -97,7 +111,7 @@ def token_table(
     corpus, occurrences = activity.corpus, counted_tokens(activity)
 
     def of_block(columns: Columns) -> pandas.DataFrame:
-        found = top_tokens(columns, corpus, occurrences, k)
+        found = top_tokens(token_counts(columns, corpus), occurrences, k)
         text = [corpus.vocabulary[token] for token in found["token"].tolist()]
         return table({**found, "text": text})
 

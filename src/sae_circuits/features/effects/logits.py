@@ -19,6 +19,7 @@ from torch import Tensor
 from sae_circuits.errors import NumericalError, OptionError
 from sae_circuits.features.corpus import Vocabulary
 from sae_circuits.features.effects.directions import (
+    TILE,
     Features,
     HasDirections,
     direction_tile,
@@ -157,6 +158,26 @@ def logit_effects(
         directions = final.gained(directions) if gain else directions.to(final.dtype)
         _fill(found, own, *_products(final, directions, at))
     return found
+
+
+@torch.no_grad()
+def effect_rows(
+    final: Final, directions: Float[Tensor, "feature d_model"]
+) -> tuple[Float[Tensor, "feature vocab"], Float64[Tensor, "feature"]]:
+    """The effects of some directions on the logit of every token, not centred, and their means.
+
+    Args:
+        final: the end of the model, whose gain is in them.
+        directions: see `stream_directions`.
+    """
+    found = directions.new_empty(len(directions), final.n_tokens, dtype=final.dtype)
+    gained = final.gained(directions)
+    for start in range(0, len(gained), TILE):
+        rows = gained[start : start + TILE]
+        whole = torch.nn.functional.pad(rows, (0, 0, 0, TILE - len(rows)))  # one size for all
+        parts = torch.cat([part[: len(rows)] for part in final.products(whole)], 1)
+        found[start : start + TILE] = parts
+    return found, gained.double() @ final.mean
 
 
 def _require_sizes(k: int, bins: int, d_vocab: int) -> None:

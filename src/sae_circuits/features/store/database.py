@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,12 +15,14 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
 from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA
+from sae_circuits.io.atomic import part_of
 
 Table = Mapping[str, Any] | pa.Table
-"""Columns by name, arrays or `Lists`; or what a query gave."""
+"""Columns by name, arrays, `Lists` or `Joined`; or what a query gave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,21 @@ class Change(NamedTuple):
     rows: Table
     where: str
     parameters: Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """A column of texts: those of the ids of each list, one after the other.
+
+    Args:
+        ids: of the texts.
+        texts: of all ids.
+        gap: what stands between two of them.
+    """
+
+    ids: Lists
+    texts: Sequence[str]
+    gap: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +216,7 @@ class Database:
         Raises:
             OutputError: the place cannot be written, or the disk is full.
         """
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        part = part_of(path)
         with self.reading() as connection:
             try:
                 connection.execute(f'COPY "{name}" TO {_quoted(part)} (FORMAT parquet)')
@@ -257,7 +273,7 @@ def _whole(
     path: Path, check: Callable[[Path], None] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Empty tables in a new file, which takes its name once they are filled."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = part_of(path)
     try:
         with _writing(part) as connection:
             connection.execute(CREATE)
@@ -303,6 +319,10 @@ def _take(connection: duckdb.DuckDBPyConnection, name: str, table: Path | Sequen
 
 
 def _arrow(values: Any) -> pa.Array:
+    if isinstance(values, Joined):
+        texts = pa.array(values.texts, pa.large_string()).take(pa.array(values.ids.values))
+        lists = pa.LargeListArray.from_arrays(pa.array(values.ids.starts), texts)
+        return pc.call_function("binary_join", [lists, pa.scalar(values.gap, pa.large_string())])
     if isinstance(values, Lists):
         return pa.LargeListArray.from_arrays(pa.array(values.starts), _arrow(values.values))
     array = np.asarray(values)

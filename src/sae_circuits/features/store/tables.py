@@ -16,6 +16,7 @@ from sae_circuits.features.activations import Activations
 from sae_circuits.features.analysis.kinds import mean_sizes
 from sae_circuits.features.analysis.positions import position_counts
 from sae_circuits.features.analysis.tokens import (
+    TokenCounts,
     counted_tokens,
     token_counts,
     token_entropy,
@@ -27,7 +28,7 @@ from sae_circuits.features.examples import (
     Examples,
     Wanted,
     Windows,
-    activations_at,
+    around,
     examples,
 )
 from sae_circuits.features.labels import Label
@@ -45,7 +46,7 @@ from sae_circuits.features.statistics import (
     quantiles,
     statistics,
 )
-from sae_circuits.features.store.database import Lists, Table
+from sae_circuits.features.store.database import Joined, Lists, Table
 from sae_circuits.features.store.weights import (
     DictionaryWeights,
     NoWeights,
@@ -135,25 +136,25 @@ class _Said:
         found = statistics(columns, self.activations.n_counted)
         order = by_rank(columns)
         cut = intervals(columns, found, max(1, contents.examples.intervals))
-        yield "features", self._numbers(columns, found)
+        tokens = token_counts(columns, corpus)
+        yield "features", self._numbers(columns, found, tokens)
         yield from _distributions(columns, order, found, cut, contents)
-        yield "feature_tokens", top_tokens(columns, corpus, self._occurrences, contents.tokens)
+        yield "feature_tokens", top_tokens(tokens, self._occurrences, contents.tokens)
         yield "positions", self._positions(columns)
         shown = examples(
             columns, order, cut.counts, corpus, contents.windows, self._hashes, contents.examples
         )
         yield "examples", _windows(columns, shown, corpus, contents.windows)
 
-    def _numbers(self, columns: Columns, found: Statistics) -> Table:
+    def _numbers(self, columns: Columns, found: Statistics, tokens: TokenCounts) -> Table:
         names, ids = self.activations.names, columns.features
-        counts = token_counts(columns, self.activations.corpus)
         n_tokens, n_counted = self.activations.corpus.n_tokens, self.activations.n_counted
         written = mean_sizes(columns, n_tokens, n_counted)
         return {
             **found.arrays(),
             "name": [None if names is None else names[i] for i in ids.tolist()],
             "type": found.type,
-            "token_entropy": token_entropy(counts),
+            "token_entropy": token_entropy(tokens.rows),
             "importance": written * self.weights.norms[ids],
             **{name: values[ids] for name, values in self.weights.numbers.items()},
         }
@@ -230,10 +231,8 @@ def _windows(columns: Columns, shown: Examples, corpus: Corpus, windows: Windows
     prompt, position = corpus.locate(shown.place)
     first, stop = windows.spans(corpus, shown.place)
     sizes = stop - first
-    places = ranges(first, sizes)
-    owner = np.searchsorted(columns.features, shown.feature)
-    values = activations_at(columns, np.repeat(owner, sizes), places)
     starts = np.concatenate([[0], np.cumsum(sizes)])
+    tokens = Lists(corpus.tokens[ranges(first, sizes)], starts)
     return {
         "feature": shown.feature,
         "kind": list(shown.group),
@@ -244,21 +243,10 @@ def _windows(columns: Columns, shown: Examples, corpus: Corpus, windows: Windows
         "activation": shown.activation,
         "times": shown.times,
         "first": position - (shown.place - first),
-        "tokens": Lists(corpus.tokens[places], starts),
-        "activations": Lists(values, starts),
-        "text": _texts(corpus, first, stop),
+        "tokens": tokens,
+        "activations": Lists(around(columns, shown.which, first, stop), starts),
+        "text": Joined(tokens, corpus.vocabulary.texts, corpus.vocabulary.gap),
     }
-
-
-def _texts(
-    corpus: Corpus, first: Int64[np.ndarray, "example"], stop: Int64[np.ndarray, "example"]
-) -> list[str]:
-    """What windows read; many examples share one."""
-    known: dict[tuple[int, int], str] = {}
-    for span in zip(first.tolist(), stop.tolist(), strict=True):
-        if span not in known:
-            known[span] = corpus.text(corpus.tokens[slice(*span)])
-    return [known[span] for span in zip(first.tolist(), stop.tolist(), strict=True)]
 
 
 def label_rows(labels: Sequence[Label]) -> Table:

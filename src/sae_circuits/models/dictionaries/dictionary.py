@@ -114,11 +114,15 @@ class Dictionary:
 
     def pre_activation(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:
         """What the gate gets."""
+        return self.normalised(x) @ self.W_enc + self.b_enc
+
+    def normalised(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_in"]:
+        """The input as the encoder's weights see it."""
         x = x.to(self.W_enc.dtype)
         scale = self.scale(x)
         if scale is not None:
             x = (x - scale.shift) / scale.divide
-        return (x if self.b_in is None else x - self.b_in) @ self.W_enc + self.b_enc
+        return x if self.b_in is None else x - self.b_in
 
     def encode(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token feature"]:
         """The activations of the features; 0 where a feature is not active."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 Gate = Callable[[Float[Tensor, "*token feature"]], Bool[Tensor, "*token feature"]]
@@ -87,6 +88,30 @@ def gate_of_some(gate: Gate, index: Int64[Tensor, "some"]) -> Gate:
     if isinstance(gate, Gated):
         return Gated(gate.b_mag[index], gate.r_mag[index], gate.b_gate[index])
     return gate
+
+
+def open_at(gate: Gate, pre: Float[Tensor, "token feature"]) -> Int64[Tensor, "active"]:
+    """Where a gate is open, as rising indices of the flattened pre-activations.
+
+    NaN is among them, though no gate is open for it, so that it is not lost.
+    """
+    if isinstance(gate, TopK | AbsoluteTopK):  # which need no pass over all features to be found
+        x = pre.abs() if isinstance(gate, AbsoluteTopK) else pre
+        found = x.topk(gate.k, dim=1, sorted=False).indices.sort(dim=1).values
+        found += pre.shape[1] * torch.arange(len(pre), device=pre.device)[:, None]
+        found = found.flatten()
+        return found[~(x.flatten()[found] <= 0)]
+    active = gate(pre)
+    if not pre.sum(dtype=torch.promote_types(pre.dtype, torch.float32)).isfinite():
+        active |= pre.isnan()
+    return nonzero(active)
+
+
+def nonzero(x: Shaped[Tensor, "token feature"]) -> Int64[Tensor, "active"]:
+    """Where something is not 0, as rising indices of what is flattened."""
+    if x.device.type != "cpu" or x.dtype == torch.bfloat16:
+        return x.flatten().nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(x.numpy()))  # some times as fast as torch's
 
 
 def _among_largest(x: Float[Tensor, "*token feature"], k: int) -> Bool[Tensor, "*token feature"]:

@@ -4,7 +4,8 @@
 //   drawing(tag, {attribute: value}, ...children)                           the same in SVG
 //   number(x, digits = 3), share(x, digits = 3), signed(x, digits = 3)      as people read them;
 //                                                                           null and NaN as a dash
-//   aligned(values, sign = true)   numbers that stand under each other
+//   aligned(values, sign = true), fixed(x, size, sign = false, digits)   numbers that stand under each
+//                                                    other; size: the largest of them
 //   data(name)            the page's JSON of that name: about, index, layout, texts (read once)
 //   profile(id)           a promise of a feature, read when it is first asked for: see profile.js;
 //                         where it is not in the page, `dashboard.load(id)` gives it
@@ -49,17 +50,24 @@ const dashboard = {};
   // Numbers that stand under each other: as many decimals for all.
   function aligned(values, sign = true) {
     const size = Math.max(...values.map(Math.abs), 0);
-    if (!(size >= 1e-3 && size < 1e5)) return values.map((x) => (sign ? signed(x) : number(x)));
-    const power = Math.floor(Math.log10(size));
-    const decimals = power < 0 ? 1 - power : Math.max(2 - power, 0);
-    return values.map((x) => {
-      const said = Math.abs(x).toFixed(decimals);
-      return (x < 0 && Number(said) ? "−" : sign && Number(said) ? "+" : "") + said;
-    });
+    return values.map((x) => fixed(x, size, sign));
   }
 
-  const share = (x, digits = 3) =>
-    x === null || x === undefined ? DASH : `${number(100 * x, digits)}%`;
+  function fixed(x, size, sign = false, digits = size < 1 ? 2 : 3) {
+    if (!(size >= 1e-3 && size < 1e5)) return sign ? signed(x) : number(x);
+    const power = Math.floor(Math.log10(size));
+    const said = Math.abs(x).toFixed(Math.max(digits - 1 - power, 0));
+    return (x < 0 && Number(said) ? "−" : sign && Number(said) ? "+" : "") + said;
+  }
+
+
+  // Near 100%, as many digits as tell it from 100%.
+  function share(x, digits = 3) {
+    if (x === null || x === undefined) return DASH;
+    const left = 100 * (1 - x);
+    if (left <= 0 || left >= 0.5) return `${number(100 * x, digits)}%`;
+    return `${(100 * x).toFixed(Math.min(-Math.floor(Math.log10(left)), 9))}%`;
+  }
 
   const read = new Map();
   function data(name) {
@@ -80,6 +88,7 @@ const dashboard = {};
     if (!profiles.has(id)) {
       const found = inPage(id);
       profiles.set(id, found || !dashboard.load ? Promise.resolve(found) : dashboard.load(id));
+      profiles.get(id).catch(() => profiles.delete(id));  // it may be there the next time
     }
     return profiles.get(id);
   }
@@ -127,6 +136,6 @@ const dashboard = {};
   }
 
   Object.assign(dashboard, {
-    element, drawing, number, signed, aligned, share, data, profile, text, label, known, copy, say,
+    element, drawing, number, signed, aligned, fixed, share, data, profile, text, label, known, copy, say,
   });
 })();

@@ -143,7 +143,7 @@
     const [start, end] = within(window, context.show.context);
     const cells = perToken(profile, window)
       .map((said) => cellOf(window, said, scale, context)).slice(start, end);
-    const value = number(window.activations[window.position - window.first]);
+    const value = dashboard.fixed(window.activations[window.position - window.first], scale.activation, false, 3);
     const times = window.times > 1
       ? element("span", { class: "times", title: "times these tokens occur" }, `×${window.times}`) : null;
     return element(

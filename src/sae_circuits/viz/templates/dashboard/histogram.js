@@ -13,13 +13,13 @@
     const rough = (high - low) / Math.min(most, 8);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999999);
-    const first = Math.ceil(low / step - 1e-9), found = [];
+    const first = Math.ceil(low / step - 1e-9), found = new Set();
     for (let i = 0; i < 9; i++) {
       const tick = Number(((first + i) * step).toPrecision(12));
       if (tick > high + step * 1e-9) break;
-      found.push(tick);
+      found.add(Math.min(Math.max(tick, low), high));
     }
-    return found.length ? found : [low];
+    return [...found];
   }
 
   // All values are the same: the one bar has room at both sides.

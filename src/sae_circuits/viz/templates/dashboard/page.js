@@ -86,8 +86,8 @@
     return element("header", { class: "head" },
       element("div", { class: "title" },
         element("h1", { tabindex: -1 }, `Feature ${profile.feature}`,
-          profile.name ? element("span", { class: "name" }, profile.name) : null,
-          label ? element("span", { class: "label" }, label) : null),
+          profile.name ? [" ", element("span", { class: "name" }, profile.name)] : null,
+          label ? " " : null, label ? element("span", { class: "label" }, label) : null),
         pills(profile)),
       tools(profile));
   }
@@ -98,9 +98,9 @@
   };
 
   async function showFeature(id, focus) {
-    const profile = await dashboard.profile(id);
+    const profile = await dashboard.profile(id).catch((error) => error);
     if (state.feature !== id) return;  // the reader has gone on
-    if (!profile) return showMissing(id);
+    if (!profile || profile instanceof Error) return showMissing(id, profile);
     const change = (changes) => {
       go({ ...state, feature: id, ...changes }, true);
     };
@@ -110,8 +110,9 @@
     if (focus) main().querySelector("h1").focus({ preventScroll: true });
   }
 
-  function showMissing(id) {
+  function showMissing(id, error) {
     main().replaceChildren(element("h1", { tabindex: -1 }, `Feature ${id} is not on this page`),
+      ...(error ? [element("p", {}, error.message)] : []),
       element("p", {}, element("a", { href: "#" }, "All features")));
   }
 

@@ -4,6 +4,7 @@
 //       context: {mark(histogram, value), histograms, show: {group, examples, context}, change}
 //   feature(profile, layout, show, change)    all panels of a layout, in columns; a compact panel
 //       of a feature is feature(profile, dashboard.data("layouts").compact, show)
+//       show: {group, examples, context, marks: {histogram: value}}, the last for lines that stay
 //   mark(element, histogram, value)           draws a value's line in what `feature` made
 // To add a panel, add a function to `panels` and its name and options to layout.py.
 (() => {
@@ -133,15 +134,17 @@
     return length <= 2 * n ? all : [...all.slice(0, n), ...all.slice(length - n)];
   }
 
-  // Rows are {name, value, feature}: `feature` where it is one of this page.
   function connections(profile) {
     const rows = profile.connections || [];
     if (!rows.length) {
       return element("p", { class: "faint" },
-        "No connections are known. Give them as rows of name and value, for each feature.");
+        "None given: FeatureView.connect fills this panel, from a connectome or a circuit.");
     }
-    return table([["to or from"], ["strength", "number"]], rows.map((row) => [
-      row.feature == null ? row.name : featureLink(row.feature, row.name), signed(row.value)]), "Connections");
+    return rows.map((one) => {
+      const values = aligned(one.values);
+      return table([[one.kind], ["strength", "number"]], one.names.map((name, i) => [
+        one.features[i] == null ? name : featureLink(one.features[i], name), values[i]]), one.kind);
+    });
   }
 
   const inGroup = (group, wanted) =>
@@ -173,7 +176,7 @@
 
   function select(name, value, values, change) {
     const options = [...new Set([...values, value])].sort((a, b) => a - b);
-    return element("label", {}, `${name} `, element("select", { onchange: (event) => change(Number(event.target.value)) },
+    return element("label", {}, `${name} `, element("select", { "aria-label": name, onchange: (event) => change(Number(event.target.value)) },
       options.map((n) => element("option", { value: n, selected: n === value }, n >= 1000 ? "all" : `${n}`))));
   }
 
@@ -184,10 +187,13 @@
         select("context", context.show.context, [3, 5, 10, 20, 1000], (context_) => context.change({ context: context_ }))));
   }
 
-  function legend() {
+  function legend(profile) {
+    const windows = profile.groups.flatMap((group) => group.windows);
+    const negative = windows.some((window) => window.activations.some((a) => a < 0));
     return element("p", { class: "legend" },
       element("span", { class: "key" }, element("span", { class: "ramp" }), "activation, 0 to the largest shown"),
-      element("span", { class: "key" }, element("span", { class: "cell helps", style: "--u:3px" }, "helps"),
+      negative ? element("span", { class: "key" }, element("span", { class: "cell negative", style: "--a:70%" }, "below 0")) : null,
+      !windows.some((window) => window.effects) ? null : element("span", { class: "key" }, element("span", { class: "cell helps", style: "--u:3px" }, "helps"),
         element("span", { class: "cell hurts", style: "--u:3px" }, "hurts"), "the token's own probability"));
   }
 
@@ -195,7 +201,7 @@
     if (!profile.groups.length) return element("p", { class: "faint" }, "Never active on this corpus.");
     const groups = profile.groups.filter((group) => inGroup(group, context.show.group));
     return element("div", { class: "examples" },
-      context.change ? [controls(profile, context), legend()] : null,
+      context.change ? [controls(profile, context), legend(profile)] : null,
       groups.length ? groups.map((group) => groupElement(profile, group, context))
         : element("p", { class: "faint" }, "The feature has no such group."));
   }
@@ -221,11 +227,14 @@
 
   function feature(profile, layout, show, change) {
     const context = { histograms: {}, show, change };
-    context.mark = (name, value) => context.histograms[name] && context.histograms[name].mark(value);
+    const marks = show.marks || {};
+    context.mark = (name, value) =>
+      context.histograms[name] && context.histograms[name].mark(value ?? marks[name]);
     const made = element("div", { class: "columns" }, layout.columns.map((column) =>
       element("div", { class: "column" }, column.panels.map((one) => panel(one, profile, context)))));
     made.style.setProperty("--columns", layout.columns.map((c) => `minmax(0, ${c.width}fr)`).join(" "));
     made.mark = context.mark;
+    for (const name of Object.keys(marks)) context.mark(name);
     return made;
   }
 

@@ -11,7 +11,7 @@
 
   const COLUMNS = [
     ["feature", "feature", (i) => `${data("index").feature[i]}`],
-    ["label", "label", null],
+    ["label", "label or tokens", null],
     ["type", "type", null],
     ["density", "density", (i) => share(data("index").density[i]), "number"],
     ["max", "largest", null, "number"],

@@ -53,10 +53,8 @@
   // The tooltip, of which there is one.
   let box = null, owner = null, kept = false;
   function tooltip() {
-    if (!box) {
-      box = element("div", { class: "tooltip", role: "tooltip", id: "tooltip", hidden: true });
-      document.body.append(box);
-    }
+    if (!box) box = element("div", { class: "tooltip", role: "tooltip", id: "tooltip", hidden: true });
+    if (!box.isConnected) document.querySelector("main").append(box);
     return box;
   }
 
