@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-import made_view
-from made_view import HELL
+import made_page
+from made_page import HELL
 from sae_circuits.dashboards.profile import Values
 from sae_circuits.dashboards.views import Active, PromptView, Ranked
 
@@ -63,7 +63,7 @@ def view(
         for p in range(n)
     )  # fmt: skip
     return PromptView(
-        made_view.view(title=title), prompt, (100,), (None, *(0.25 for _ in prompt[1:])),
+        made_page.view(title=title), prompt, (100,), (None, *(0.25 for _ in prompt[1:])),
         Values(likely, (0.5, 0.125)[: len(likely)]),
         (plain["activation"], plain["quantile"], plain["loss effect"], *effects,
          plain["attribution"]),

@@ -9,7 +9,7 @@ import pytest
 
 import made_prompt
 import sae_circuits as sc
-from made_view import HELL, TEXTS
+from made_page import HELL, TEXTS
 from sae_circuits.dashboards.prompt_page import prompt_page
 from sae_circuits.dashboards.views import PromptView
 

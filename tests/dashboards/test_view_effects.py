@@ -20,6 +20,7 @@ from sae_circuits.features.effects import (
     stream_directions,
 )
 from sae_circuits.features.examples import Wanted, Windows
+from sae_circuits.features.sources import HeldSource
 from sae_circuits.features.store.tables import Contents
 from shapes import HOOKED
 from small_dictionaries import dictionary
@@ -178,3 +179,57 @@ def test_a_view_with_all_of_it_comes_back_from_its_file(tmp_path):
     path = view.save(tmp_path / "view.json")
     assert sc.FeatureView.load(path) == view
     assert sc.FeatureView.load(path).save(tmp_path / "b.json").read_bytes() == path.read_bytes()
+
+
+ODD = {
+    "dead": [],
+    "one": [(4, 2.0)],
+    "alike": [(1, 3.0), (4, 3.0), (6, 3.0)],
+    "tiny": [(1, 1e-8), (4, 2e-8), (6, 1.5e-8)],
+    "huge": [(1, 1e6), (4, 2e6), (6, 1.5e6)],
+    "negative": [(1, -2.0), (4, -1.0), (6, -3.0)],
+    "both": [(1, -2.0), (4, 1.0), (6, 3.0), (0, 1.0)],
+}
+
+
+@pytest.mark.parametrize("lengths", [(9, 1, 4), (9,), (1, 1, 1, 1, 1, 1, 1)])
+def test_odd_features_have_a_view_without_nan(lengths, tmp_path):
+    held = torch.zeros(sum(lengths), len(ODD))
+    for f, values in enumerate(ODD.values()):
+        for place, value in values:
+            held[place, f] = value
+    source = HeldSource(held, tuple(ODD))
+    features = sc.FeatureDictionary.build(None, source, corpus(lengths), contents=CONTENTS)
+    view = sc.FeatureView.build(features, list(ODD))
+    assert sc.FeatureView.load(view.save(tmp_path / "view.json")) == view
+    named = {profile.name: profile for profile in view.profiles}
+    assert named["dead"].groups == ()
+    counted = features.activations.counted
+    for name, profile in named.items():
+        active = [v for place, v in ODD[name] if counted[place]]
+        shown = [a for w in windows_of(profile) for a in w.activations if a]
+        assert set(np.float32(shown).tolist()) == set(np.float32(active).tolist())
+        if active:
+            top = profile.groups[0]
+            assert top.kind == "top"
+            assert (top.low, top.high) == pytest.approx((min(active), max(active)), rel=1e-6)
+            assert (top.count, sum(profile.activations.counts)) == (len(active), len(active))
+
+
+def test_a_feature_that_writes_nothing_does_nothing(tmp_path):
+    model = HOOKED["gpt2"](n_ctx=20)
+    sae = dictionary(model, "mlp_out", 1)
+    sae.decoders[0][3] = 0
+    features = sc.FeatureDictionary.build(model, sae, corpus(), contents=CONTENTS)
+    view = sc.FeatureView.build(features, [3], ablation=True)
+    assert sc.FeatureView.load(view.save(tmp_path / "view.json")) == view
+    (profile,) = view.profiles
+    assert (profile.logits, profile.top.ids, profile.effects.ids) == (None, (), ())
+    assert profile.neurons.ids == ()
+    n = 0
+    for window in windows_of(profile):
+        n += len(window.effects.at)
+        assert set(window.effects.direct) <= {0.0}
+        assert not any(each.ids for each in (*window.effects.helped, *window.effects.hurt))
+        assert all(x is None or abs(x) < 1e-9 for x in window.ablation)
+    assert n

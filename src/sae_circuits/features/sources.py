@@ -124,8 +124,8 @@ class _AtSite:
             return adapter.point(f"blocks.{layer}.attn.hook_z"), False
         if kind == "mlp_post":
             return adapter.point(f"blocks.{layer}.mlp.hook_post"), False
-        if kind == "mlp_in":
-            return adapter.block(layer).mlp, True
+        if kind in ("mlp_normalized", "mlp_in"):
+            return adapter.normed_place(kind, layer), True
         if kind in ("attn_out", "mlp_out"):
             return edited_place(adapter, f"{kind[0]}{layer}")
         return stream_place(adapter, kind.removeprefix("resid_"), layer), True
@@ -281,9 +281,9 @@ class NeuronSource(_AtSite):
 
     def activations(
         self, x: Float[Tensor, "token d_in"]
-    ) -> tuple[Float[Tensor, "token feature"], Bool[Tensor, "token feature"]]:
+    ) -> tuple[Int64[Tensor, "active"], Float[Tensor, "active"]]:
         """The values themselves."""
-        return x, x != 0
+        return _not_zero(x)
 
 
 @dataclass(frozen=True, eq=False)

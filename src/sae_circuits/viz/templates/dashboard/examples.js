@@ -6,7 +6,7 @@
 // context is that of panels.js: what is pointed at goes to context.mark(histogram, value), and
 // context.show.{group, examples, context} say what is shown.
 (() => {
-  const { element, number, signed, share, strip, tip, text } = dashboard;
+  const { element, number, signed, share, strip, tip, text, named } = dashboard;
 
   const groupKey = (group) =>
     group.kind === "top" || group.kind === "random" ? group.kind : `${group.kind}-${group.index}`;
@@ -72,7 +72,27 @@
 
   const chances = (pair) => pair && `${share(pair[1])} → ${share(pair[0])}`;
 
-  function tipOf(window, cell) {
+  // Small copies of the histograms that are out of sight.
+  function outOfSight(profile, cell, context) {
+    const values = { activations: cell.activation, logits: cell.logit };
+    return Object.entries(values).map(([name, value]) => {
+      const drawn = context.histograms[name];
+      if (!drawn || value === null) return null;
+      const { top, bottom } = drawn.element.getBoundingClientRect();
+      if (bottom > 40 && top < innerHeight - 40) return null;
+      const copy = dashboard.histogram(profile[name], { name, of: "values" });
+      copy.mark(value);
+      return copy.element;
+    });
+  }
+
+  function tipOf(profile, window, cell, context) {
+    const made = tipText(window, cell), copies = outOfSight(profile, cell, context);
+    made.append(element("div", { class: "tip-plots" }, copies));
+    return made;
+  }
+
+  function tipText(window, cell) {
     const { activation, quantile, counted } = cell;
     const found = [quantile === null ? null : `${share(quantile)} of active`,
       counted === null ? null : `${share(counted)} of counted`].filter((said) => said);
@@ -103,12 +123,12 @@
     return [Math.max(0, middle - context), Math.min(window.tokens.length, middle + context + 1)];
   }
 
-  const cellOf = (window, said, scale, context) => ({
+  const cellOf = (profile, window, said, scale, context) => ({
     id: said.id,
     tint: scale.activation ? said.activation / scale.activation : 0,
     line: scale.direct && said.direct ? said.direct / scale.direct : 0,
     chosen: said.position === window.position,
-    tip: () => tipOf(window, said),
+    tip: () => tipOf(profile, window, said, context),
     point: (on) => {
       context.mark("activations", on ? said.activation : null);
       context.mark("logits", on ? said.logit : null);
@@ -142,7 +162,7 @@
     const scale = context.scales || (context.scales = scales(profile));
     const [start, end] = within(window, context.show.context);
     const cells = perToken(profile, window)
-      .map((said) => cellOf(window, said, scale, context)).slice(start, end);
+      .map((said) => cellOf(profile, window, said, scale, context)).slice(start, end);
     const value = dashboard.fixed(window.activations[window.position - window.first], scale.activation, false, 3);
     const times = window.times > 1
       ? element("span", { class: "times", title: "times these tokens occur" }, `×${window.times}`) : null;
@@ -159,7 +179,7 @@
     const gap = dashboard.data("about").gap;
     const [start, end] = within(window, context);
     const words = window.tokens.map((id, i) =>
-      window.first + i === window.position ? `**${text(id)}**` : text(id));
+      window.first + i === window.position ? `**${named(text(id))}**` : named(text(id)));
     const value = number(window.activations[window.position - window.first]);
     return `${value}\t${window.prompt}:${window.position}\t${words.slice(start, end).join(gap)}`;
   }

@@ -44,10 +44,26 @@
     });
   }
 
+  // Enough digits to tell each tick from the next.
+  function said(marks, log) {
+    if (log) return marks.map((tick) => number(10 ** tick));
+    const size = Math.max(...marks.map(Math.abs)), step = marks[1] - marks[0];
+    const digits = marks.length > 1 ? Math.ceil(Math.log10(size / step)) + 1 : 3;
+    return marks.map((tick) => number(tick, Math.min(Math.max(digits, 3), 15)));
+  }
+
+  // Fewer ticks where their numbers are long.
+  function chosen(low, high, log) {
+    for (const most of [6, 3, 1]) {
+      const marks = ticks(low, high, most), words = said(marks, log);
+      if (most === 1 || words.join("  ").length < 60) return [marks, words];
+    }
+  }
+
   function axis(low, high, x, log) {
-    const marks = ticks(low, high);
-    return marks.map((tick) => {
-      const words = log ? number(10 ** tick) : number(tick, 6);
+    const [marks, every] = chosen(low, high, log);
+    return marks.map((tick, i) => {
+      const words = every[i];
       const at = x(tick);
       const anchor = at < LEFT + 12 ? "start" : at > WIDTH - RIGHT - 12 ? "end" : "middle";
       return [

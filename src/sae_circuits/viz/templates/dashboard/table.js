@@ -29,11 +29,24 @@
     return texts;
   }
 
+  // "density>0.01" or "max <= 3": a condition on a number of the table.
+  const CONDITION = /\b(\w+) ?([<>])(=?) ?(\d\S*)/g;
+  const NAMES = { largest: "max", active: "n_active", tokens: "n_active" };
+
+  function condition([, said, sign, equal, words]) {
+    const column = data("index")[NAMES[said] || said], number = Number(words);
+    if (!column || !Number.isFinite(number)) return () => false;
+    return (i) => column[i] !== null && ((equal && column[i] === number) ||
+      (sign === ">" ? column[i] > number : column[i] < number));
+  }
+
   function matching() {
-    const index = data("index"), words = fold(state.words.trim());
-    const all = index.feature.map((_, i) => i).filter((i) => !state.type || index.type[i] === state.type);
-    if (/^\d+$/.test(words)) return all.filter((i) => `${index.feature[i]}` === words || haystack()[i].includes(words));
-    return words ? all.filter((i) => haystack()[i].includes(words)) : all;
+    const index = data("index");
+    const conditions = [...fold(state.words).matchAll(CONDITION)].map(condition);
+    const words = fold(state.words).replace(CONDITION, "").trim();
+    return index.feature.map((_, i) => i).filter((i) =>
+      (!state.type || index.type[i] === state.type) && conditions.every((holds) => holds(i)) &&
+      (!words || haystack()[i].includes(words)));
   }
 
   // What is undefined comes last, whichever way.
@@ -100,8 +113,8 @@
   function search() {
     const types = [...new Set(data("index").type)];
     return element("div", { class: "search", role: "search" },
-      element("label", {}, "Search label, token or number ", element("input", {
-        type: "search", autocomplete: "off", oninput: (event) => change({ words: event.target.value }) })),
+      element("label", {}, "Search ", element("input", {
+        type: "search", placeholder: "label, token, number, density>0.01", "aria-label": "Search label, token, number, or a condition such as density>0.01", autocomplete: "off", oninput: (event) => change({ words: event.target.value }) })),
       element("label", {}, "Type ", element("select", { onchange: (event) => change({ type: event.target.value }) },
         element("option", { value: "" }, "all"), types.map((type) => element("option", { value: type }, type)))),
       count = element("p", { class: "count", role: "status" }));

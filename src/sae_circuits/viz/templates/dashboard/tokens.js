@@ -117,8 +117,8 @@
       "aria-label": named(text(cell.id)).trim() || "space",
       onmouseenter: () => kept || open(made, cell),
       onmouseleave: () => kept || close(),
-      onfocus: () => kept || open(made, cell),
-      onblur: close,
+      onfocus: () => open(made, cell),
+      onblur: () => kept || close(),
       onclick: () => keep(made, cell),
     }, shown(text(cell.id)));
     look(made, cell);
