@@ -37,7 +37,7 @@ TOKENS, BATCH, STEPS, RATE = 300_000, 1024, 2000, 2e-3  # tokens and steps unles
 EXAMPLES = 300  # of each task, to measure on
 POINTS = {
     "z": "attn.hook_z",
-    "mlp_in": "ln2.hook_normalized",
+    "mlp_normalized": "ln2.hook_normalized",
     "mlp_out": "hook_mlp_out",
     "resid_post": "hook_resid_post",
 }
@@ -144,7 +144,7 @@ def train_transcoder(
     coder = make(
         configure(d_in=x.shape[1], d_sae=FEATURES, d_out=y.shape[1], apply_b_dec_to_input=False)
     )
-    coder.cfg.metadata.hook_name = hook("mlp_in", layer)
+    coder.cfg.metadata.hook_name = hook("mlp_normalized", layer)
     coder.cfg.metadata.hook_name_out = hook("mlp_out", layer)
     coder.cfg.metadata.model_name = "demo"
     with torch.no_grad():
@@ -180,7 +180,7 @@ def train(name: str, data: dict[str, Tensor], *, steps: int, seed: int, out: Pat
         at, price = hook(kind, layer), PRICES.get(name)
         train_sae(data[at], at, price=price, steps=steps, seed=seed, out=out)
     else:
-        x, y = (data[hook(site, layer)] for site in ("mlp_in", "mlp_out"))
+        x, y = (data[hook(site, layer)] for site in ("mlp_normalized", "mlp_out"))
         skip = kind == "skip_transcoder"
         train_transcoder(x, y, layer, skip=skip, steps=steps, seed=seed, out=out)
     halve(out)

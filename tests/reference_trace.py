@@ -52,6 +52,8 @@ class Reference:
                 continue
             if d.reads.kind == "mlp_in":
                 module = block.mlp
+            elif d.reads.kind == "mlp_normalized":
+                module = getattr(getattr(block, "ln2", None), "hook_normalized", block.mlp)
             else:  # the stream before the norm
                 module = block.ln2 if hasattr(block, "ln2") else block.mlp
 

@@ -137,6 +137,8 @@ class Spliced:
         if self.d.reads.kind == "mlp_in":
             norm = getattr(block, "ln2", None)
             return own if norm is None else norm(own), whole, scale
+        if self.d.reads.kind == "mlp_normalized":
+            return normalised(block, own), whole, scale
         if not self.d.is_sae:
             return own, whole, scale
         read = split = own
@@ -215,6 +217,17 @@ class Spliced:
 
     def total(self) -> Tensor:
         return sum(self.run.written[self.src[node]] for node in self.nodes)
+
+
+def normalised(block: Any, own: Tensor) -> Tensor:
+    """What stands at `ln2.hook_normalized` when the MLP's norm gets this stream."""
+    norm, kept = getattr(block, "ln2", None), [own]
+    if not hasattr(norm, "hook_normalized"):
+        return own
+    handle = norm.hook_normalized.register_forward_hook(lambda module, args, x: kept.append(x))
+    norm(own)
+    handle.remove()
+    return kept[-1]
 
 
 class Neurons(Spliced):

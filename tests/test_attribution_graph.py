@@ -20,6 +20,9 @@ def test_edges_and_weights_go_by_name() -> None:
 def test_the_prompt_is_the_tokens_as_one_text() -> None:
     assert traced().prompt == "Mary and John"
     assert replace(traced(), text=("Mary", "and", "John")).prompt == "Mary and John"
+    apart = replace(traced(), text=("So", "said", "Mary", "and", "John"))
+    assert repr(apart).startswith("AttributionGraph('said Mary and John': ")
+    assert repr(traced()).startswith("AttributionGraph('Mary and John': ")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +59,36 @@ def test_a_dictionary_of_another_model(model):
     refused(DictionaryError, model, unnamed, "64 wide at mlp_out.0", "made for another model")
     far = replace(dictionary(model, "z", 0), reads=Site("z", 7), writes=(Site("z", 7),))
     refused(DictionaryError, model, [far], "has no layer 7", "0 to 1")
+
+
+def test_what_is_no_list_of_dictionaries():
+    """In a process of its own, where no annotations are checked."""
+    code = """
+import sae_circuits as sc
+from small_saes import random_sae
+
+held = random_sae("standard", "blocks.1.hook_mlp_out", 64, 5)
+(given,) = sc.load_saes([held])
+model = sc.load_model("demo")
+for saes in ([held], given, "demo"):
+    try:
+        sc.TensorGraph.from_model(model, saes=saes)
+    except sc.errors.GraphError as error:
+        print(str(error).partition(":")[0])
+print(sc.TensorGraph.from_model(model, saes=[given]).n_src)
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "StandardSAE is no dictionary",
+        "Dictionary is no list of dictionaries",
+        "str is no list of dictionaries",
+        str(1 + 16 + 3 + 5 + 1),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_every_layer_has_all_five_kinds():
             (Site(kind, layer), (Site(kind, layer),), True)
             for kind in ("z", "mlp_out", "resid_post")
         }
-        mlp = Site("mlp_in", layer), (Site("mlp_out", layer),)
+        mlp = Site("mlp_normalized", layer), (Site("mlp_out", layer),)
         expected |= {(*mlp, True), (*mlp, False)}
     assert sites == expected
     assert {d.name for d in [*EVERY, *SECOND]} == FIGURES.keys()

@@ -125,6 +125,49 @@ def test_classes_without_a_closed_form_are_refused_with_the_reason(kind):
         load_saes(sae)
 
 
+def test_a_release_comes_by_its_ids(tmp_path, monkeypatch):
+    """The hub's cache on disk stands for the hub."""
+    sae = random_sae("standard", "blocks.8.hook_resid_pre", 12, 5)
+    repository = tmp_path / "models--jbloom--GPT2-Small-SAEs-Reformatted"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0123")
+    sae.save_model(repository / "snapshots" / "0123" / "blocks.8.hook_resid_pre")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (d,) = load_saes("gpt2-small-res-jb", ["blocks.8.hook_resid_pre"])
+    assert (d.name, d.reads) == (
+        "gpt2-small-res-jb/blocks.8.hook_resid_pre",
+        Site("resid_pre", 8),
+    )
+    x = torch.randn(3, 12)
+    torch.testing.assert_close(d(x), sae(x), rtol=1e-5, atol=1e-5)
+    for release, id_, says in (
+        ("gpt2-small-res-jb", "blocks.7.hook_resid_pre", "check both names and the network"),
+        ("gpt2-small-res-jb", "blocks.99.hook_resid_pre", "not found in release"),
+        ("no-such-release", "blocks.8.hook_resid_pre", "'no-such-release' could not be loaded"),
+    ):
+        with pytest.raises(DictionaryError, match=says):
+            load_saes(release, [id_])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("cfg.json", b"{"),
+        ("cfg.json", b'{"architecture": "none"}'),
+        ("sae_weights.safetensors", b"not a file"),
+        ("sae_weights.safetensors", None),
+    ],
+)
+def test_damaged_folders_are_refused(tmp_path, file, content):
+    make("topk").save_model(tmp_path / "a")
+    load_saes(tmp_path)
+    (tmp_path / "a" / file).unlink()
+    if content is not None:
+        (tmp_path / "a" / file).write_bytes(content)
+    with pytest.raises(DictionaryError, match=r"cannot read the dictionary in .*a: "):
+        load_saes(tmp_path)
+
+
 def test_cross_layer_transcoders_write_to_this_and_all_later_mlps(tmp_path):
     torch.manual_seed(0)
     layers, width = 3, 6
@@ -152,6 +195,22 @@ def test_cross_layer_transcoders_write_to_this_and_all_later_mlps(tmp_path):
         for k, site in enumerate(d.writes):
             ours[site.layer] += d.decode(d.encode(x[i]), x[i], to=k)
     torch.testing.assert_close(ours, made, rtol=1e-4, atol=1e-4)
+    config = "model_kind: cross_layer_transcoder\nfeature_input_hook: %s\n"
+    for hook, kind in (
+        ("hook_mlp_in", "resid_mid"),
+        ("'mlp.hook_in'", "mlp_in"),
+        ('"ln2.hook_normalized"  # before the gain', "mlp_normalized"),
+        ("blocks.{layer}.hook_resid_pre", "resid_pre"),
+    ):
+        (tmp_path / "config.yaml").write_text(config % hook)
+        assert [d.reads for d in load_saes(tmp_path)] == [Site(kind, i) for i in range(layers)]
+    (tmp_path / "config.yaml").write_text(config % "attn.hook_pattern")
+    with pytest.raises(DictionaryError, match=r"no dictionary can stand at .*hook_pattern"):
+        load_saes(tmp_path)
+    (tmp_path / "config.yaml").write_text("feature_output_hook: hook_resid_post\n")
+    with pytest.raises(DictionaryError, match="write to no MLP's output"):
+        load_saes(tmp_path)
+    (tmp_path / "config.yaml").unlink()
     (tmp_path / "W_dec_1.safetensors").write_bytes(b"not a file")
     with pytest.raises(FileFormatError, match="W_dec_1"):
         load_saes(tmp_path)

@@ -41,7 +41,7 @@ SETS = {
     ],
     "transcoders": [
         ("mlp_in", 0, {"writes": "mlp_out", "skip": True}),
-        ("mlp_in", 1, {"writes": "mlp_out", "gate": "topk"}),
+        ("mlp_normalized", 1, {"writes": "mlp_out", "gate": "topk", "skip": True}),
     ],
     "mixed": [
         ("z", 1, {}),

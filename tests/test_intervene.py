@@ -10,6 +10,7 @@ from sae_circuits.errors import ContextError, GraphError, NumericalError, Option
 from sae_circuits.graph import Node
 from shapes import HOOKED, HOOKED_CONFIGS, TWINS, random_task, random_tokens
 from small_dictionaries import dictionary
+from split_dictionaries import normalised
 
 LENGTHS = [6, 4, 5]
 # What is read, and options, of a dictionary at each layer.
@@ -22,6 +23,7 @@ SITES = {
     "resid_mid": ("resid_mid", {}),
     "resid_post": ("resid_post", {"gate": "abstopk"}),
     "transcoder": ("mlp_in", {"writes": "mlp_out", "skip": True}),
+    "normalized-transcoder": ("mlp_normalized", {"writes": "mlp_out", "skip": True}),
     "stream-transcoder": ("resid_mid", {"writes": "mlp_out", "gate": "topk"}),
 }
 PARTS = {
@@ -96,6 +98,8 @@ def by_hand(model, graph, tokens, changes, *, frozen=False):
             read = flat if d.is_sae else stash[layer]
             if d.reads.kind == "mlp_in":
                 read = getattr(model.blocks[layer], "ln2", lambda x: x)(read)
+            if d.reads.kind == "mlp_normalized":
+                read = normalised(model.blocks[layer], read)
             f = d.encode(read)
             new = f.clone()
             for name, (kind, amount) in own.items():

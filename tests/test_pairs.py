@@ -30,7 +30,7 @@ SETS = {
     ],
     "transcoders": [
         ("mlp_in", 0, {"writes": "mlp_out", "skip": True}),
-        ("mlp_in", 1, {"writes": "mlp_out", "gate": "topk"}),
+        ("mlp_normalized", 1, {"writes": "mlp_out", "gate": "topk"}),
         ("mlp_in", 2, {"writes": "mlp_out", "gate": "threshold"}),
     ],
     "mixed": [

@@ -72,8 +72,10 @@ def targets(graph) -> list[int]:
 
 CASES = [(shape, reads, "plain", {}) for shape in SHAPES for reads in ("mlp_in", "resid_mid")]
 CASES += [(shape, "mlp_in", kind, {}) for shape in SHAPES for kind in ("skip", "cross")]
+CASES += [(shape, "mlp_normalized", "skip", {}) for shape in SHAPES]
 CASES += [
     ("gpt2", "resid_mid", "skip", {}),
+    ("gpt2", "mlp_normalized", "cross", {"scaling": "layer_norm"}),
     ("pythia", "resid_mid", "skip", {}),
     ("gemma2", "resid_mid", "cross", {}),
     ("llama", "mlp_in", "plain", {"layers": [1]}),
@@ -363,6 +365,19 @@ def test_the_demo_model_on_a_real_prompt(kind, model_kind):
     short = sc.trace(model, prompt, transcoders=[], prepend_bos=False)
     assert len(short.tokens) == len(graph.tokens) - 1
     assert {node.kind for node in short.nodes} == {"input", "error", "logits"}
+
+
+@pytest.mark.parametrize("kind", ["transcoder", "skip-transcoder"])
+def test_folding_the_norms_into_the_weights_changes_no_graph(kind):
+    prompt = "When Patrick and Steven were working at the lake, Patrick passed a ring to"
+    dictionaries = sc.load_saes("demo", kind=kind)
+    own, folded = (
+        sc.trace(sc.load_model("demo", fold=fold), prompt, transcoders=dictionaries)
+        for fold in (False, True)
+    )
+    assert own.n_active == folded.n_active > 1000
+    assert own.replacement == pytest.approx(folded.replacement, abs=1e-5)
+    assert {n.name for n in own.nodes} == {n.name for n in folded.nodes}
 
 
 def by_hand(activation: list[float]) -> Nodes:

@@ -42,11 +42,11 @@ def main() -> int:
 
 
 def picture_of_a_feature(features: sc.FeatureDictionary, folder: Path, page: Page) -> None:
-    """A feature's page, with one of its examples' tokens pointed at."""
+    """A feature's page, with a token pointed at that follows the feature's activation."""
     view = sc.FeatureView.build(features, [feature_of_names(features)])
     page.goto(view.render(folder / "feature.html").as_uri())
     page.wait_for_selector(".window .chosen")
-    page.locator(".window .chosen").first.hover()
+    page.locator(".window .chosen ~ .cell").first.hover()
     page.wait_for_timeout(300)
     page.screenshot(path=HERE / "dashboard.png")
 

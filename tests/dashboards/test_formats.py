@@ -223,7 +223,17 @@ def test_texts_without_a_gap_stand_as_they_are_and_files_are_the_same_each_time(
         again = tmp_path / "b" / path.relative_to(tmp_path / "a")
         assert path.read_bytes() == again.read_bytes()
     first = min(files, key=lambda path: len(path.name))
-    assert '"tokens": ["John", "</script>", "é\u2028"]' in first.read_text()
+    assert '"tokens":["John","</script>","é\u2028"]' in first.read_text()
+
+
+@pytest.mark.parametrize("format", ["neuronpedia", "circuit-tracer"])
+def test_halves_of_characters_are_written(format: str, tmp_path: Path) -> None:
+    half = dataclasses.replace(view(alive()), texts={1: "\ud83d", 2: "\ude00", 3: "a"})
+    half.export(tmp_path, format)
+    said = json.loads(min(tmp_path.glob("*.json")).read_text())
+    groups = said.get("examples_quantiles")
+    example = groups[0]["examples"][0] if groups else said["activations"][0]
+    assert example["tokens"] == ["\ud83d", " \ude00", " a"]
 
 
 def test_bad_requests(tmp_path: Path) -> None:

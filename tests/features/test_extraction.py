@@ -31,7 +31,8 @@ LENGTHS = (9, 1, 17, 4, 16, 2)
 HOOKS = {
     "z": "blocks.1.attn.hook_z",
     "mlp_out": "blocks.1.hook_mlp_out",
-    "mlp_in": "blocks.1.ln2.hook_normalized",
+    "mlp_normalized": "blocks.1.ln2.hook_normalized",
+    "mlp_in": "blocks.1.mlp.hook_in",
     "attn_out": "blocks.1.hook_attn_out",
     "resid_pre": "blocks.1.hook_resid_pre",
     "resid_mid": "blocks.1.hook_resid_mid",
@@ -87,7 +88,7 @@ def run_alone(model, sae, hook: str, corpus) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", ["gpt2", "llama", "gemma2", "pythia"])
-@pytest.mark.parametrize("site", ["z", "mlp_out", "attn_out", "resid_pre", "resid_post"])
+@pytest.mark.parametrize("site", ["z", "mlp_normalized", "mlp_out", "attn_out", "resid_post"])
 def test_activations_are_those_of_model_and_sae_prompt_by_prompt(shape, site):
     model, hook = model_of(shape), HOOKS[site]
     sae, corpus = sae_for(model, hook), corpus_for(model)

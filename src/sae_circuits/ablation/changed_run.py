@@ -106,8 +106,9 @@ class Place:
         """The module whose input the encoder gets, where it is not what stands at the place."""
         if self.placed is None or not self.placed.is_transcoder:
             return None
-        if self.placed.dictionary.reads.kind == "mlp_in":
-            return self.adapter.block(self.layer).mlp
+        reads = self.placed.dictionary.reads.kind
+        if reads.startswith("mlp"):
+            return self.adapter.normed_place(reads, self.layer)
         return stream_place(self.adapter, "mid", self.layer)
 
     # -- what happens there ------------------------------------------------------------------

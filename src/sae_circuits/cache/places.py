@@ -86,8 +86,8 @@ def dictionary_places(adapter: Adapter, saes: Sequence[Placed]) -> dict[str, nn.
     places: dict[str, nn.Module] = {}
     for placed in saes:
         layer, reads = placed.layer, placed.dictionary.reads.kind
-        if reads == "mlp_in":
-            places[f"mlp_in{layer}"] = adapter.block(layer).mlp
+        if reads in ("mlp_in", "mlp_normalized"):
+            places[f"{reads}{layer}"] = adapter.normed_place(reads, layer)
         elif reads == "mlp_post":
             places[f"mlp_post{layer}"] = adapter.point(f"blocks.{layer}.mlp.hook_post")
         elif reads.startswith("resid"):

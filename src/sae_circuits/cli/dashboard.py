@@ -140,10 +140,11 @@ def prompt(
     check_output(out, as_json=as_json)
     options.check_dtype(dtype)
     features = opened(store, (model, sae, sae_id, device, dtype))
+    panels: dict[str, Any] = {"loss_effects": False if no_loss_effects else None}
     view = PromptView.build(
         features, prompt, metric=metric, answer=answer or (), wrong=wrong or (),
-        tokens=token or None, k=k, prepend_bos=not no_bos, title=title,
-        loss_effects=False if no_loss_effects else None,
+        tokens=token or None, k=k, prepend_bos=not no_bos,
+        **(panels if title is None else {**panels, "title": title}),
     )  # fmt: skip
     put(view, out, drawn, f"{len(view.tokens):,} tokens")
 

@@ -17,6 +17,13 @@ def render(
     picture: Annotated[Path, typer.Argument(help="Ends in .svg, .png, .pdf, .dot or .html.")],
     top: Annotated[int | None, typer.Option(min=1, help="Draw only the strongest edges.")] = None,
     title: Annotated[str | None, typer.Option(help="Replaces the line under the picture.")] = None,
+    store: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder of 'features build', whose labels and top tokens features get; give it "
+            "once for each dictionary."
+        ),
+    ] = None,
     eap_ig: Annotated[
         bool, typer.Option("--eap-ig", help="The file is a graph of EAP-IG or MIB.")
     ] = False,
@@ -41,4 +48,10 @@ def render(
             f"{str(circuit)!r} holds {type(value).__name__.lower()}, and a circuit or an "
             "attribution graph is needed"
         )
-    typer.echo(draw(value, picture, title=title, max_edges=top))
+    said: dict[str, dict[str, str]] = {}
+    if store:
+        from sae_circuits.features.captions import captions
+        from sae_circuits.features.dictionary import FeatureDictionary
+
+        said = captions(value, [FeatureDictionary.load(folder) for folder in store])
+    typer.echo(draw(value, picture, title=title, max_edges=top, **said))

@@ -124,8 +124,8 @@ class _AtSite:
             return adapter.point(f"blocks.{layer}.attn.hook_z"), False
         if kind == "mlp_post":
             return adapter.point(f"blocks.{layer}.mlp.hook_post"), False
-        if kind == "mlp_in":
-            return adapter.block(layer).mlp, True
+        if kind in ("mlp_normalized", "mlp_in"):
+            return adapter.normed_place(kind, layer), True
         if kind in ("attn_out", "mlp_out"):
             return edited_place(adapter, f"{kind[0]}{layer}")
         return stream_place(adapter, kind.removeprefix("resid_"), layer), True

@@ -81,8 +81,11 @@ class AttributionGraph:
     @property
     def prompt(self) -> str:
         """The tokens as one text, with spaces between them where none has one of its own."""
+        return self._joined(self.text)
+
+    def _joined(self, tokens: Sequence[str]) -> str:
         between = "" if any(" " in token for token in self.text) else " "
-        return between.join(self.text)
+        return between.join(tokens)
 
     def token_text(self, node: Node) -> str:
         """The string of an input's or a logit's token, or "" where it is not known.
@@ -117,7 +120,7 @@ class AttributionGraph:
         return circuit_html(self)
 
     def __repr__(self) -> str:
-        said = "".join(self.text[-4:])
+        said = self._joined(self.text[-4:])
         return (
             f"AttributionGraph({said!r}: {len(self.nodes):,} of {self.n_active:,} nodes, "
             f"{len(self.weight):,} edges)"

@@ -6,7 +6,7 @@ many features it has. Neurons are a split that needs none (see `neurons.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from sae_circuits.graph.blocks import RESIDUAL, Block, depth_of
 from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Kind, Part
 
-_PARTS: dict[str, Part] = {
+PARTS: dict[str, Part] = {
     "z": "a",
     "attn_out": "a",
     "mlp_out": "m",
@@ -123,6 +123,23 @@ class Split:
         return self.dictionary.each if isinstance(self.dictionary, Neurons) else None
 
 
+def sources_of(arch: Architecture, saes: Any, parts: Sequence[str]) -> tuple[Any, ...]:
+    """Dictionaries, and the neurons of some parts.
+
+    Raises:
+        GraphError: what `load_saes` did not give: a name, an SAE of another library, one alone.
+    """
+    is_list = isinstance(saes, Iterable) and not isinstance(saes, str)
+    other = [] if not is_list else [sae for sae in saes if not hasattr(sae, "require_fits")]
+    if not is_list or other:
+        raise GraphError(
+            f"{type(other[0] if other else saes).__name__} is no "
+            f"{'dictionary' if other else 'list of dictionaries'}: give what load_saes(...) "
+            "returns, which takes a name, a folder, or SAEs that you hold"
+        )
+    return (*saes, *(Neurons.of(arch, name) for name in parts))
+
+
 def splits_of(
     arch: Architecture, saes: Sequence[FeatureSource], *, through: bool = False
 ) -> dict[tuple[Part, int], Split]:
@@ -171,19 +188,19 @@ def _split(arch: Architecture, sae: FeatureSource, through: bool) -> Split:
             f"{sae!r} writes to {len(sae.writes)} layers; edges of such features are found for one "
             "prompt, by sae_circuits.trace(...)"
         )
-    if where.kind not in _PARTS:
+    if where.kind not in PARTS:
         raise GraphError(
             f"{sae!r} stands at {where.name}, which is no writer: the graph splits "
-            f"{', '.join(kind for kind in _PARTS if kind != 'mlp_post')}"
+            f"{', '.join(kind for kind in PARTS if kind != 'mlp_post')}"
         )
     if where.kind == "resid_mid" and (arch.parallel or not arch.has_mlps):
         raise GraphError(f"{sae!r}: {arch.model!r} has no stream between its heads and its MLP")
-    inputs = ("mlp_in",) if arch.parallel else ("mlp_in", "resid_mid")
+    inputs = ("mlp_normalized", "mlp_in") + (() if arch.parallel else ("resid_mid",))
     if not sae.is_sae and (sae.reads.layer != where.layer or sae.reads.kind not in inputs):
         raise GraphError(
             f"{sae!r} reads {sae.reads.name} and writes {where.name}: a transcoder reads "
-            f"{' or '.join(inputs)} of the layer whose mlp_out it writes"
+            f"{', '.join(inputs[:-1])} or {inputs[-1]} of the layer whose mlp_out it writes"
         )
-    part = _PARTS[where.kind]
+    part = PARTS[where.kind]
     own = through and sae.is_sae and part not in RESIDUAL and not isinstance(sae, Neurons)
     return Split(part, where.layer, sae, own)

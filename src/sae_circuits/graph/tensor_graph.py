@@ -31,10 +31,10 @@ from sae_circuits.graph.blocks import (
 )
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
-from sae_circuits.graph.neurons import Asked, Neurons, neuron_parts
+from sae_circuits.graph.neurons import Asked, neuron_parts
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
 from sae_circuits.graph.records import SourceRecord
-from sae_circuits.graph.splits import FeatureSource, Split, read_through, splits_of
+from sae_circuits.graph.splits import FeatureSource, Split, read_through, sources_of, splits_of
 
 if TYPE_CHECKING:
     import networkx
@@ -93,11 +93,11 @@ class TensorGraph:
             UnsupportedModel: see `Architecture.of`.
             DictionaryError: a dictionary of another model, layer or width.
             GraphError: two dictionaries, or one and neurons, at one place; a dictionary at a place
-                that cannot be split; neurons of MLPs that are not there.
+                that cannot be split; neurons of MLPs that are not there; what is no dictionary.
         """
         arch = Architecture.of(model)
         parts = neuron_parts(arch, neurons)
-        sources = (*saes, *(Neurons.of(arch, name) for name in parts))
+        sources = sources_of(arch, saes, parts)
         writers, readers = describe(arch, sources, split_kv=split_kv, through=through)
         return cls(arch, writers, readers, parts, tuple(saes))
 
@@ -258,8 +258,8 @@ class TensorGraph:
                 f"{self!r} was read from a file, which holds no dictionaries: give them by "
                 "graph.with_saes(load_saes(...))"
             )
-        own = (Neurons.of(self.architecture, name) for name in self.neurons)
-        return splits_of(self.architecture, (*self.saes, *own), through=self.through)
+        sources = sources_of(self.architecture, self.saes, self.neurons)
+        return splits_of(self.architecture, sources, through=self.through)
 
     @property
     def lacks_saes(self) -> bool:

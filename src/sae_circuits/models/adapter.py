@@ -163,6 +163,18 @@ class Adapter:
         block = self.block(layer)
         return getattr(block, "ln2", None) or getattr(block, "ln1", None)
 
+    def norm_to(self, kind: str, layer: int) -> Norm | None:
+        """The norm between the stream and "mlp_in" or "mlp_normalized"; None for all else."""
+        norm = self.mlp_norm(layer) if kind in ("mlp_in", "mlp_normalized") else None
+        return norm.bare if norm is not None and kind == "mlp_normalized" else norm
+
+    def normed_place(self, kind: str, layer: int) -> nn.Module:
+        """The module whose input stands at "mlp_in" or "mlp_normalized"."""
+        norm: Any = self.mlp_norm_module(layer)
+        if kind == "mlp_in" or Norm.of(norm, self.model.cfg) is None:
+            return self.block(layer).mlp
+        return norm.hook_normalized
+
     def attn_post_norm(self, layer: int) -> Norm | None:
         """The norm between the attention's output and the stream, if there is one."""
         return Norm.of(getattr(self.block(layer), "ln1_post", None), self.model.cfg)

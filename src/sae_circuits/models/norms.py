@@ -10,7 +10,7 @@ where P removes the mean if the norm does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,11 @@ class Norm:
         if weight is not None and getattr(module.config, "rmsnorm_uses_offset", False):
             weight = 1 + weight
         return cls(centres, _number(inner, cfg), weight, _detached(inner, "bias"))
+
+    @property
+    def bare(self) -> Norm:
+        """The same without gain and bias."""
+        return replace(self, weight=None, bias=None)
 
     def __call__(self, x: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
         """The norm itself, as one fused operation."""

@@ -143,7 +143,7 @@ class _Recorder:
         adapter, d = self.adapter, self.transcoders.get(layer)
         if d is None:
             return
-        norm = adapter.mlp_norm(layer) if d.reads.kind == "mlp_in" else None
+        norm = adapter.norm_to(d.reads.kind, layer)
         reader, read = _reader(norm, x.to(self.dtype)), x if norm is None else norm(x)
         self.active[layer] = _encoded(d, read, reader, self.first)
         self._write(self.active[layer], x)

@@ -38,13 +38,13 @@ def by_layer(
 
 def _require_transcoder(d: Dictionary) -> None:
     layer = d.reads.layer
-    reads = d.reads.kind in ("mlp_in", "resid_mid")
+    reads = d.reads.kind in ("mlp_normalized", "mlp_in", "resid_mid")
     writes = all(site.kind == "mlp_out" and site.layer >= layer for site in d.writes)
     if not reads or not writes:
         raise DictionaryError(
-            f"{d!r} is no transcoder: it has to read what an MLP reads (mlp_in or resid_mid) and "
-            "to write what this or later MLPs write (mlp_out); an SAE explains what a layer "
-            "writes, not what the layer does"
+            f"{d!r} is no transcoder: it has to read what an MLP reads (mlp_normalized, mlp_in or "
+            "resid_mid) and to write what this or later MLPs write (mlp_out); an SAE explains what "
+            "a layer writes, not what the layer does"
         )
     if d.W_skip is not None and d.writes[0].layer != layer:
         raise DictionaryError(

@@ -28,6 +28,7 @@ from typing import Any
 
 from sae_circuits.dashboards.formats.tokens import token_texts
 from sae_circuits.dashboards.profile import Group, Profile, Values, Window
+from sae_circuits.dashboards.view_file import dumped
 from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.errors import FileFormatError, OptionError
 
@@ -117,7 +118,7 @@ def feature_file(view: FeatureView, profile: Profile, layer: int) -> dict[str, A
 
 
 def _bytes(content: Any) -> bytes:
-    return json.dumps(content, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    return dumped(content).encode() + b"\n"
 
 
 def _packed(content: Any) -> bytes:

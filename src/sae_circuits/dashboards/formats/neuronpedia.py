@@ -22,13 +22,13 @@ Written to the models `Neuron`, `Activation` and `Explanation` of Neuronpedia's 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sae_circuits.dashboards.formats.tokens import token_texts
 from sae_circuits.dashboards.profile import Counts, Effects, Group, Profile, Values, Window
+from sae_circuits.dashboards.view_file import dumped
 from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.errors import OptionError
 
@@ -58,9 +58,7 @@ def files(
 
 def _files(view: FeatureView, whose: dict[str, str]) -> Iterator[tuple[str, bytes]]:
     for profile in view.profiles:
-        content = neuron(view, profile, whose)
-        text = json.dumps(content, allow_nan=False, ensure_ascii=False)
-        yield f"{profile.feature}.json", text.encode() + b"\n"
+        yield f"{profile.feature}.json", dumped(neuron(view, profile, whose)).encode() + b"\n"
 
 
 def neuron(view: FeatureView, profile: Profile, whose: dict[str, str]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def require_stream(adapter: Adapter, dictionary: HasDirections) -> None:
             f"{type(dictionary).__name__} is no Dictionary: read one with load_saes(...)"
         )
     dictionary.require_fits(adapter.architecture)
-    if any(site.kind == "mlp_in" for site in dictionary.writes):
+    if any(site.kind in ("mlp_normalized", "mlp_in") for site in dictionary.writes):
         raise DictionaryError(
             f"{dictionary!r} writes what an MLP reads, and nothing to the residual stream: take a "
             "dictionary of z, attn_out, mlp_out or the stream, or a transcoder"

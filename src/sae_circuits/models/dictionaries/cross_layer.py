@@ -3,11 +3,15 @@
 Layer i has a file `W_enc_i.safetensors` with `W_enc_i` [feature, d_model], `b_enc_i` [feature],
 `b_dec_i` [d_model] and, for JumpReLU, `threshold_i` [feature]; and a file `W_dec_i.safetensors`
 with `W_dec_i` [feature, n_layers - i, d_model]: what a feature writes to this MLP's output and to
-each later one's. (Layout: github.com/safety-research/circuit-tracer, cross_layer_transcoder.py.)
+each later one's. Where there is a `config.yaml`, its `feature_input_hook` and
+`feature_output_hook` say where features read and write; else they read the stream between heads
+and MLP.
+(Layout: github.com/safety-research/circuit-tracer, cross_layer_transcoder.py.)
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -16,6 +20,8 @@ from sae_circuits.errors import DictionaryError, FileFormatError
 from sae_circuits.models.dictionaries import gates
 from sae_circuits.models.dictionaries.dictionary import Dictionary
 from sae_circuits.models.dictionaries.sites import Site, SiteKind
+
+_CONFIG = "config.yaml"
 
 
 def is_cross_layer(folder: Path) -> bool:
@@ -26,7 +32,6 @@ def is_cross_layer(folder: Path) -> bool:
 def read_cross_layer(
     folder: Path,
     *,
-    reads: SiteKind = "resid_mid",
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> list[Dictionary]:
@@ -34,11 +39,14 @@ def read_cross_layer(
 
     Raises:
         FileFormatError: a file that is missing or damaged, or that lacks a tensor.
-        DictionaryError: shapes that do not fit; NaN.
+        DictionaryError: shapes that do not fit; NaN; a hook point where no transcoder can stand.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    reads = _site(folder, "feature_input_hook", "hook_resid_mid")
+    if _site(folder, "feature_output_hook", "hook_mlp_out") != "mlp_out":
+        raise DictionaryError(f"{folder / _CONFIG} says that features write to no MLP's output")
     n_layers = len(list(folder.glob("W_enc_*.safetensors")))
     found = []
     for i in range(n_layers):
@@ -76,3 +84,14 @@ def read_cross_layer(
             )
         )
     return found
+
+
+def _site(folder: Path, key: str, default: str) -> SiteKind:
+    """Where features read or write, of a flat list of names and values."""
+    path = folder / _CONFIG
+    try:
+        said = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"cannot read {path}: {error}") from error
+    found = re.search(rf"^{key}:\s*[\"']?(?:blocks\.\{{layer\}}\.)?([\w.]+)", said, re.MULTILINE)
+    return Site.parse(f"blocks.0.{found[1] if found else default}").kind

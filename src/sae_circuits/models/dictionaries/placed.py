@@ -127,11 +127,9 @@ class Placed:
     @cached_property
     def norm(self) -> Norm | None:
         """The norm between the stream and the features that read it."""
-        return self.adapter.mlp_norm(self.layer) if self._reads_normalised else None
-
-    @property
-    def _reads_normalised(self) -> bool:
-        return self.is_transcoder and self.dictionary.reads.kind == "mlp_in"
+        if not self.is_transcoder:
+            return None
+        return self.adapter.norm_to(self.dictionary.reads.kind, self.layer)
 
     @cached_property
     def W_read(self) -> Float[Tensor, "feature d_model"]:

@@ -83,20 +83,44 @@ def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
 
 
 def read_folder(folder: Any, device: str, dtype: torch.dtype | None) -> Dictionary:
-    """A dictionary from a folder that sae-lens wrote (configuration and safetensors)."""
+    """A dictionary from a folder that sae-lens wrote (configuration and safetensors).
+
+    Raises:
+        DictionaryError: a file that is missing or damaged, or that does not fit the other.
+    """
     from sae_lens import SAE
 
     name = None if dtype is None else str(dtype).removeprefix("torch.")
-    return from_sae_lens(SAE.load_from_disk(folder, device=device, dtype=name))
+    try:
+        sae = SAE.load_from_disk(folder, device=device, dtype=name)
+    except Exception as error:  # whatever sae-lens and safetensors raise
+        raise DictionaryError(f"cannot read the dictionary in {folder}: {_said(error)}") from error
+    return from_sae_lens(sae)
 
 
 def fetch(release: str, sae_id: str, device: str, dtype: torch.dtype | None) -> Dictionary:
-    """A dictionary from the releases that sae-lens knows; reaches for the network."""
+    """A dictionary from the releases that sae-lens knows; reaches for the network.
+
+    Raises:
+        DictionaryError: a release or an id that it does not know, or cannot fetch.
+    """
     from sae_lens import SAE
 
     name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
-    sae = SAE.from_pretrained(release, sae_id, device=device, dtype=name)
+    try:
+        sae = SAE.from_pretrained(release, sae_id, device=device, dtype=name)
+    except Exception as error:  # whatever sae-lens and the hub raise
+        raise DictionaryError(
+            f"{sae_id!r} of the release {release!r} could not be loaded: {_said(error)}; check "
+            "both names and the network, or pass a folder that holds it"
+        ) from error
     return from_sae_lens(sae, f"{release}/{sae_id}")
+
+
+def _said(error: Exception) -> str:
+    """The first line of an error of another library, with its kind."""
+    said = (str(error).strip() or "no reason given").partition("\n")[0].rstrip(".;:")
+    return f"{said} ({type(error).__name__})"
 
 
 def _gate(sae: Any, kind: str) -> gates.Gate:

@@ -9,14 +9,17 @@ from typing import Literal
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Architecture
 
-SiteKind = Literal["z", "attn_out", "mlp_in", "mlp_out", "resid_pre", "resid_mid", "resid_post"]
+SiteKind = Literal[
+    "z", "attn_out", "mlp_normalized", "mlp_in", "mlp_out", "resid_pre", "resid_mid", "resid_post"
+]
 
 # The hook points of TransformerLens by what stands there. `hook_mlp_in` is the stream before the
-# norm; `ln2.hook_normalized` and `mlp.hook_in` are what the MLP itself gets.
+# norm; `ln2.hook_normalized` what the norm makes of it before gain and bias, which is what the MLP
+# itself gets, at `mlp.hook_in`, only where the norm's weights are folded.
 _KINDS: dict[str, SiteKind] = {
     "attn.hook_z": "z",
     "hook_attn_out": "attn_out",
-    "ln2.hook_normalized": "mlp_in",
+    "ln2.hook_normalized": "mlp_normalized",
     "mlp.hook_in": "mlp_in",
     "mlp.hook_out": "mlp_out",
     "hook_mlp_out": "mlp_out",
