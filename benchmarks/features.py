@@ -138,8 +138,8 @@ def measured(case: Case, device: str, threads: int) -> dict[str, Any]:
 
 def questions(features: sc.FeatureDictionary) -> dict[str, Callable[[int], Any]]:
     """What is asked of a store, each by a number that makes it another feature, or another word."""
-    words = [row["text"].strip() for row in features.database.rows(
-        "SELECT text FROM tokens WHERE NOT special ORDER BY n DESC LIMIT 100")]  # fmt: skip
+    sql = "SELECT text FROM tokens WHERE text SIMILAR TO '[A-Za-z]+' ORDER BY n DESC LIMIT 100"
+    words = [row["text"] for row in features.database.rows(sql)]
     labels = features.labels().text
 
     def word(i: int) -> str:
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument(
         "--part", choices=["statistics", "searches"], help="one of the two parts alone"
     )
-    parser.add_argument("--repeats", type=int, default=15, help="of each search")
+    parser.add_argument("--repeats", type=int, default=50, help="of each search")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)

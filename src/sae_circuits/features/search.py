@@ -22,6 +22,11 @@ HOW = ("exact", "any-case", "substring", "regex")
 COLUMNS = "features.feature, name, type, density, mean_active, max, best.text AS label"
 
 
+Tokens = Mapping[int, Mapping[str, Any]]
+"""Rows of the table of tokens, by id. They are read first: one query more costs less than to plan a
+large one."""
+
+
 @dataclass(frozen=True)
 class _Condition:
     """A query that gives features, the score of each, and what it was found by."""
@@ -82,10 +87,10 @@ class Searches:
         if how not in HOW:
             raise unknown("way to read a text", how, HOW)
         found: dict[str, _Condition] = {}
-        if token is not None:
-            found["token"] = _by_token(token, how)
-        if logit is not None:
-            found["logit"] = _by_logit(logit, how)
+        given = {"token": token, "logit": logit}
+        asked = {name: self._tokens(one, how) for name, one in given.items() if one is not None}
+        for name, tokens in asked.items():
+            found[name] = _by_token(tokens) if name == "token" else _by_logit(tokens)
         if text is not None:
             found["text"] = _by_text(text)
         if label is not None:
@@ -95,11 +100,9 @@ class Searches:
         if order is not None:
             self._column(order)
         _require_some(n)
-        if how == "regex":
-            self._require_regex(*(each for each in (token, logit) if each is not None))
         rows = self.database.query(*_query(found, where, order, n))
-        if token is not None:  # of the few that are left: to order all would take long
-            rows["token_found"] = list(map(_in_order, rows.token_found))
+        for name, tokens in asked.items():  # of the few rows that are left
+            rows[f"{name}_found"] = [_read(one, tokens) for one in rows[f"{name}_found"]]
         return rows
 
     def top(self, by: str, n: int = 20, *, smallest: bool = False) -> pandas.DataFrame:
@@ -186,15 +189,21 @@ class Searches:
             raise UnknownName(f"{i!r} is no feature: give its id, or its name")
         return int(require_known([int(i)], len(self))[0])
 
-    def _require_regex(self, *asked: str | int | Sequence[str | int]) -> None:
-        """Raise an `OptionError` for what is no regular expression of DuckDB."""
-        for each in asked:
-            for one in [each] if isinstance(each, str | int) else each:
-                try:
-                    self.database.query("SELECT regexp_matches('', ?)", [str(one)])
-                except StoreError as error:
-                    reason = str(error).splitlines()[0]
-                    raise OptionError(f"{one!r} is no regular expression: {reason}") from error
+    def _tokens(self, asked: str | int | Sequence[str | int], how: str) -> Tokens:
+        """The tokens that are meant.
+
+        Raises:
+            OptionError: no token, what is none, or a regular expression that DuckDB cannot match.
+        """
+        condition, parameters = _matches(asked, how)
+        try:
+            sql = f"SELECT token, text, n FROM tokens WHERE {condition} ORDER BY token"
+            return {row["token"]: row for row in self.database.rows(sql, parameters)}
+        except StoreError as error:
+            if how != "regex":
+                raise
+            reason = str(error).splitlines()[0]
+            raise OptionError(f"{asked!r} is no regular expression: {reason}") from error
 
     def _column(self, name: str) -> str:
         columns = self.database.query("SELECT * FROM features LIMIT 0").columns
@@ -256,35 +265,30 @@ def _matches(asked: str | int | Sequence[str | int], how: str) -> tuple[str, lis
     return "(" + " OR ".join(conditions) + ")", parameters
 
 
-def _in_order(tokens: Iterable[Mapping[str, Any]]) -> str:
-    """What tokens read, the one with the largest share of the firings first."""
-    ranked = sorted(tokens, key=lambda token: (-token["share"], token["token"]))
-    return ", ".join(token["text"] for token in ranked)
-
-
-def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
-    condition, parameters = _matches(token, how)
+def _by_token(tokens: Tokens) -> _Condition:
     return _Condition(
-        f"""WITH asked AS (SELECT token, text, n AS occurs FROM tokens WHERE {condition}),
-            fires AS (
-                SELECT feature, sum(share) AS share,
-                       sum(n) / (SELECT sum(occurs) FROM asked) AS recall,
-                       list({{share: share, token: token, text: text}}) AS found
-                FROM feature_tokens JOIN asked USING (token) GROUP BY feature)
-            SELECT *, 2 * share * recall / (share + recall) AS score FROM fires""",
-        tuple(parameters),
+        """SELECT *, 2 * share * recall / (share + recall) AS score FROM (
+               SELECT feature, sum(share) AS share, sum(n) / ? AS recall,
+                      list({share: share, token: token}) AS found
+               FROM feature_tokens WHERE token IN (SELECT unnest(?)) GROUP BY feature)""",
+        (sum(row["n"] for row in tokens.values()), list(tokens)),
         ("score", "share", "recall", "found"),
     )
 
 
-def _by_logit(token: str | int, how: str) -> _Condition:
-    condition, parameters = _matches(token, how)
+def _by_logit(tokens: Tokens) -> _Condition:
     return _Condition(
-        f"""SELECT feature, max(effect) AS score, max({{effect: effect, text: text}}).text AS found
-            FROM logits JOIN tokens USING (token)
-            WHERE kind = 'top' AND {condition} GROUP BY feature""",
-        tuple(parameters),
+        """SELECT feature, max(effect) AS score,
+                  [max({share: effect, token: token})] AS found
+           FROM logits WHERE kind = 'top' AND token IN (SELECT unnest(?)) GROUP BY feature""",
+        (list(tokens),),
     )
+
+
+def _read(found: Iterable[Mapping[str, Any]], tokens: Tokens) -> str:
+    """What tokens read, the one with the largest share of the firings first."""
+    ranked = sorted(found, key=lambda one: (-one["share"], one["token"]))
+    return ", ".join(tokens[one["token"]]["text"] for one in ranked)
 
 
 def _by_text(text: str) -> _Condition:
