@@ -1,6 +1,6 @@
-"""Statistics and examples of every feature, beside the model and the encoder that they need.
+"""Statistics and examples of every feature, beside the model and the encoder; and searches.
 
-    python benchmarks/features.py [--quick] [--json FILE] [--device cuda]
+    python benchmarks/features.py [--quick] [--part searches] [--json FILE] [--device cuda]
 
 The bundled model reads text of its own; dictionaries of random directions stand on its stream, with
 32 features active on a token. "Floor" is what model and encoder take within the extraction;
@@ -9,6 +9,9 @@ positions and examples that follow from these; "relations" logit effects, and th
 by four measures over all pairs; "writing" the database. "Over floor", extract and statistics over
 the floor, should stay below 1. A published tool in plain Python needs 3.7 s for the statistics of
 4,096 features by 1,024 tokens; "times as fast" compares ours with that, cell by cell.
+
+Searches: milliseconds of each kind of question to a store of 24,576 features on 16,384 tokens, with
+labels, each asked several times in turn, of other features and words.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -132,21 +136,98 @@ def measured(case: Case, device: str, threads: int) -> dict[str, Any]:
     }
 
 
+def questions(features: sc.FeatureDictionary) -> dict[str, Callable[[int], Any]]:
+    """What is asked of a store, each by a number that makes it another feature, or another word."""
+    words = [row["text"].strip() for row in features.database.rows(
+        "SELECT text FROM tokens WHERE NOT special ORDER BY n DESC LIMIT 100")]  # fmt: skip
+    labels = features.labels().text
+
+    def word(i: int) -> str:
+        return words[7 * i % len(words)]
+
+    def number(i: int) -> int:
+        return 7919 * i % len(features)
+
+    return {
+        "feature(i)": lambda i: features.feature(number(i)),
+        "similar(i)": lambda i: features.similar(number(i)),
+        'similar(i, "pearson")': lambda i: features.similar(number(i), "pearson"),
+        "top": lambda i: features.top(("importance", "density", "token_entropy")[i % 3]),
+        "of_type": lambda i: features.of_type(("sparse", "dead", "dense")[i % 3]),
+        "token": lambda i: features.search(token=word(i)),
+        "ten tokens": lambda i: features.search(token=[word(i + j) for j in range(10)]),
+        "token, any case": lambda i: features.search(token=word(i), how="any-case"),
+        "token, substring": lambda i: features.search(token=word(i)[:2], how="substring"),
+        "token, regex": lambda i: features.search(token=f"^ ?{word(i)[:1]}.*$", how="regex"),
+        "logit": lambda i: features.search(logit=word(i)),
+        "label": lambda i: features.search(label=labels[7 * i % len(labels)]),
+        "text": lambda i: features.search(text=f"{word(i)} "),
+        "where": lambda i: features.search(where=f"density < 0.00{i % 9 + 1}", order="max"),
+        "all of them": lambda i: features.search(
+            token=word(i), logit=word(i + 1), text=word(i + 2), where="density < 0.5"
+        ),
+    }
+
+
+def searches(case: Case, repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of each kind of question."""
+    model = sc.load_model("demo")
+    corpus, sae = sc.demo_corpus(case.n_tokens, model=model), dictionary(case.n_features, "cpu")
+    features = sc.FeatureDictionary.build(model, sae, corpus)
+    features.label("tokens")
+    rows = list[dict[str, Any]]()
+    for name, ask in questions(features).items():
+        ask(0)  # the file is read into memory
+        spent = list[float]()
+        for i in range(1, repeats + 1):
+            start = time.perf_counter()
+            ask(i)
+            spent.append(1000 * (time.perf_counter() - start))
+        rows.append({"question": name, "median_ms": median(spent), "worst_ms": max(spent)})
+    return rows
+
+
+def show_searches(case: Case, rows: list[dict[str, Any]]) -> None:
+    """Print a table of them."""
+    print(f"\nSearches among {case.n_features:,} features on {case.n_tokens:,} tokens\n")
+    lines = [[r["question"], f"{r['median_ms']:.1f}", f"{r['worst_ms']:.1f}"] for r in rows]
+    print(table(["question", "median ms", "worst ms"], lines))
+
+
 def main() -> None:
-    """Print a table of all cases, each in a process of its own."""
+    """Print a table of all cases, each in a process of its own, and one of searches."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="16,384 tokens only")
+    parser.add_argument(
+        "--quick", action="store_true", help="16,384 tokens only; searches of 1,024 features"
+    )
+    parser.add_argument(
+        "--part", choices=["statistics", "searches"], help="one of the two parts alone"
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="of each search")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"Bundled model, {ACTIVE} of all features active on a token; {machine()}\n")
-    lengths = (16_384,) if args.quick else (16_384, 1_000_000)
-    rows = []
-    for case in (Case(n, t) for t in lengths for n in (1024, 24_576)):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(measured, (case, args.device, args.threads)))
+    results: dict[str, Any] = {}
+    if args.part != "searches":
+        lengths = (16_384,) if args.quick else (16_384, 1_000_000)
+        results["cases"] = []
+        for case in (Case(n, t) for t in lengths for n in (1024, 24_576)):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                found = pool.apply(measured, (case, args.device, args.threads))
+            results["cases"].append(found)
+        show(results["cases"])
+    if args.part != "statistics":
+        case = Case(1024, 4096) if args.quick else Case(24_576, 16_384)
+        results["searches"] = searches(case, args.repeats)
+        show_searches(case, results["searches"])
+    write_json(args.json, results)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print a table of what `measured` gives."""
     print(
         table(
             ["features", "tokens", "floor", "extract", "statistics", "relations",
@@ -165,7 +246,6 @@ def main() -> None:
             ],
         )
     )  # fmt: skip
-    write_json(args.json, {"cases": rows})
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples of the features of a block, group by group; the first of a group comes first.
+    """Examples of a block's features, one after the other, and of each group by group.
 
     `which` is the index of each in the block's columns.
     """
@@ -229,12 +229,13 @@ class _Choice:
             owners.append(owner)
             ranks.append(rank)
             ids.append(found[owner, rank])
-        owner, k = np.concatenate(owners), np.concatenate(ids)
+        order = np.argsort(np.concatenate(owners), kind="stable")
+        owner, k = np.concatenate(owners)[order], np.concatenate(ids)[order]
         return Examples(
             self.columns.features[owner],
-            kinds,
-            np.concatenate(groups),
-            np.concatenate(ranks),
+            [kinds[i] for i in order.tolist()],
+            np.concatenate(groups)[order],
+            np.concatenate(ranks)[order],
             k,
             self.columns.places[k],
             self.columns.values[k],

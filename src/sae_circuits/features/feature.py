@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from sae_circuits.features.store.schema import OWN
 from sae_circuits.viz.pages import render_template
 
 if TYPE_CHECKING:
     from sae_circuits.features.store.database import Database
-
-
-TEXTS = """SELECT token, text FROM tokens WHERE token IN (
-    SELECT unnest(tokens) FROM examples WHERE feature = ?)"""
 
 
 @dataclass(frozen=True)
@@ -90,60 +88,26 @@ class Feature:
     @classmethod
     def of(cls, database: Database, i: int) -> Feature:
         """Read a feature from a store."""
-
-        def rows(sql: str) -> list[dict[str, Any]]:
-            return database.rows(sql, [i])
-
-        meta = database.meta()
-        texts = {row["token"]: row["text"] for row in database.rows(TEXTS, [i])}
+        rows, meta = _read(database, i), database.meta()
+        texts = _texts(database, rows)
+        names = {OWN: {"names": meta["names"]}, **meta["related"]}
         return cls(
             id=i,
-            statistics=rows("SELECT * FROM features WHERE feature = ?")[0],
+            statistics=rows["features"][0],
             distributions={
                 row["kind"]: Distribution(tuple(row["edges"]), tuple(row["counts"]))
-                for row in rows("SELECT * FROM distributions WHERE feature = ?")
+                for row in rows["distributions"]
             },
-            examples=tuple(
-                Example(
-                    **{
-                        **{key: row[key] for key in row if key != "feature"},
-                        "tokens": tuple(texts[token] for token in row["tokens"]),
-                        "activations": tuple(row["activations"]),
-                    }
-                )
-                for row in rows(
-                    """SELECT * FROM examples WHERE feature = ?
-                       ORDER BY kind = 'top' DESC, kind, "group", rank"""
-                )
-            ),
-            tokens=rows(
-                """SELECT text, n_active AS n, share, recall, lift, mean FROM (
-                       SELECT feature_tokens.*, feature_tokens.n AS n_active, tokens.text
-                       FROM feature_tokens JOIN tokens USING (token) WHERE feature = ?)
-                   ORDER BY rank"""
-            ),
-            logits=rows(
-                """SELECT kind, rank, text, effect FROM logits JOIN tokens USING (token)
-                   WHERE feature = ? ORDER BY kind DESC, rank"""
-            ),
-            neurons=rows(
-                "SELECT rank, neuron, value, share FROM neurons WHERE feature = ? ORDER BY rank"
-            ),
-            heads=rows("SELECT head, share FROM heads WHERE feature = ? ORDER BY head"),
-            neighbours=_named(
-                rows(
-                    """SELECT among, measure, rank, other AS feature, name, value
-                       FROM correlations
-                       LEFT JOIN features ON features.feature = other AND among = 'features'
-                       WHERE correlations.feature = ?
-                       ORDER BY among != 'features', among, measure, rank"""
-                ),
-                meta["related"],
-            ),
-            labels=rows(
-                """SELECT strategy, text, shown, score, precision, recall, base_rate FROM labels
-                   WHERE feature = ? ORDER BY shown DESC, score DESC NULLS FIRST, strategy"""
-            ),
+            examples=tuple(_example(row, texts) for row in rows["examples"]),
+            tokens=[{"text": texts[row["token"]], **row} for row in rows["feature_tokens"]],
+            logits=[{"text": texts[row["token"]], **row} for row in rows["logits"]],
+            neurons=rows["neurons"],
+            heads=rows["heads"],
+            neighbours=[
+                {**row, "name": _name(names[row["among"]]["names"], row["feature"])}
+                for row in rows["correlations"]
+            ],
+            labels=rows["labels"],
             gap=meta["gap"],
         )
 
@@ -181,11 +145,59 @@ class Feature:
         return str(render_template("feature.html", feature=self, top=self.top(8)))
 
 
-def _named(
-    rows: Sequence[dict[str, Any]], related: Mapping[str, Mapping[str, Any]]
-) -> Sequence[dict[str, Any]]:
-    """Neighbours with the names of those that are others' and have names."""
-    for row in rows:
-        names = related.get(row["among"], {}).get("names")
-        row["name"] = names[row["feature"]] if names else row["name"]
-    return rows
+QUERIES = {
+    "features": "*",
+    "distributions": "kind, edges, counts",
+    "examples": "* EXCLUDE (feature)",
+    "feature_tokens": "token, n, share, recall, lift, mean, rank",
+    "logits": "kind, rank, token, effect",
+    "neurons": "rank, neuron, value, share",
+    "heads": "head, share",
+    "correlations": "among, measure, rank, other AS feature, value",
+    "labels": "strategy, text, shown, score, precision, recall, base_rate",
+}
+"""What is read of each table: neither joined nor ordered, which would take longer than to read."""
+
+ORDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "examples": lambda row: (row["kind"] != "top", row["kind"], row["group"], row["rank"]),
+    "feature_tokens": itemgetter("rank"),
+    "logits": lambda row: (row["kind"] != "top", row["rank"]),
+    "neurons": itemgetter("rank"),
+    "heads": itemgetter("head"),
+    "correlations": lambda row: (
+        row["among"] != OWN, row["among"], row["measure"], row["rank"]
+    ),
+    "labels": lambda row: (
+        not row["shown"], row["score"] is not None, -(row["score"] or 0), row["strategy"]
+    ),
+}  # fmt: skip
+
+
+def _read(database: Database, i: int) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a feature in each table, in their order."""
+    queries = {
+        name: f"SELECT {columns} FROM {name} WHERE feature = ?" for name, columns in QUERIES.items()
+    }
+    found = database.answers(queries, [i])
+    for name, key in ORDERS.items():
+        found[name].sort(key=key)
+    return found
+
+
+def _texts(database: Database, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[int, str]:
+    """What tokens read that come up among the rows of a feature."""
+    ids = {token for row in rows["examples"] for token in row["tokens"]}
+    ids |= {row["token"] for name in ("feature_tokens", "logits") for row in rows[name]}
+    sql = "SELECT token, text FROM tokens WHERE token IN (SELECT unnest(?))"
+    return {row["token"]: row["text"] for row in database.rows(sql, [sorted(ids)])}
+
+
+def _example(row: Mapping[str, Any], texts: Mapping[int, str]) -> Example:
+    """An example with tokens as people read them."""
+    tokens = tuple(texts[token] for token in row["tokens"])
+    return Example(**{**row, "tokens": tokens, "activations": tuple(row["activations"])})
+
+
+def _name(names: Sequence[str] | None, i: int) -> str | None:
+    """The name of a feature, where there are names."""
+    return None if names is None else names[i]

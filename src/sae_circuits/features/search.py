@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,10 @@ class Searches:
         _require_some(n)
         if how == "regex":
             self._require_regex(*(each for each in (token, logit) if each is not None))
-        return self.database.query(*_query(found, where, order, n))
+        rows = self.database.query(*_query(found, where, order, n))
+        if token is not None:  # of the few that are left: to order all would take long
+            rows["token_found"] = list(map(_in_order, rows.token_found))
+        return rows
 
     def top(self, by: str, n: int = 20, *, smallest: bool = False) -> pandas.DataFrame:
         """The features with the largest value in a column of `statistics()`.
@@ -144,11 +147,6 @@ class Searches:
         known = {OWN: {"names": None}} | self.database.meta()["related"]
         if among not in known:
             raise unknown("others to be near to", among, known)
-        measures = self.database.query(
-            "SELECT DISTINCT measure FROM correlations WHERE among = ? ORDER BY 1", [among]
-        )
-        if by is not None and by not in set(measures.measure):
-            raise unknown("measure", by, sorted(measures.measure))
         found = self.database.query(
             """SELECT measure, rank, other AS feature, name, value, type, density,
                       best.text AS label
@@ -159,6 +157,11 @@ class Searches:
                ORDER BY measure, rank""",
             [self._known(i), among, by],
         )
+        if by is not None and not len(found):
+            sql = "SELECT DISTINCT measure FROM correlations WHERE among = ? ORDER BY 1"
+            measures = self.database.query(sql, [among]).measure.tolist()
+            if by not in measures:
+                raise unknown("measure", by, measures)
         if (names := known[among]["names"]) is not None:
             found["name"] = [names[other] for other in found.feature]
         return found
@@ -253,6 +256,12 @@ def _matches(asked: str | int | Sequence[str | int], how: str) -> tuple[str, lis
     return "(" + " OR ".join(conditions) + ")", parameters
 
 
+def _in_order(tokens: Iterable[Mapping[str, Any]]) -> str:
+    """What tokens read, the one with the largest share of the firings first."""
+    ranked = sorted(tokens, key=lambda token: (-token["share"], token["token"]))
+    return ", ".join(token["text"] for token in ranked)
+
+
 def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
     condition, parameters = _matches(token, how)
     return _Condition(
@@ -260,7 +269,7 @@ def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
             fires AS (
                 SELECT feature, sum(share) AS share,
                        sum(n) / (SELECT sum(occurs) FROM asked) AS recall,
-                       string_agg(text, ', ' ORDER BY share DESC, token) AS found
+                       list({{share: share, token: token, text: text}}) AS found
                 FROM feature_tokens JOIN asked USING (token) GROUP BY feature)
             SELECT *, 2 * share * recall / (share + recall) AS score FROM fires""",
         tuple(parameters),
@@ -271,7 +280,7 @@ def _by_token(token: str | int | Sequence[str | int], how: str) -> _Condition:
 def _by_logit(token: str | int, how: str) -> _Condition:
     condition, parameters = _matches(token, how)
     return _Condition(
-        f"""SELECT feature, max(effect) AS score, first(text ORDER BY rank) AS found
+        f"""SELECT feature, max(effect) AS score, max({{effect: effect, text: text}}).text AS found
             FROM logits JOIN tokens USING (token)
             WHERE kind = 'top' AND {condition} GROUP BY feature""",
         tuple(parameters),
@@ -281,8 +290,9 @@ def _by_logit(token: str | int, how: str) -> _Condition:
 def _by_text(text: str) -> _Condition:
     return _Condition(
         """SELECT feature, max(activation) AS score,
-                  first(text ORDER BY activation DESC, prompt, position) AS found
-           FROM examples WHERE contains(lower(text), lower(?)) GROUP BY feature""",
+                  max({activation: activation, text: text}).text AS found
+           FROM (SELECT text, unnest(features) AS feature, unnest(activations) AS activation
+                 FROM contexts WHERE contains(lower(text), lower(?))) GROUP BY feature""",
         (text,),
     )
 

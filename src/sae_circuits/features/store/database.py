@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
-from sae_circuits.features.store.schema import CREATE, FORMAT, SCHEMA
+from sae_circuits.features.store.schema import CREATE, DERIVED, FORMAT, SCHEMA, TABLES
 from sae_circuits.io.atomic import part_of
+
+AT_A_TIME = 4  # small queries: most of their time is planning, which DuckDB does in one thread
 
 Table = Mapping[str, Any] | pa.Table
 """Columns by name, arrays, `Lists` or `Joined`; or what a query gave."""
@@ -69,6 +72,7 @@ class Database:
 
     path: Path
     _reader: list[duckdb.DuckDBPyConnection] = field(default_factory=list, repr=False)
+    _meta: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Database:
@@ -125,6 +129,14 @@ class Database:
             keys = [column[0] for column in found.description or ()]
             return [dict(zip(keys, row, strict=True)) for row in found.fetchall()]
 
+    def answers(
+        self, queries: Mapping[str, str], parameters: Sequence[Any] = ()
+    ) -> dict[str, list[dict[str, Any]]]:
+        """`rows` of several queries with the same parameters, some of them at a time."""
+        with self.reading(), ThreadPoolExecutor(AT_A_TIME) as pool:
+            each = pool.map(lambda sql: self.rows(sql, parameters), queries.values())
+            return dict(zip(queries, each, strict=True))
+
     @contextmanager
     def _answer(self, sql: str, parameters: Sequence[Any]) -> Iterator[duckdb.DuckDBPyConnection]:
         with self.reading() as connection:
@@ -163,11 +175,15 @@ class Database:
         """Let go of the file; the next question opens it again."""
         while self._reader:
             self._reader.pop().close()
+        self._meta.clear()
         _OPEN.discard(self)
 
     def meta(self) -> dict[str, Any]:
-        """The record of the store."""
-        return {row["key"]: json.loads(row["value"]) for row in self.rows("FROM meta")}
+        """The record of the store, which cannot change while it is open."""
+        if not (self._reader and self._meta):
+            rows = self.rows("FROM meta")
+            self._meta.update((row["key"], json.loads(row["value"])) for row in rows)
+        return dict(self._meta)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -187,6 +203,7 @@ class Database:
         with _whole(Path(path)) as connection:
             for name, table in tables:
                 _insert(connection, name, table)
+            _derive(connection, TABLES)
             _insert(connection, "meta", meta_rows({"format": FORMAT, "schema": SCHEMA, **meta}))
         return cls(Path(path))
 
@@ -208,6 +225,7 @@ class Database:
                     _take(connection, name, table)
                 except (duckdb.Error, pa.ArrowException, AttributeError, TypeError) as error:
                     raise StoreError(f"no table {name!r}: {_first_line(error)}") from error
+            _derive(connection, TABLES)
         return cls(path)
 
     def copy(self, name: str, path: Path) -> None:
@@ -241,6 +259,7 @@ class Database:
                 for name, table, where, parameters in changes:
                     connection.execute(f'DELETE FROM "{name}" WHERE {where}', list(parameters))
                     _insert(connection, name, table)
+                _derive(connection, [change.name for change in changes])
                 connection.execute("COMMIT")
         except (duckdb.Error, OSError) as error:
             raise OutputError(
@@ -298,6 +317,15 @@ def _insert(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> N
     connection.register("rows", rows)
     connection.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM rows')
     connection.unregister("rows")
+
+
+def _derive(connection: duckdb.DuckDBPyConnection, changed: Container[str]) -> None:
+    """Make anew what follows from some tables."""
+    for name, derived in DERIVED.items():
+        if derived.of in changed:
+            connection.execute(
+                f'DELETE FROM "{name}"; INSERT INTO "{name}" BY NAME {derived.query}'
+            )
 
 
 def _take(connection: duckdb.DuckDBPyConnection, name: str, table: Path | Sequence[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 FORMAT, SCHEMA = "sae-circuits features", 2
 
 OWN = "features"
@@ -96,13 +98,40 @@ TABLES = {
         time VARCHAR NOT NULL""",
 }
 
-VIEWS = {
-    "best": """
+
+class Derived(NamedTuple):
+    """A table that follows from another one, and is made anew when that changes."""
+
+    columns: str
+    of: str
+    query: str
+
+
+DERIVED = {
+    "best": Derived(
+        """
+        feature INTEGER PRIMARY KEY,
+        text VARCHAR NOT NULL""",
+        "labels",
+        """
         SELECT feature, first(text ORDER BY score DESC NULLS FIRST, strategy) AS text
-        FROM labels WHERE shown GROUP BY feature""",
+        FROM labels WHERE shown GROUP BY feature ORDER BY feature""",
+    ),
+    "contexts": Derived(
+        """
+        text VARCHAR PRIMARY KEY,
+        features INTEGER[] NOT NULL,
+        activations FLOAT[] NOT NULL""",
+        "examples",
+        """
+        SELECT text, list(feature ORDER BY feature) AS features,
+               list(activation ORDER BY feature) AS activations
+        FROM (SELECT text, feature, max(activation) AS activation FROM examples GROUP BY ALL)
+        GROUP BY text ORDER BY text""",
+    ),
 }
 
 CREATE = ";".join(
-    [f'CREATE TABLE "{name}" ({columns})' for name, columns in TABLES.items()]
-    + [f'CREATE VIEW "{name}" AS {query}' for name, query in VIEWS.items()]
+    f'CREATE TABLE "{name}" ({columns})'
+    for name, columns in [*TABLES.items(), *((name, own.columns) for name, own in DERIVED.items())]
 )

@@ -208,4 +208,5 @@ class DictionaryWeights:
 def neighbour_rows(found: pandas.DataFrame, among: str = OWN) -> Table:
     """Rows of the table of correlations, of what `relations` finds."""
     names = ("feature", "measure", "rank", "other", "value")
+    found = found.sort_values("feature", kind="stable")  # so that those of one are found at once
     return {"among": [among] * len(found), **{name: found[name].to_numpy() for name in names}}
