@@ -14,8 +14,7 @@ import pytest
 import torch
 
 import small_stores
-from sae_circuits.dashboards import index
-from sae_circuits.dashboards.blocks import key_of, planned
+from sae_circuits.dashboards.blocks import Block, key_of, planned
 from sae_circuits.dashboards.build import about
 from sae_circuits.dashboards.index import render_index
 from sae_circuits.dashboards.layout import Layout
@@ -71,15 +70,15 @@ def data_of(page: bytes, name: str) -> Any:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The features that are gathered from now on, by block."""
+    """The features that are written from now on, by block."""
     found: list[tuple[int, ...]] = []
-    build = FeatureView.build
+    write = Block.write
 
-    def gathered(features: Any, ids: Any, **options: Any) -> FeatureView:
-        found.append(tuple(ids))
-        return build(features, ids, **options)
+    def written(block: Block, folder: Path, content: Any) -> Path:
+        found.append(block.ids)
+        return write(block, folder, content)
 
-    monkeypatch.setattr(index.FeatureView, "build", gathered)
+    monkeypatch.setattr(Block, "write", written)
     return found
 
 
@@ -300,7 +299,7 @@ def test_the_old_page_is_gone_while_its_data_are_replaced(
         assert not (tmp_path / "index.html").exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index.FeatureView, "build", stopped)
+    monkeypatch.setattr(Block, "write", stopped)
     with pytest.raises(KeyboardInterrupt):
         render_index(features, tmp_path, range(7), block=2, hover=2)
     assert not (tmp_path / "index.html").exists()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits._version import __version__
 from sae_circuits.dashboards.blocks import DATA, NAME, Block, key_of, left_over, planned
-from sae_circuits.dashboards.build import about, asked_features
+from sae_circuits.dashboards.build import about, asked_features, profiles
 from sae_circuits.dashboards.layout import Layout
+from sae_circuits.dashboards.model_effects import Options
 from sae_circuits.dashboards.page import SCRIPTS, dashboard_page, index_columns, layout_data
 from sae_circuits.dashboards.profile import Profile
+from sae_circuits.dashboards.profiles import shown_tokens
+from sae_circuits.dashboards.reading import texts_of
 from sae_circuits.dashboards.view_file import made_of, plain
-from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.errors import OutputError
 from sae_circuits.io.atomic import ready_folder, write_whole
-from sae_circuits.progress import bar
 
 if TYPE_CHECKING:
     from sae_circuits.features.dictionary import FeatureDictionary
@@ -84,12 +86,12 @@ def render_index(
     page.unlink(missing_ok=True)  # a page never stands beside another page's data
     for path in left_over(folder, blocks):
         path.unlink()
-    _write(folder, blocks, features, title, options)
+    _write(folder, blocks, features, options)
     marks = [] if one_file else [one.mark for one in blocks]
     table = _table(folder, blocks, every_text=one_file)
     data = {**drawn, **table, "blocks": {"key": key, "size": block, "keys": marks}}
-    profiles = _profiles(folder, blocks) if one_file else ()
-    write_whole(page, dashboard_page(about(features, title), data, profiles, scripts=ALL_SCRIPTS))
+    inside = _profiles(folder, blocks) if one_file else ()
+    write_whole(page, dashboard_page(about(features, title), data, inside, scripts=ALL_SCRIPTS))
     if one_file:
         shutil.rmtree(folder / DATA)
     return page
@@ -132,23 +134,19 @@ def _write(
     folder: Path,
     blocks: Sequence[Block],
     features: FeatureDictionary,
-    title: str | None,
     options: dict[str, Any],
 ) -> None:
     """Write the blocks that are not there yet."""
-    total = sum(len(block.ids) for block in blocks)
-    with bar(total=total, description="pages", unit="feature") as progress:
-        for block in blocks:
-            if not block.finished(folder):
-                view = FeatureView.build(features, block.ids, title=title, **options)
-                block.write(folder, _content(view))
-            progress.update(len(block.ids))
+    missing = [block for block in blocks if not block.finished(folder)]
+    made = profiles(features, [i for block in missing for i in block.ids], Options(**options))
+    for block in missing:
+        found = tuple(islice(made, len(block.ids)))
+        block.write(folder, _content(found, texts_of(features.database, shown_tokens(found))))
 
 
-def _content(view: FeatureView) -> dict[str, Any]:
-    profiles = {str(one.feature): plain(one) for one in view.profiles}
-    index = index_columns(view.profiles)
-    return {"index": index, "texts": plain(view.texts), "profiles": profiles}
+def _content(found: Sequence[Profile], texts: Mapping[int, str]) -> dict[str, Any]:
+    said = {str(one.feature): plain(one) for one in found}
+    return {"index": index_columns(found), "texts": plain(texts), "profiles": said}
 
 
 def _read(folder: Path, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,8 @@ def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
     folded into copies of the weights.
 
     Args:
-        sae: an instance of any class of sae-lens but those without a closed form.
+        sae: an instance of any class of sae-lens but those without a closed form: matching
+            pursuit, and temporal with attention.
         name: for messages and pictures; by default its hook point.
 
     Raises:
@@ -39,7 +40,7 @@ def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
     """
     cfg = sae.cfg
     kind, metadata = cfg.architecture(), cfg.metadata
-    if kind in _WITHOUT_GATE:
+    if kind in _WITHOUT_GATE and not _predicts_nothing(sae, kind):
         raise DictionaryError(
             f"a {kind!r} SAE has no closed form: {_WITHOUT_GATE[kind]}, so its features are not "
             "encoder rows with a gate"
@@ -54,14 +55,14 @@ def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
             "this SAE does not say where it belongs: set sae.cfg.metadata.hook_name, such as "
             "'blocks.3.hook_mlp_out'"
         )
-    W_enc, W_dec, b_dec = (getattr(sae, n).detach() for n in ("W_enc", "W_dec", "b_dec"))
+    W_enc, W_dec, b_dec = _affine(sae, kind)
     is_transcoder = "transcoder" in kind
     reads = Site.parse(metadata.hook_name)
     writes = Site.parse(metadata.hook_name_out) if is_transcoder else reads
     if kind == "gated":
         b_enc, W_enc = sae.b_mag.detach(), W_enc * sae.r_mag.detach().exp()
     else:
-        b_enc = sae.b_enc.detach()
+        b_enc = W_enc.new_zeros(cfg.d_sae) if kind == "temporal" else sae.b_enc.detach()
     if getattr(cfg, "rescale_acts_by_decoder_norm", False):
         norm = W_dec.norm(dim=-1)
         W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
@@ -123,12 +124,36 @@ def _said(error: Exception) -> str:
     return f"{said} ({type(error).__name__})"
 
 
+def _predicts_nothing(sae: Any, kind: str) -> bool:
+    """Whether it is a temporal SAE without attention, whose code hangs on no other token."""
+    return kind == "temporal" and not len(sae.attn_layers)
+
+
+def _affine(sae: Any, kind: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Encoder, decoder and the bias of what is decoded.
+
+    A temporal SAE scales its input by a constant, and may tie the encoder to the decoder.
+    """
+    W_dec, b_dec = sae.W_dec.detach(), sae.b_dec.detach()
+    if kind != "temporal":
+        return sae.W_enc.detach(), W_dec, b_dec
+    cfg, scale = sae.cfg, 1.0
+    if cfg.normalize_activations == "constant_scalar_rescale":
+        scale = cfg.activation_normalization_factor
+    W_enc = W_dec.T if cfg.tied_weights else sae.W_enc.detach()
+    if cfg.tied_weights and not cfg.apply_b_dec_to_input:
+        b_dec = torch.zeros_like(b_dec)
+    return sae.lam * scale * W_enc, W_dec / scale, b_dec / scale
+
+
 def _gate(sae: Any, kind: str) -> gates.Gate:
     threshold: Tensor | None = getattr(sae, "threshold", None)
     if kind == "gated":
         return gates.Gated(*(getattr(sae, n).detach() for n in ("b_mag", "r_mag", "b_gate")))
     if kind == "topk":
         return gates.TopK(sae.cfg.k)
+    if kind == "temporal" and sae.cfg.sae_diff_type == "topk" and sae.cfg.kval_topk is not None:
+        return gates.TopK(sae.cfg.kval_topk)
     if kind == "abstopk":
         return gates.AbsoluteTopK(sae.cfg.k)
     if threshold is not None:
