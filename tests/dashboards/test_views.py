@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sae_circuits as sc
+from sae_circuits.dashboards.page import feature_page
 from sae_circuits.errors import FileFormatError, UnknownName
 from small_stores import planted, store
 
@@ -23,6 +24,7 @@ def test_a_view_is_the_same_from_its_file_and_its_file_from_it(features, tmp_pat
     again = sc.FeatureView.load(path)
     assert again == view
     assert again.save(tmp_path / "again.json").read_bytes() == path.read_bytes()
+    assert feature_page(again) == feature_page(view)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sae_circuits.features.corpus import Corpus, Vocabulary
 from sae_circuits.features.examples import Wanted, Windows
 from sae_circuits.features.quantiles import quantiles_of
 from sae_circuits.features.store.tables import Contents
+from sae_circuits.models.dictionaries.gates import nonzero
 from sae_circuits.peak import highest_bytes
 
 N_PROMPTS, LENGTH, N_VOCAB = 16_800, 1000, 500
@@ -43,7 +44,8 @@ class Planted:
         step = torch.where(x < ONES, 1.0, 3.0)
         ramp = ((x * STEP) % LEVELS + 1) / UNIT
         values = torch.cat([step, ramp, torch.where(x == N - 1, 0.5, 0.0)], 1)
-        return values, values != 0
+        index = nonzero(values)
+        return index, values.flatten()[index]
 
 
 def made_corpus() -> Corpus:
