@@ -69,7 +69,7 @@ def test_some_features_are_as_among_all():
             assert parts[0].equals(parts[1])
 
 
-def test_positions_are_those_counted_in_a_loop():
+def test_positions_are_those_counted_in_a_loop(monkeypatch):
     activity = random_activity((9, 3, 6), 5, seed=8, masked=0.3)
     activity = made_of(
         activity.corpus, activity.dense, activity.counted & (activity.corpus.positions != 4)
@@ -86,6 +86,8 @@ def test_positions_are_those_counted_in_a_loop():
             row = rows[f, position]
             assert (row.n, row.counted, row.share) == (active, len(here), active / len(here))
     assert len(rows) == 5 * len({q for _, q in places})
+    monkeypatch.setattr("sae_circuits.features.analysis.positions.CELLS", 1)
+    assert position_profile(activity).equals(table)  # one feature after the other
 
 
 def test_importance_is_the_mean_length_of_what_is_written():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sae_circuits as sc
-from sae_circuits.errors import DictionaryError, NumericalError, OptionError
+from sae_circuits.errors import DictionaryError, NumericalError, UnknownName
 from sae_circuits.features.effects import attention_source
 from shapes import BRIDGED, HOOKED, N_HEADS, N_KV, random_tokens
 from small_dictionaries import dictionary
@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(DictionaryError, match="reads resid_post"):
         attention_source(model, dictionary(model, "resid_post", 0), 0, tokens)
     sae = dictionary(model, "z", 0)
-    with pytest.raises(OptionError, match="no feature 9"):
+    with pytest.raises(UnknownName, match="no feature 9"):
         attention_source(model, sae, 9, tokens)
     with torch.no_grad():
         model.blocks[0].attn.W_V[0, 0, 0] = float("inf")

@@ -189,6 +189,8 @@ def test_what_does_not_fit_is_refused():
         correlations(activity, features=[3, 11])
     with pytest.raises(OptionError, match="feature 3 is asked for twice"):
         correlations(activity, features=[3, 3])
+    with pytest.raises(OptionError, match="no feature is asked for"):
+        correlations(activity, features=[])
     with pytest.raises(CorpusError, match="one corpus"):
         correlations(activity, other=random_activity(seed=2))
     fewer = made_of(activity.corpus, activity.dense, activity.counted & (np.arange(25) != 24))

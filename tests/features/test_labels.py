@@ -285,7 +285,7 @@ def test_what_cannot_be_labelled_is_refused_with_the_remedy():
     for error, message, how in (
         (UnknownName, "did you mean 'tokens'", {"strategies": "token"}),
         (OptionError, "no strategy", {"strategies": ()}),
-        (OptionError, "no feature 1: this dictionary has 0 to 0", {"features": [1]}),
+        (UnknownName, "no feature 1: there are 1, 0 to 0", {"features": [1]}),
         (OptionError, "not among tokens", {"strategies": "tokens", "manual": {"texts": {}}}),
     ):
         with pytest.raises(error, match=message):

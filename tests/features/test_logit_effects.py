@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import sae_circuits as sc
 from reference_effects import direction, logit_effect, summary
-from sae_circuits.errors import DictionaryError, NumericalError, OptionError
+from sae_circuits.errors import DictionaryError, NumericalError, OptionError, UnknownName
 from sae_circuits.features.corpus import Vocabulary
 from sae_circuits.features.effects import final as final_module
 from sae_circuits.features.effects import (
@@ -263,7 +263,7 @@ def test_ids_that_the_dictionary_lacks_are_refused(features):
         lambda: logit_effects(model, sae, features),
         lambda: neuron_alignment(sae, features),
     ):
-        with pytest.raises(OptionError, match="ids are 0 to 6"):
+        with pytest.raises(UnknownName, match="there are 7, 0 to 6"):
             ask()
 
 

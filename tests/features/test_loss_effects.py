@@ -18,6 +18,7 @@ from sae_circuits.errors import (
     NumericalError,
     OptionError,
     TaskError,
+    UnknownName,
 )
 from sae_circuits.features.corpus import Corpus, Vocabulary
 from sae_circuits.features.effects import (
@@ -312,7 +313,7 @@ def test_a_position_without_active_features_gives_an_empty_table():
 def test_what_cannot_be_is_refused_before_any_run(kind):
     model, sae, tokens, _ = problem("gpt2")
     effect = EFFECTS[kind]
-    with pytest.raises(OptionError, match="no feature 7"):
+    with pytest.raises(UnknownName, match="no feature 7"):
         effect(model, sae, 7, tokens)
     with pytest.raises(ContextError, match="reads at most 16"):
         effect(model, sae, 0, torch.ones(1, N_CTX + 1, dtype=torch.int64))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from sae_circuits.errors import StoreError
-from sae_circuits.features.asked import require_known
+from sae_circuits.features.asked import feature_ids
 from sae_circuits.features.columns import Columns
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
@@ -105,7 +105,7 @@ class Activations:
         Raises:
             UnknownName: an id that the source does not have.
         """
-        features = require_known(features, self.n_features)
+        features = feature_ids(features, self.n_features)
         counts = self.counts[features]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         places = np.empty(starts[-1], dtype=np.int64)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from sae_circuits.errors import CorpusError, DictionaryError, OptionError, UnknownName
 from sae_circuits.features.columns import Activity, Columns
+
+Features = int | Sequence[int] | Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."] | None
+"""Ids of features, in any order; all of them for None."""
 
 SOME = 1024  # features read at a time where only some are asked for
 
@@ -24,40 +27,40 @@ def check_k(k: int, name: str = "k") -> None:
         raise OptionError(f"{name} is {k}: ask for at least 1")
 
 
-def require_features(
-    features: Sequence[int] | None, n_features: int
-) -> Int64[np.ndarray, "feature"]:
-    """Ids as an array; all of them for None.
+def feature_ids(features: Features, n_features: int) -> Int64[np.ndarray, "feature"]:
+    """Ids as they are asked for, in an array; all of them for None.
 
     Raises:
         UnknownName: an id that is not there.
-        OptionError: one that comes twice.
+        OptionError: what is no id.
     """
     if features is None:
         return np.arange(n_features)
-    ids = require_known(features, n_features)
-    different, counts = np.unique(ids, return_counts=True)
-    if len(different) < len(ids):
-        raise OptionError(f"feature {different[counts > 1][0]} is asked for twice")
-    return ids
-
-
-def require_known(
-    features: Sequence[int] | Int64[np.ndarray, "some"], n_features: int
-) -> Int64[np.ndarray, "some"]:
-    """Ids as an array.
-
-    Raises:
-        UnknownName: an id that is not there.
-    """
-    ids = np.asarray(features, dtype=np.int64).reshape(-1)
+    asked = features.cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
+    if asked.size and asked.dtype.kind not in "iu":
+        raise OptionError(f"features are {asked.dtype}: give their ids, as whole numbers")
+    ids = asked.reshape(-1).astype(np.int64)
     wrong = ids[(ids < 0) | (ids >= n_features)]
     if len(wrong):
         raise UnknownName(f"no feature {wrong[0]}: there are {n_features:,}, 0 to {n_features - 1}")
     return ids
 
 
-def columns_of(activity: Activity, features: Sequence[int] | None) -> Iterator[Columns]:
+def require_features(features: Features, n_features: int) -> Int64[np.ndarray, "feature"]:
+    """`feature_ids` of which none comes twice.
+
+    Raises:
+        UnknownName: an id that is not there.
+        OptionError: one that comes twice, or what is no id.
+    """
+    ids = feature_ids(features, n_features)
+    different, counts = np.unique(ids, return_counts=True)
+    if len(different) < len(ids):
+        raise OptionError(f"feature {different[counts > 1][0]} is asked for twice")
+    return ids
+
+
+def columns_of(activity: Activity, features: Features) -> Iterator[Columns]:
     """Activations of these features, in this order, or of all.
 
     Raises:
@@ -66,6 +69,8 @@ def columns_of(activity: Activity, features: Sequence[int] | None) -> Iterator[C
     if features is None:
         return activity.blocks()
     ids = require_features(features, activity.n_features)
+    if not len(ids):
+        raise OptionError("no feature is asked for: give one or more, or None for all")
     return (activity.columns(ids[i : i + SOME]) for i in range(0, len(ids), SOME))
 
 

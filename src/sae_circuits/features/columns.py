@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from sae_circuits.features.corpus import Corpus
+
+Some = TypeVar("Some", bound="Columns")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,24 @@ class Columns:
     def owner(self) -> Int64[np.ndarray, "active"]:
         """The column, from 0, that each activation belongs to."""
         return np.repeat(np.arange(len(self)), self.counts)
+
+    def __getitem__(self: Some, some: slice) -> Some:
+        """Some features that follow each other."""
+        first, stop, _ = some.indices(len(self))
+        starts = self.starts[first : max(first, stop) + 1]
+        held = slice(starts[0], starts[-1])
+        return replace(
+            self,
+            features=self.features[some],
+            starts=starts - starts[0],
+            places=self.places[held],
+            values=self.values[held],
+        )
+
+    def where(self: Some, keep: Bool[np.ndarray, "active"]) -> Some:
+        """All features with some of their activations."""
+        starts = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)[self.starts]
+        return replace(self, starts=starts, places=self.places[keep], values=self.values[keep])
 
     def column(self, i: int) -> tuple[Int64[np.ndarray, "active"], Float32[np.ndarray, "active"]]:
         """Places and values of one column."""
@@ -110,6 +130,4 @@ class Restricted:
         return map(self._of, self.whole.blocks())
 
     def _of(self, columns: Columns) -> Columns:
-        keep = self.counted[columns.places]
-        starts = np.concatenate([[0], np.cumsum(keep)])[columns.starts]
-        return Columns(columns.features, starts, columns.places[keep], columns.values[keep])
+        return columns.where(self.counted[columns.places])

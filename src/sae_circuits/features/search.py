@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
-from sae_circuits.features.asked import require_known
+from sae_circuits.features.asked import feature_ids
 from sae_circuits.features.store.schema import OWN
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Searches:
             return found[i]
         if not isinstance(i, Integral) or isinstance(i, bool):
             raise UnknownName(f"{i!r} is no feature: give its id, or its name")
-        return int(require_known([int(i)], len(self))[0])
+        return int(feature_ids([int(i)], len(self))[0])
 
     def _tokens(self, asked: str | int | Sequence[str | int], how: str) -> Tokens:
         """The tokens that are meant.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +16,37 @@ from sae_circuits.features.frames import stacked, table
 if TYPE_CHECKING:
     import pandas
 
+CELLS = 2**21  # counts of a feature at a position that are held at a time
 
-def position_counts(columns: Columns, corpus: Corpus) -> Int64[np.ndarray, "feature pos"]:
-    """On how many tokens at each position each feature is active."""
-    n = corpus.longest
-    keys = columns.owner * n + corpus.positions[columns.places]
-    return np.bincount(keys, minlength=len(columns) * n).reshape(len(columns), n)
+
+def counted_positions(activity: Activity) -> Int64[np.ndarray, "pos"]:
+    """How many counted tokens stand at each position."""
+    corpus = activity.corpus
+    return np.bincount(corpus.positions[activity.counted], minlength=corpus.longest)
+
+
+def position_rows(
+    columns: Columns, corpus: Corpus, counted: Int64[np.ndarray, "pos"], *, zeros: bool = False
+) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of `position_profile`, for some features at a time.
+
+    Args:
+        counted: from `counted_positions`.
+        zeros: also of positions at which a feature is never active.
+    """
+    n, step = corpus.longest, max(1, CELLS // corpus.longest)
+    for first in range(0, len(columns), step):
+        some = columns[first : first + step]
+        keys = some.owner * n + corpus.positions[some.places]
+        active = np.bincount(keys, minlength=len(some) * n).reshape(len(some), n)
+        owner, at = np.nonzero((active > 0) | zeros & (counted > 0))
+        yield {
+            "feature": some.features[owner],
+            "position": at,
+            "n": active[owner, at],
+            "counted": counted[at],
+            "share": active[owner, at] / counted[at],
+        }
 
 
 def position_profile(
@@ -36,21 +61,9 @@ def position_profile(
     Raises:
         UnknownName: a feature that is not there.
     """
-    corpus = activity.corpus
-    counted = np.bincount(corpus.positions[activity.counted], minlength=corpus.longest)
-    held = np.flatnonzero(counted)
-
-    def profile(columns: Columns) -> pandas.DataFrame:
-        active = position_counts(columns, corpus)[:, held].ravel()
-        each = np.tile(counted[held], len(columns))
-        return table(
-            {
-                "feature": np.repeat(columns.features, len(held)),
-                "position": np.tile(held, len(columns)),
-                "n": active,
-                "counted": each,
-                "share": active / each,
-            }
-        )
-
-    return stacked(map(profile, columns_of(activity, features)))
+    corpus, counted = activity.corpus, counted_positions(activity)
+    return stacked(
+        table(rows)
+        for columns in columns_of(activity, features)
+        for rows in position_rows(columns, corpus, counted, zeros=True)
+    )

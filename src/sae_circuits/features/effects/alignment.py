@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from sae_circuits.errors import DictionaryError, OptionError
-from sae_circuits.features.effects.directions import Features, feature_ids
+from sae_circuits.features.asked import Features, feature_ids
 from sae_circuits.features.effects.largest import largest
 from sae_circuits.graph.tables import rows_table
 from sae_circuits.models.dictionaries import Dictionary
@@ -67,14 +67,15 @@ def neuron_alignment(
         k: how many entries.
 
     Raises:
-        OptionError: an id that the dictionary lacks; k out of range.
+        UnknownName: an id that the dictionary lacks.
+        OptionError: k out of range.
 
     >>> import sae_circuits as sc
     >>> (sae,) = sc.load_saes("demo", ["mlp_out.1"])
     >>> bool((neuron_alignment(sae, [7], k=64).shares.sum(1) - 1 < 1e-6).all())
     True
     """
-    ids = feature_ids(dictionary, features)
+    ids = feature_ids(features, dictionary.n_features)
     n, width = len(ids), dictionary.W_dec.shape[1]
     if not 1 <= k <= width:
         raise OptionError(f"k is {k}: {dictionary!r} writes {width} coordinates, so 1 to {width}")
@@ -111,7 +112,7 @@ def head_shares(
 
     Raises:
         DictionaryError: one that writes elsewhere, or to other heads.
-        OptionError: an id that the dictionary lacks.
+        UnknownName: an id that the dictionary lacks.
 
     Reference: arXiv 2406.17759, where norms are over that of the row; dashboards of the field
     divide by their sum, as here.
@@ -127,7 +128,9 @@ def head_shares(
             f"{dictionary!r} writes {width} numbers at {site.name}: {n_heads} heads have a share "
             "in the rows of a dictionary of their z"
         )
-    index = torch.from_numpy(feature_ids(dictionary, features)).to(dictionary.W_dec.device)
+    index = torch.from_numpy(feature_ids(features, dictionary.n_features)).to(
+        dictionary.W_dec.device
+    )
     norms = [
         dictionary.W_dec[some].detach().double().unflatten(1, (n_heads, -1)).norm(dim=2)
         for some in index.split(_ROWS)

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.errors import DictionaryError, NumericalError, TaskError
-from sae_circuits.features.effects.directions import feature_ids, require_stream
+from sae_circuits.features.asked import feature_ids
+from sae_circuits.features.effects.directions import require_stream
 from sae_circuits.features.effects.sight import read_prompts
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
@@ -73,7 +74,7 @@ def attention_source(
         prepend_bos: whether a text begins with the beginning-of-sequence token, if there is one.
 
     Raises:
-        OptionError: an id that the dictionary lacks.
+        UnknownName: an id that the dictionary lacks.
         DictionaryError: one that does not read z, or does not fit the model.
         TaskError, ContextError: a prompt that the model cannot read.
         NumericalError: attention that is not finite.
@@ -92,7 +93,7 @@ def attention_source(
             f"{dictionary!r} reads {dictionary.reads.name}: attention has a source for "
             "dictionaries that read z"
         )
-    (f,) = feature_ids(dictionary, feature).tolist()
+    (f,) = feature_ids(feature, dictionary.n_features).tolist()
     if not isinstance(prompt, str) and (not isinstance(prompt, Tensor) or prompt.ndim != 1):
         raise TaskError("the prompt is not one: give a text, or token ids [pos]")
     task = read_prompts(model, adapter, prompt, prepend_bos=prepend_bos)

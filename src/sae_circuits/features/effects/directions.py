@@ -11,15 +11,16 @@ that a feature's numbers come out of the same products, and are the same to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.errors import DictionaryError, OptionError
+from sae_circuits.errors import DictionaryError
+from sae_circuits.features.asked import Features, feature_ids
 from sae_circuits.graph import Neurons, Split
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary, Site
@@ -28,7 +29,6 @@ from sae_circuits.models.dictionaries.neurons import PlacedNeurons
 TILE = 64  # features that are computed together
 
 HasDirections = Dictionary | Neurons
-Features = int | Sequence[int] | Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."] | None
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def stream_directions(
     Raises:
         DictionaryError: a dictionary of another model, or one that writes what an MLP reads, which
             is no part of the stream.
-        OptionError: an id that the dictionary lacks.
+        UnknownName: an id that the dictionary lacks.
 
     >>> import sae_circuits as sc
     >>> model, (sae,) = sc.load_model("demo"), sc.load_saes("demo", ["z.1"])
@@ -60,7 +60,7 @@ def stream_directions(
     """
     adapter = Adapter.of(model)
     require_stream(adapter, dictionary)
-    ids = feature_ids(dictionary, features)
+    ids = feature_ids(features, dictionary.n_features)
     rows = [(own, direction_tile(adapter, dictionary, tile)[at]) for tile, own, at in tiles(ids)]
     d_model = adapter.architecture.d_model
     dtype = rows[0][1].dtype if rows else torch.float32
@@ -82,27 +82,6 @@ def require_stream(adapter: Adapter, dictionary: HasDirections) -> None:
             f"{dictionary!r} writes what an MLP reads, and nothing to the residual stream: take a "
             "dictionary of z, attn_out, mlp_out or the stream, or a transcoder"
         )
-
-
-def feature_ids(dictionary: HasDirections, features: Features) -> Int64[np.ndarray, "feature"]:
-    """Ids of features as they are asked for.
-
-    Raises:
-        OptionError: an id that the dictionary lacks, or what is no id.
-    """
-    if features is None:
-        return np.arange(dictionary.n_features)
-    asked = features.cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
-    if asked.size and asked.dtype.kind not in "iu":
-        raise OptionError(f"features are {asked.dtype}: give their ids, as whole numbers")
-    ids = asked.reshape(-1).astype(np.int64)
-    wrong = ids[(ids < 0) | (ids >= dictionary.n_features)]
-    if len(wrong):
-        raise OptionError(
-            f"{dictionary!r} has no feature {wrong[0]}: its ids are 0 to "
-            f"{dictionary.n_features - 1}"
-        )
-    return ids
 
 
 def tiles(

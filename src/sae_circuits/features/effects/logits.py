@@ -17,13 +17,12 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, Integer
 from torch import Tensor
 
 from sae_circuits.errors import NumericalError, OptionError
+from sae_circuits.features.asked import Features, feature_ids
 from sae_circuits.features.corpus import Vocabulary
 from sae_circuits.features.effects.directions import (
     TILE,
-    Features,
     HasDirections,
     direction_tile,
-    feature_ids,
     require_stream,
     tiles,
 )
@@ -131,7 +130,8 @@ def logit_effects(
         gain: whether directions are multiplied by the gain of the final norm.
 
     Raises:
-        OptionError: an id that the dictionary lacks; k or bins out of range.
+        UnknownName: an id that the dictionary lacks.
+        OptionError: k or bins out of range.
         DictionaryError: see `stream_directions`.
         NumericalError: weights that are not finite, by name.
 
@@ -148,7 +148,7 @@ def logit_effects(
     """
     adapter = Adapter.of(model)
     require_stream(adapter, dictionary)
-    ids = feature_ids(dictionary, features)
+    ids = feature_ids(features, dictionary.n_features)
     _require_sizes(k, bins, adapter.architecture.d_vocab)
     final = Final.of(adapter, *(W.dtype for W in getattr(dictionary, "decoders", ())))
     found = _nothing(ids, k, bins, gain)

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from sae_circuits.features.asked import feature_ids
 from sae_circuits.features.corpus import Corpus
-from sae_circuits.features.effects.directions import feature_ids, stream_directions
+from sae_circuits.features.effects.directions import stream_directions
 from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.sight import Sight, read_prompts
 from sae_circuits.models.adapter import Adapter
@@ -68,7 +69,7 @@ def direct_loss_effect(
         In nats, NaN at the first token of each prompt and at padding.
 
     Raises:
-        OptionError: an id that the dictionary lacks.
+        UnknownName: an id that the dictionary lacks.
         DictionaryError, GraphError: a dictionary that does not fit the model.
         TaskError, ContextError: prompts that the model cannot read.
         NumericalError: weights or a stream that is not finite.
@@ -106,7 +107,7 @@ def ablation_loss_effect(
         In nats, NaN at the first token of each prompt and at padding.
 
     Raises:
-        OptionError, DictionaryError, GraphError, TaskError, ContextError, NumericalError: see
+        UnknownName, DictionaryError, GraphError, TaskError, ContextError, NumericalError: see
             `direct_loss_effect`.
 
     >>> import sae_circuits as sc
@@ -137,7 +138,7 @@ class _Problem:
     ) -> _Problem:
         adapter = Adapter.of(model)
         sight = Sight.of(adapter, dictionary)
-        (own,) = feature_ids(dictionary, feature).tolist()
+        (own,) = feature_ids(feature, dictionary.n_features).tolist()
         final = Final.of(adapter, sight.dictionary.W_enc.dtype)
         task = read_prompts(model, adapter, prompts, mask=mask, prepend_bos=prepend_bos)
         return cls(sight, final, own, task)

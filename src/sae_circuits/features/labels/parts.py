@@ -166,10 +166,7 @@ class Part:
 
     def of(self, columns: Columns) -> Columns:
         """The activations on tokens of the part."""
-        kept = self.is_in[columns.places]
-        running = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        starts = running[columns.starts]
-        return Columns(columns.features, starts, columns.places[kept], columns.values[kept])
+        return columns.where(self.is_in[columns.places])
 
 
 def split(activity: Activity, ground: Ground) -> tuple[Part, Part]:

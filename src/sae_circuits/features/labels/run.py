@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from sae_circuits.errors import OptionError, unknown
+from sae_circuits.features.asked import feature_ids
 from sae_circuits.features.columns import Activity, Columns
 from sae_circuits.features.labels.label import Label
 from sae_circuits.features.labels.measure import measure
@@ -55,9 +56,9 @@ def label(
         to say has no label of that strategy.
 
     Raises:
-        UnknownName: no such strategy, or an option that a strategy does not have.
-        OptionError: a value that an option does not take, a feature that is not there, or options
-            of a strategy that was not asked for.
+        UnknownName: no such strategy or feature, or an option that a strategy does not have.
+        OptionError: a value that an option does not take, or options of a strategy that was not
+            asked for.
         CorpusError: fewer than two prompts.
     """
     chosen = _chosen(strategies)
@@ -100,11 +101,7 @@ def _chosen(strategies: str | Strategy | Sequence[str | Strategy]) -> dict[str, 
 def _wanted(features: Iterable[int] | None, n: int) -> Int64[np.ndarray, "feature"] | None:
     if features is None:
         return None
-    found = sorted(set(features))
-    wrong = [f for f in found if not 0 <= f < n]
-    if wrong:
-        raise OptionError(f"there is no feature {wrong[0]}: this dictionary has 0 to {n - 1}")
-    return np.array(found, dtype=np.int64)
+    return np.unique(feature_ids(list(features), n))
 
 
 def _pieces(activity: Activity, wanted: Int64[np.ndarray, "feature"] | None) -> Iterator[Columns]:
@@ -112,17 +109,10 @@ def _pieces(activity: Activity, wanted: Int64[np.ndarray, "feature"] | None) -> 
     if wanted is None:
         for block in activity.blocks():
             for first in range(0, len(block), TOGETHER):
-                yield _slice(block, first, min(first + TOGETHER, len(block)))
+                yield block[first : first + TOGETHER]
     else:
         for first in range(0, len(wanted), TOGETHER):
             yield activity.columns(wanted[first : first + TOGETHER])
-
-
-def _slice(block: Columns, first: int, stop: int) -> Columns:
-    starts = block.starts[first : stop + 1]
-    some = slice(starts[0], starts[-1])
-    features = block.features[first:stop]
-    return Columns(features, starts - starts[0], block.places[some], block.values[some])
 
 
 def _tested(proposal: Proposal, strategy: str, held: Part, active: Places, seed: int) -> Label:

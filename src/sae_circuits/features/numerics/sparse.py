@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from scipy import sparse
 
 from sae_circuits.features.columns import Columns
@@ -22,25 +22,16 @@ DENSE = 0.2  # share of numbers other than 0 from which a dense product is the f
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(Columns):
     """Rows of numbers of which few are not 0: of features, over places such as tokens.
 
     Args:
-        features: their ids.
-        starts: where each row's numbers begin, and at last how many there are.
-        places: where they stand, rising within a row.
-        values: the numbers there, never 0.
+        values: the numbers, never 0.
         n_places: how many places there are.
     """
 
-    features: Int64[np.ndarray, "feature"]
-    starts: Int64[np.ndarray, "bound"]
-    places: Int64[np.ndarray, "active"]
     values: Float64[np.ndarray, "active"]
     n_places: int
-
-    def __len__(self) -> int:
-        return len(self.features)
 
     @classmethod
     def of(cls, columns: Columns, n_places: int) -> Rows:
@@ -48,29 +39,15 @@ class Rows:
         values = columns.values.astype(np.float64)
         return cls(columns.features, columns.starts, columns.places, values, n_places)
 
-    @property
-    def counts(self) -> Int64[np.ndarray, "feature"]:
-        """How many numbers each row has."""
-        return np.diff(self.starts)
-
-    @property
-    def owner(self) -> Int64[np.ndarray, "active"]:
-        """The row, from 0, that each number belongs to."""
-        return np.repeat(np.arange(len(self)), self.counts)
-
     def sums(self, values: Float64[np.ndarray, "active"]) -> Float64[np.ndarray, "feature"]:
         """Each row's sum of some numbers, in the order of the places."""
         return np.bincount(self.owner, values, minlength=len(self)).astype(np.float64)
 
     def __getitem__(self, some: slice) -> Rows:
         """Some rows that follow each other."""
-        first, stop, _ = some.indices(len(self))
-        if (first, stop) == (0, len(self)):
+        if some.indices(len(self))[:2] == (0, len(self)):
             return self  # with the forms that it has by now
-        starts = self.starts[first : stop + 1]
-        held = slice(starts[0], starts[-1])
-        places, values = self.places[held], self.values[held]
-        return Rows(self.features[some], starts - starts[0], places, values, self.n_places)
+        return super().__getitem__(some)
 
     # -- forms -------------------------------------------------------------------------------
 
@@ -192,10 +169,3 @@ def joined(parts: list[Rows]) -> Rows:
         np.concatenate([part.values for part in parts]),
         parts[0].n_places,
     )
-
-
-def selected(rows: Rows, keep: Bool[np.ndarray, "active"]) -> Rows:
-    """The rows with some of their numbers."""
-    counts = np.bincount(rows.owner[keep], minlength=len(rows))
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Rows(rows.features, starts, rows.places[keep], rows.values[keep], rows.n_places)

@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt64
 from sae_circuits.errors import OptionError
 from sae_circuits.features.activations import Activations
 from sae_circuits.features.analysis.kinds import mean_sizes
-from sae_circuits.features.analysis.positions import position_counts
+from sae_circuits.features.analysis.positions import counted_positions, position_rows
 from sae_circuits.features.analysis.tokens import (
     TokenCounts,
     counted_tokens,
@@ -54,6 +54,8 @@ from sae_circuits.features.store.weights import (
     neighbour_rows,
 )
 from sae_circuits.progress import bar
+
+POSITIONS = ("feature", "position", "n", "share")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class _Said:
         yield "features", self._numbers(columns, found, tokens)
         yield from _distributions(columns, order, found, cut, contents)
         yield "feature_tokens", top_tokens(tokens, self._occurrences, contents.tokens)
-        yield "positions", self._positions(columns)
+        yield from self._positions(columns)
         shown = examples(
             columns, order, cut.counts, corpus, contents.windows, self._hashes, contents.examples
         )
@@ -159,17 +161,9 @@ class _Said:
             **{name: values[ids] for name, values in self.weights.numbers.items()},
         }
 
-    def _positions(self, columns: Columns) -> Table:
-        counted = self._counted_positions
-        held = np.flatnonzero(counted)
-        n = position_counts(columns, self.activations.corpus)[:, held]
-        owner, at = np.nonzero(n)
-        return {
-            "feature": columns.features[owner],
-            "position": held[at],
-            "n": n[owner, at],
-            "share": n[owner, at] / counted[held[at]],
-        }
+    def _positions(self, columns: Columns) -> Iterator[tuple[str, Table]]:
+        for rows in position_rows(columns, self.activations.corpus, self._counted_positions):
+            yield "positions", {name: rows[name] for name in POSITIONS}
 
     def vocabulary(self) -> Table:
         """Every token id, and how often it counts."""
@@ -191,8 +185,7 @@ class _Said:
 
     @cached_property
     def _counted_positions(self) -> Int64[np.ndarray, "pos"]:
-        corpus = self.activations.corpus
-        return np.bincount(corpus.positions[self.activations.counted], minlength=corpus.longest)
+        return counted_positions(self.activations)
 
 
 def _distributions(
