@@ -306,6 +306,7 @@ def test_where_a_gate_is_open_is_where_its_mask_is():
     pre[4] = 0
     thresholds = torch.rand(12, generator=g)
     bias, scale = torch.randn(12, generator=g), torch.randn(12, generator=g)
-    for gate in (relu, Threshold(thresholds), Gated(bias, scale, bias), TopK(3), AbsoluteTopK(3)):
+    largest = (TopK(3), AbsoluteTopK(3), TopK(20), AbsoluteTopK(20))  # 20: more than there are
+    for gate in (relu, Threshold(thresholds), Gated(bias, scale, bias), *largest):
         expected = (gate(pre) & (pre != 0)).flatten().nonzero()[:, 0]
         assert torch.equal(open_at(gate, pre), expected), gate

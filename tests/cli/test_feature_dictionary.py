@@ -303,6 +303,10 @@ def test_labels_that_need_the_model_get_it_and_words_of_ones_own_come_first(
     assert len(labels) == before + len(mine)
     assert set(mine.feature) == {7, 8}
     assert sc.FeatureDictionary.load(folder).feature(7).label == "my words"
+    more = ["--option", "logits.named=2", "--feature", 7, "--model", "demo", "--sae", SAE]
+    assert "labels made" in done("label", folder, "--strategy", "logits", *more)
+    dead = sc.FeatureDictionary.load(folder).of_type("dead").feature[0]
+    assert done("label", folder, "--feature", dead).startswith("0 labels made; 0, of 0 features")
     refused(
         call("label", folder, "--strategy", "logits", "--model", "demo", "--sae", "mlp_out.0"),
         "and this is",

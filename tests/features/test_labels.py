@@ -266,7 +266,7 @@ N = len(WORDS)
         (OptionError, "1 to 4 tokens", "ngrams", {"lengths": (5,)}),
         (OptionError, "needs texts", "manual", {}),
         (OptionError, "is empty", "manual", {"texts": {0: " "}}),
-        (OptionError, "no feature 7: .* 0 to 0", "manual", {"texts": {7: "x"}}),
+        (UnknownName, "no feature 7: .* 0 to 0", "manual", {"texts": {7: "x"}}),
         (OptionError, "needs clusters=", "clusters", {}),
         (OptionError, rf"\({N}, d_model\)", "clusters", {"embeddings": np.ones((3, 2))}),
         (NumericalError, "token 0", "clusters", {"embeddings": np.full((N, 2), np.nan)}),
@@ -278,6 +278,13 @@ N = len(WORDS)
 def test_options_that_cannot_be_are_refused_with_the_remedy(error, message, strategy, options):
     with pytest.raises(error, match=message):
         label(activity_of(CORPUS, on(" dog")), strategy, **{strategy: options})
+
+
+def test_a_table_without_labels_has_their_columns():
+    empty, full = (labels_table(label(activity_of(CORPUS, on(word)), "tokens"))
+                   for word in (" nowhere", " dog"))  # fmt: skip
+    assert not len(empty)
+    assert list(empty.columns) == list(full.columns)
 
 
 def test_what_cannot_be_labelled_is_refused_with_the_remedy():

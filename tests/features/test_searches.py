@@ -88,6 +88,8 @@ def test_features_have_names(features):
     for wrong, said in (("trut", "did you mean 'truth'"), (6, "0 to 5"), (-1, "no feature -1")):
         with pytest.raises(UnknownName, match=said):
             features.feature(wrong)
+    with pytest.raises(UnknownName, match="have no names; give an id, 0 to 8"):
+        store().feature("truth")
 
 
 @pytest.mark.parametrize(

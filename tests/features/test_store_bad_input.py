@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -135,6 +136,20 @@ def test_the_same_data_is_not_run_again_and_other_data_is_refused(whole):
 
 
 # -- models, dictionaries and activations ----------------------------------------------------------
+
+
+def test_a_dictionary_of_what_an_mlp_reads_has_no_effect_on_the_logits_to_tell():
+    other = random_sae("standard", "blocks.0.mlp.hook_in", model().cfg.d_model, 5, dtype="float64")
+    found = sc.FeatureDictionary.build(model(), other, corpus(), contents=CONTENTS)
+    numbers = found.statistics()
+    assert numbers[["logit_std", "logit_skew", "logit_kurtosis"]].isna().all(axis=None)
+    assert (numbers.decoder_norm > 0).all()
+    assert (numbers.n_active > 0).any()
+    assert found.query("FROM logits").empty
+    assert set(found.similar(0).measure) >= {"decoder"}
+    assert len(found.feature(0).neurons) == 3
+    with pytest.raises(DictionaryError, match="nothing to the residual stream"):
+        found.loss_effects(0, torch.tensor([0, 7, 3]))
 
 
 def test_one_feature_and_none_alive():
@@ -310,6 +325,31 @@ def test_damaged_and_other_stores(whole, tmp_path):
             another.execute(f"UPDATE meta SET value = '{schema}' WHERE key = 'schema'")
         with pytest.raises(StoreError, match=f"schema {schema}, .*{remedy}"):
             sc.FeatureDictionary.load(tmp_path)
+
+
+def test_a_store_that_is_damaged_where_it_is_read_says_what_to_do(tmp_path):
+    folder = store(out=tmp_path, contents=replace(CONTENTS, bins=400)).folder
+    path = folder / "features.duckdb"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 :: 4096] = b"\xff" * len(data[len(data) // 3 :: 4096])
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"is damaged.*build it again"):
+        rows_of(sc.FeatureDictionary.load(folder))
+    assert path.read_bytes() == bytes(data)
+
+
+def test_what_a_store_has_not_taken_in_yet_is_saved_too(tmp_path):
+    found = store(out=tmp_path / "store")
+    found.database.close()
+    with duckdb.connect(str(found.folder / "features.duckdb")) as writer:
+        writer.execute("PRAGMA disable_checkpoint_on_shutdown")
+        writer.execute(
+            """INSERT INTO labels (feature, strategy, text, shown, provenance, time)
+               VALUES (3, 'manual', 'late', true, '{}', 'now')"""
+        )
+    assert (found.folder / "features.duckdb.wal").stat().st_size
+    saved = found.save(tmp_path / "copy")
+    assert saved.labels().text.tolist() == ["late"]
 
 
 def test_shards_that_are_missing_or_of_other_data(tmp_path):

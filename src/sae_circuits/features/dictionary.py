@@ -265,9 +265,11 @@ class FeatureDictionary(Analyses):
         """
         names = [strategies] if isinstance(strategies, str | Strategy) else list(strategies)
         ids = None if features is None else [self._known(f) for f in features]
-        given = {**self._given(names), **options}
+        given = self._given(names)
+        for name, own in options.items():
+            given[name] = {**given.get(name, {}), **own}
         if texts := given.get("manual", {}).get("texts"):
-            by_id = {self._known(f) if isinstance(f, str) else f: text for f, text in texts.items()}
+            by_id = {self._known(f): text for f, text in texts.items()}
             given["manual"] = {**given["manual"], "texts": by_id}
         found = label(self.activations, names, ids, seed, **given)
         said = sorted({one if isinstance(one, str) else one.name for one in names})

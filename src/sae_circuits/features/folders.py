@@ -81,7 +81,8 @@ def copy_store(folder: Path, into: Path) -> None:
         OutputError: the folder cannot be written, or the disk is full.
     """
     try:
-        for name in (CORPUS, SHARDS, STORE):  # the store last: what has one is whole
+        # The store last, since what has one is whole; before it what it has not yet taken in.
+        for name in (CORPUS, SHARDS, f"{STORE}.wal", STORE):
             whole, part = folder / name, into / f".{name}.part"
             if whole.is_dir():
                 shutil.copytree(whole, part)

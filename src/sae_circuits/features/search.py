@@ -182,6 +182,11 @@ class Searches:
         if isinstance(i, str):
             named = self.database.query("SELECT feature, name FROM features WHERE name NOT NULL")
             found = dict(zip(named.name, named.feature.tolist(), strict=True))
+            if not found:
+                raise UnknownName(
+                    f"no feature {i!r}: those of this store have no names; give an id, 0 to "
+                    f"{len(self) - 1}"
+                )
             if i not in found:
                 raise unknown("feature", i, found)
             return found[i]

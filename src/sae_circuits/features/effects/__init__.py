@@ -2,7 +2,7 @@
 
 from sae_circuits.features.effects.alignment import NeuronAlignment, head_shares, neuron_alignment
 from sae_circuits.features.effects.attention import AttentionSource, attention_source
-from sae_circuits.features.effects.directions import stream_directions
+from sae_circuits.features.effects.directions import stream_directions, writes_to_stream
 from sae_circuits.features.effects.logits import LogitEffects, logit_effects
 from sae_circuits.features.effects.losses import ablation_loss_effect, direct_loss_effect
 from sae_circuits.features.effects.prompt import prompt_scores
@@ -19,4 +19,5 @@ __all__ = [
     "neuron_alignment",
     "prompt_scores",
     "stream_directions",
+    "writes_to_stream",
 ]

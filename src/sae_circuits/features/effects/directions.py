@@ -70,6 +70,11 @@ def stream_directions(
     return found
 
 
+def writes_to_stream(dictionary: HasDirections) -> bool:
+    """Whether it writes to the residual stream, and not what an MLP reads."""
+    return all(site.kind not in ("mlp_normalized", "mlp_in") for site in dictionary.writes)
+
+
 def require_stream(adapter: Adapter, dictionary: HasDirections) -> None:
     """Refuse a dictionary that does not fit the model, or that writes nothing to its stream."""
     if not isinstance(dictionary, HasDirections):
@@ -77,7 +82,7 @@ def require_stream(adapter: Adapter, dictionary: HasDirections) -> None:
             f"{type(dictionary).__name__} is no Dictionary: read one with load_saes(...)"
         )
     dictionary.require_fits(adapter.architecture)
-    if any(site.kind in ("mlp_normalized", "mlp_in") for site in dictionary.writes):
+    if not writes_to_stream(dictionary):
         raise DictionaryError(
             f"{dictionary!r} writes what an MLP reads, and nothing to the residual stream: take a "
             "dictionary of z, attn_out, mlp_out or the stream, or a transcoder"

@@ -56,7 +56,9 @@ class Label:
 
 def labels_table(labels: Sequence[Label]) -> pandas.DataFrame:
     """One row for each label: the fields of `Label`, with the ends of intervals as columns."""
-    return rows_table([_row(label) for label in labels])
+    columns = list(_row(Label(0, "", "")))
+    found = rows_table([_row(label) for label in labels]).reindex(columns=columns)
+    return found.astype({"shown": bool})
 
 
 def _row(label: Label) -> dict[str, Any]:

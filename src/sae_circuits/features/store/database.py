@@ -146,6 +146,8 @@ class Database:
                     raise StoreError(f"no query: {sql!r}")
                 yield found
             except duckdb.Error as error:
+                if "Corrupt database" in str(error):
+                    raise StoreError(_damaged(self.path, error)) from error
                 raise StoreError(f"{_first_line(error)}\nin: {sql.strip()}") from error
 
     @contextmanager

@@ -18,6 +18,7 @@ from sae_circuits.features.effects import (
     head_shares,
     logit_effects,
     neuron_alignment,
+    writes_to_stream,
 )
 from sae_circuits.features.relations import similar
 from sae_circuits.features.sources import DictionarySource
@@ -116,7 +117,7 @@ class DictionaryWeights:
     """A dictionary in its model."""
 
     source: DictionarySource
-    effects: LogitEffects
+    effects: LogitEffects | None  # of what does not write to the stream there are none
     alignment: NeuronAlignment
 
     @classmethod
@@ -126,7 +127,8 @@ class DictionaryWeights:
         """With so many tokens at each end of the effects on the logits, and neurons of each."""
         model, dictionary = source.adapter.model, source.dictionary
         k = min(logits, source.adapter.architecture.d_vocab)
-        effects = logit_effects(model, dictionary, k=k, bins=bins)
+        known = writes_to_stream(dictionary)
+        effects = logit_effects(model, dictionary, k=k, bins=bins) if known else None
         neurons = min(neurons, dictionary.W_dec.shape[1])
         return cls(source, effects, neuron_alignment(dictionary, k=neurons))
 
@@ -142,23 +144,24 @@ class DictionaryWeights:
     @property
     def numbers(self) -> Mapping[str, Float64[np.ndarray, "feature"]]:
         """Of the decoder's rows, and of their effects on the logits."""
-        effects = self.effects
-        found = (self.norms, effects.std, effects.skew, effects.kurtosis)
-        return dict(zip(NUMBERS, found, strict=True))
+        names, undefined = ("std", "skew", "kurtosis"), np.full(len(self.norms), np.nan)
+        found = (undefined if self.effects is None else getattr(self.effects, n) for n in names)
+        return dict(zip(NUMBERS, (self.norms, *found), strict=True))
 
     def tables(self) -> Iterator[tuple[str, Table]]:
         """Rows that need no activations: effects on the logits, neurons and heads."""
-        yield from self._logits()
+        if self.effects is not None:
+            yield from self._logits(self.effects)
         yield "neurons", self._neurons()
         if self.source.dictionary.writes[0].kind == "z":
             yield "heads", self._heads()
 
-    def _logits(self) -> Iterator[tuple[str, Table]]:
+    def _logits(self, effects: LogitEffects) -> Iterator[tuple[str, Table]]:
         """The tokens at both ends of each feature's effect on the logits, and its histogram."""
-        defined = np.flatnonzero(self.effects.counts.sum(1))
+        defined = np.flatnonzero(effects.counts.sum(1))
         for kind in ("top", "bottom"):
-            tokens = getattr(self.effects, f"{kind}_tokens")[defined]
-            values = getattr(self.effects, f"{kind}_values")[defined]
+            tokens = getattr(effects, f"{kind}_tokens")[defined]
+            values = getattr(effects, f"{kind}_values")[defined]
             n = tokens.shape[1]
             yield (
                 "logits",
@@ -176,8 +179,8 @@ class DictionaryWeights:
                 {
                     "feature": defined,
                     "kind": ["logit"] * len(defined),
-                    "edges": Lists.of(self.effects.edges[defined]),
-                    "counts": Lists.of(self.effects.counts[defined]),
+                    "edges": Lists.of(effects.edges[defined]),
+                    "counts": Lists.of(effects.counts[defined]),
                 },
             )
 

@@ -28,7 +28,10 @@ def relu(pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]
 
 @dataclass(frozen=True)
 class TopK:
-    """Open for the k largest of a token that are above 0 (Gao et al. 2024, arXiv 2406.04093)."""
+    """Open for the k largest of a token that are above 0 (Gao et al. 2024, arXiv 2406.04093).
+
+    With k features or fewer these are all that are above 0.
+    """
 
     k: int
 
@@ -97,7 +100,8 @@ def open_at(gate: Gate, pre: Float[Tensor, "token feature"]) -> Int64[Tensor, "a
     """
     if isinstance(gate, TopK | AbsoluteTopK):  # which need no pass over all features to be found
         x = pre.abs() if isinstance(gate, AbsoluteTopK) else pre
-        found = x.topk(gate.k, dim=1, sorted=False).indices.sort(dim=1).values
+        k = min(gate.k, x.shape[1])
+        found = x.topk(k, dim=1, sorted=False).indices.sort(dim=1).values
         found += pre.shape[1] * torch.arange(len(pre), device=pre.device)[:, None]
         found = found.flatten()
         return found[~(x.flatten()[found] <= 0)]
@@ -115,5 +119,5 @@ def nonzero(x: Shaped[Tensor, "token feature"]) -> Int64[Tensor, "active"]:
 
 
 def _among_largest(x: Float[Tensor, "*token feature"], k: int) -> Bool[Tensor, "*token feature"]:
-    largest = x.topk(k, dim=-1, sorted=False).indices
+    largest = x.topk(min(k, x.shape[-1]), dim=-1, sorted=False).indices
     return torch.zeros_like(x, dtype=torch.bool).scatter_(-1, largest, True)

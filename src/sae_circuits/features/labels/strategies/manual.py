@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sae_circuits.errors import OptionError
+from sae_circuits.features.asked import feature_ids
 from sae_circuits.features.columns import Columns
 from sae_circuits.features.labels.strategy import Proposal, Propose, Setting, Strategy
 
@@ -17,14 +18,13 @@ def make(setting: Setting, *, texts: Mapping[int, str], author: str) -> Propose:
         author: for the provenance.
 
     Raises:
-        OptionError: no text, an empty one, or a feature that is not there.
+        OptionError: no text, or an empty one.
+        UnknownName: a feature that is not there.
     """
     if not texts:
         raise OptionError("strategy 'manual' needs texts: manual={'texts': {42: 'names'}}")
+    feature_ids(list(texts), setting.n_features)
     for feature, text in texts.items():
-        if not 0 <= feature < setting.n_features:
-            last = setting.n_features - 1
-            raise OptionError(f"there is no feature {feature}: this dictionary has 0 to {last}")
         if not text.strip():
             raise OptionError(f"the text for feature {feature} is empty: leave it out")
 
