@@ -88,10 +88,12 @@ class Model:
         needed = [name for name in ("loss_effects", "ablation", "probes") if getattr(options, name)]
         if not isinstance(source, DictionarySource):
             if needed:
-                raise OptionError(
-                    f"{needed[0]} need the model and its dictionary: load the store with them, by "
-                    "FeatureDictionary.load(folder, model, sae)"
+                remedy = (
+                    "load the store with them, by FeatureDictionary.load(folder, model, sae)"
+                    if source is None
+                    else "this store is of other activations, so leave them out"
                 )
+                raise OptionError(f"{needed[0]} need the model and its dictionary: {remedy}")
             return cls(options)
         try:
             stream_directions(source.adapter.model, source.dictionary, [])
