@@ -208,7 +208,7 @@ def test_bad_requests_are_noticed_first(store: Path, tmp_path: Path) -> None:
         (*one, "--out", broken, "--format", "neuronpedia"): "a file stands where a folder is",
         (*one, "--out", out, "--dtype", "float3"): "unknown dtype 'float3'",
         ("feature", store, "--feature", 999, "--out", out): "no feature 999: there are 256",
-        ("feature", store, "--feature", "nams", "--out", out): "unknown feature 'nams'",
+        ("feature", store, "--feature", "nams", "--out", out): "no feature 'nams': those of",
         ("feature", store, "--feature", 3, "--out", out, "--ablation"): "--ablation needs the mode",
         ("feature", tmp_path, "--feature", 3, "--out", out): "no store at ",
         ("feature", store, "--out", out, "--model", "demo"): "give --model and --sae together",
