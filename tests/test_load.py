@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -78,6 +79,14 @@ def test_tokens_of_a_year_are_its_halves(demo):
 def test_a_directory_loads_like_the_bundled_model(kind, demo, tokens):
     for place in (demo_path(), str(demo_path())):
         assert torch.equal(load_model(place, kind=kind)(tokens), demo(tokens))
+
+
+def test_a_directory_loads_whatever_the_folders_above_are_called(kind, demo, tokens, tmp_path):
+    for name in ("robert", "best5", "my-llama", "gemma-2"):
+        folder = tmp_path / name / "demo"
+        shutil.copytree(demo_path(), folder, ignore=shutil.ignore_patterns("saes"))
+        found = load_model(folder, kind=kind)
+        assert torch.equal(found(tokens), demo(tokens)), name
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import contextlib
 import difflib
 import io
 import logging
+import secrets
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -142,14 +144,38 @@ def _hooked(source: str, device: Any, dtype: torch.dtype, fold: bool) -> Any:
         )
     # `from_pretrained` takes registered names only; these are its steps for a directory.
     from transformer_lens import loading_from_pretrained as loading
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    config = loading.get_pretrained_model_config(source, fold_ln=fold, device=device, dtype=dtype)
-    weights = loading.get_pretrained_state_dict(source, config, dtype=dtype)
+    with _by_its_own_name(source) as path:
+        config = loading.get_pretrained_model_config(path, fold_ln=fold, device=device, dtype=dtype)
+    read = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    weights = loading.get_pretrained_state_dict(source, config, hf_model=read, dtype=dtype)
+    config.tokenizer_name = source
     model = HookedTransformer(config, AutoTokenizer.from_pretrained(source), move_to_device=False)
     model.load_and_process_state_dict(weights, **processing)
     model.move_model_modules_to_device()
     return model
+
+
+@contextlib.contextmanager
+def _by_its_own_name(folder: str) -> Iterator[str]:
+    """A path to a folder in which no other folder's name stands, where the system has links.
+
+    transformer-lens takes the whole path for a model's name: one in /home/robert is a BERT to it.
+    """
+    place = Path(tempfile.gettempdir()) / str(secrets.randbelow(10**12))  # digits name no model
+    link = place / Path(folder).name
+    try:
+        place.mkdir()
+        link.symlink_to(Path(folder).resolve(), target_is_directory=True)
+    except OSError:
+        yield folder
+        return
+    try:
+        yield str(link)
+    finally:
+        link.unlink()
+        place.rmdir()
 
 
 def _failed(name: str, error: Exception) -> str:
