@@ -9,17 +9,15 @@ from dataclasses import replace
 from sae_circuits.dashboards.profile import (
     Aligned,
     Counts,
-    Effects,
     Firing,
     Group,
     Neighbours,
     Probed,
     Profile,
     Said,
-    Values,
-    Window,
 )
 from sae_circuits.dashboards.views import About, FeatureView
+from sae_circuits.dashboards.window import Effects, Values, Window, Windows
 
 WORDS = [
     *(f" {word}" for word in "the Mary and John went to store gave a drink".split()),
@@ -92,11 +90,11 @@ def full(feature: int, label: str | None) -> Profile:
         ),
         probes=(Probed("part of speech", ("verb", "noun", "other"), (0.8, 0.0, -0.6)),),
         groups=(
-            Group("top", 0, 0.0, 10.0, 3000, tuple(windows[:12])),
-            Group("interval", 0, 0.0, 5.0, 2900, tuple(windows[12:16])),
-            Group("interval", 1, 5.0, 10.0, 100, tuple(windows[16:20])),
-            Group("quantile", 0, 0.01, 0.4, 1500, tuple(windows[20:24])),
-            Group("random", 0, 0.0, 10.0, 3000, tuple(windows[24:])),
+            Group("top", 0, 0.0, 10.0, 3000, Windows.from_rows(windows[:12])),
+            Group("interval", 0, 0.0, 5.0, 2900, Windows.from_rows(windows[12:16])),
+            Group("interval", 1, 5.0, 10.0, 100, Windows.from_rows(windows[16:20])),
+            Group("quantile", 0, 0.01, 0.4, 1500, Windows.from_rows(windows[20:24])),
+            Group("random", 0, 0.0, 10.0, 3000, Windows.from_rows(windows[24:])),
         ),
     )  # fmt: skip
 
@@ -165,7 +163,7 @@ def of_hell(feature: int) -> Profile:
         effects=Values(ids, tuple(0.1 * i for i in range(n))),
         firing=Firing(ids, (1,) * n, (1 / n,) * n, (0.5,) * n),
         neighbours=(Neighbours("</script>", "<b>", (1,), (0.5,), ("<i>&lt;",)),),
-        groups=(Group("top", 0, 0.0, 2.0, 12, (one,)),),
+        groups=(Group("top", 0, 0.0, 2.0, 12, Windows.from_rows([one])),),
     )  # fmt: skip
 
 
@@ -185,6 +183,6 @@ def small(feature: int, values: tuple[float, ...] = (0.0, 1.0, 2.0), **others: o
         statistics=statistics(density, max=float(feature % 89)),
         top=Values(ids, tuple(1.0 - 0.1 * i for i in range(len(ids)))),
         effects=Values(tuple(sorted(set(ids))), tuple(0.1 for _ in set(ids))),
-        groups=(Group("top", 0, min(values), max(values), 5, (one,)),),
+        groups=(Group("top", 0, min(values), max(values), 5, Windows.from_rows([one])),),
         **{"activations": Counts((0.0, 1.0, 2.0), (5, 7)), **others},
     )  # fmt: skip

@@ -6,8 +6,8 @@ import random
 
 import made_page
 from made_page import HELL
-from sae_circuits.dashboards.profile import Values
 from sae_circuits.dashboards.views import Active, PromptView, Ranked
+from sae_circuits.dashboards.window import Values
 
 FEATURES = (3, 17, 42, 50)
 PROMPT = (100, 10, 1, 2, 3, 4, 5, 0, 6)  # <|endoftext|>When Mary and John went to the store

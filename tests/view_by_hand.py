@@ -5,16 +5,14 @@ from __future__ import annotations
 from sae_circuits.dashboards.profile import (
     Aligned,
     Counts,
-    Effects,
     Firing,
     Group,
     Neighbours,
     Profile,
     Said,
-    Values,
-    Window,
 )
 from sae_circuits.dashboards.views import About, FeatureView
+from sae_circuits.dashboards.window import Effects, Values, Window, Windows
 
 TEXTS = {0: "<|endoftext|>", 1: "John", 2: "</script>", 3: "é\u2028", 4: ""}
 
@@ -34,11 +32,18 @@ def effects() -> Effects:
 
 def alive(feature: int = 3) -> Profile:
     """A feature with something in every place."""
-    top = Group("top", 0, 0.0, 2.0, 5, (window(effects=effects()),))
-    weak = Group("interval", 0, 0.0, 1.0, 4, (window(8, effects=effects()),))
-    strong = Group("interval", 1, 1.0, 2.0, 1, (window(effects=effects()),))
-    half = Group("quantile", 0, 0.5, 1.5, 2, (window(9),))
-    drawn = Group("random", 0, 0.5, 2.0, 5, (window(10, sources=Values((10, 11), (0.75, 0.5))),))
+    top = Group("top", 0, 0.0, 2.0, 5, Windows.from_rows([window(effects=effects())]))
+    weak = Group("interval", 0, 0.0, 1.0, 4, Windows.from_rows([window(8, effects=effects())]))
+    strong = Group("interval", 1, 1.0, 2.0, 1, Windows.from_rows([window(effects=effects())]))
+    half = Group("quantile", 0, 0.5, 1.5, 2, Windows.from_rows([window(9)]))
+    drawn = Group(
+        "random",
+        0,
+        0.5,
+        2.0,
+        5,
+        Windows.from_rows([window(10, sources=Values((10, 11), (0.75, 0.5)))]),
+    )
     return Profile(
         feature,
         "names",

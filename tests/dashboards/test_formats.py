@@ -13,6 +13,7 @@ import pytest
 
 from sae_circuits.dashboards.formats import export
 from sae_circuits.dashboards.profile import Group
+from sae_circuits.dashboards.window import Windows
 from sae_circuits.errors import FileFormatError, OptionError, OutputError, UnknownName
 from sae_circuits.io.neuronpedia import read_explanations
 from view_by_hand import alive, dead, view, window
@@ -113,7 +114,7 @@ def test_neuronpedia_examples_with_their_bins(found: dict[str, Any]) -> None:
 
 
 def test_neuronpedia_takes_quantile_groups_where_there_are_no_intervals(tmp_path: Path) -> None:
-    half = Group("quantile", 0, 0.5, 1.5, 2, (window(),))
+    half = Group("quantile", 0, 0.5, 1.5, 2, Windows.from_rows([window()]))
     only = dataclasses.replace(alive(), groups=(half,))
     (one,) = neuron(export(view(only), tmp_path, "neuronpedia"))["activations"]
     assert (one["binMin"], one["binMax"], one["binContains"]) == (0.5, 1.5, 0.4)

@@ -14,6 +14,7 @@ from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import feature_page
 from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile
 from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.dashboards.window import Windows
 from sae_circuits.errors import UnknownName
 
 pytestmark = pytest.mark.browser
@@ -417,7 +418,8 @@ ODD = {
     "negative": made_page.small(1, (-3.0, 2.0), activations=Counts((-3.0, 0.0, 2.0), (3, 4))),
     "one token": made_page.small(1, (1.0,)),
     "empty group": Profile(
-        1, None, (), made_page.statistics(0.1), groups=(Group("interval", 0, 0.0, 1.0, 0, ()),)
+        1, None, (), made_page.statistics(0.1),
+        groups=(Group("interval", 0, 0.0, 1.0, 0, Windows.from_rows([])),),
     ),
 }  # fmt: skip
 

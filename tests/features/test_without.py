@@ -69,6 +69,27 @@ def test_what_features_do_is_what_an_edit_of_the_stream_does(shape, scale, monke
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("shape", ["gpt2", "llama"])
+def test_tokens_are_looked_for_everywhere_only_where_they_may_be(shape, monkeypatch):
+    model = hooked(shape, d_vocab=700)
+    final = Final.of(Adapter.of(model))
+    pairs, looked = drawn(final, model.cfg.d_model), list[int]()
+    everywhere = without._Work._everywhere
+
+    def counted(work, streams, rows):
+        looked.append(len(rows.stream))
+        return everywhere(work, streams, rows)
+
+    monkeypatch.setattr(without._Work, "_everywhere", counted)
+    check(final, pairs, 1e-9)
+    assert 0 < sum(looked) < N / 2
+    looked.clear()
+    monkeypatch.setattr(without, "LIKELY", 351)
+    check(final, pairs, 1e-9)
+    assert sum(looked) == N
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("shape", ["gpt2", "llama", "gemma2"])
 def test_single_precision_is_near(shape):
     model = hooked(shape, dtype=torch.float32, d_vocab=333)

@@ -7,7 +7,6 @@ The model is run once over all prompts that are concerned, as far as its final s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,9 +14,10 @@ from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from sae_circuits.dashboards.numbers import short
-from sae_circuits.dashboards.profile import Effects, Values
 from sae_circuits.dashboards.shown import Shown
 from sae_circuits.dashboards.streams import Streams, streams_at
+from sae_circuits.dashboards.window import EachEffects, EachToken
+from sae_circuits.dashboards.windows import split
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.sight import Sight
@@ -116,7 +116,7 @@ class AtTokens:
         found = changes(self.final, pairs, hover)
         return some, found.some(moved(np.argsort(order)))
 
-    def of_rows(self, rows: slice, pairs: slice, found: Changes) -> list[Effects]:
+    def of_rows(self, rows: slice, pairs: slice, found: Changes) -> EachEffects:
         """Effects on the tokens of some windows.
 
         Args:
@@ -125,24 +125,32 @@ class AtTokens:
         """
         known = self.followers
         own = slice(*np.searchsorted(known.row, [rows.start, rows.stop]).tolist())
+        bounds = np.searchsorted(known.row[own], np.arange(rows.start, rows.stop + 1))
         of_pair = known.pair[own] - pairs.start
         before = found.before.double().cpu().numpy()
         direct = found.direct.double().cpu().numpy()
-        columns = [
-            short(x[of_pair], LOSS_DIGITS)
+        shown = (
+            split(short(x[of_pair], LOSS_DIGITS), bounds)
             for x in (direct, np.exp(before), np.exp(before - direct))
-        ]
-        lists = [_listed(own, sign) for own, sign in ((found.helped, 1), (found.hurt, -1))]
-        lists = [[each[i] for i in of_pair.tolist()] for each in lists]
-        bounds = np.searchsorted(known.row[own], np.arange(rows.start, rows.stop + 1)).tolist()
-        at = known.at[own].tolist()
-        every = [at, *columns, *lists]
-        return [Effects(*(tuple(x[i:j]) for x in every)) for i, j in pairwise(bounds)]
+        )
+        return EachEffects(
+            split(known.at[own].tolist(), bounds), next(shown), next(shown), next(shown),
+            helped=_listed(found.helped, 1, of_pair, bounds),
+            hurt=_listed(found.hurt, -1, of_pair, bounds),
+        )  # fmt: skip
 
 
-def _listed(tokens: Tokens, sign: int) -> list[Values]:
-    """The tokens of each pair that are helped, or hurt, as far as there are any."""
+def _listed(
+    tokens: Tokens,
+    sign: int,
+    of_pair: Int64[np.ndarray, "follower"],
+    bounds: Int64[np.ndarray, "ends"],
+) -> EachToken:
+    """The tokens that are helped, or hurt, as far as there are any, after each active one."""
     values = tokens.values.double().cpu().numpy()
     there = (sign * values > 0).sum(1).tolist()
-    each = zip(tokens.ids.tolist(), short(values, HOVER_DIGITS), there, strict=True)
-    return [Values(tuple(ids[:n]), tuple(own[:n])) for ids, own, n in each]
+    columns = (
+        [tuple(row[:n]) for row, n in zip(rows, there, strict=True)]
+        for rows in (tokens.ids.tolist(), short(values, HOVER_DIGITS))
+    )
+    return EachToken(*(split([rows[i] for i in of_pair.tolist()], bounds) for rows in columns))

@@ -95,12 +95,13 @@ def _chunk(
     rows = rows_of(features.database, ids)
     shown = Shown.of(features, ids, rows["examples"])
     work = model.over(features, shown)
-    quantiles = [None] * len(rows["examples"]) if shown is None else shown.quantiles()
+    quantiles = None if shown is None else shown.quantiles()
     for start in range(0, len(ids), block):
         some = ids[start : start + block]
         own = rows["examples"].between(some[0], some[-1])
         part = rows["examples"].some(own)
-        more = {"quantiles": quantiles[own], **work.windows(some, own, part)}
+        shares = None if quantiles is None else quantiles[own]
+        more = {"quantiles": shares, **work.windows(some, own, part)}
         told = Told(rows, windows_of(part, more), features.contents)
         yield from map(work.with_effects, map(told.profile, some))
 

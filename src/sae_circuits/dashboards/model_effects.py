@@ -13,9 +13,11 @@ from torch import Tensor
 
 from sae_circuits.dashboards.at_tokens import AtTokens
 from sae_circuits.dashboards.numbers import short
-from sae_circuits.dashboards.profile import Probed, Profile, Values
+from sae_circuits.dashboards.profile import Probed, Profile
 from sae_circuits.dashboards.reading import Rows
 from sae_circuits.dashboards.shown import Shown
+from sae_circuits.dashboards.window import Values
+from sae_circuits.dashboards.windows import split
 from sae_circuits.errors import DictionaryError, GraphError, OptionError
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.dictionary import FeatureDictionary
@@ -139,12 +141,37 @@ class _Block:
         directions: in the stream.
         effects: on the logits, not centred.
         mean: of these over the vocabulary.
+        shown: those on the tokens that each feature's windows show, of features that write.
     """
 
     features: np.ndarray
     directions: Float[Tensor, "feature d_model"]
     effects: Float[Tensor, "feature vocab"]
     mean: Float64[Tensor, "feature"]
+    shown: dict[int, Values]
+
+    @classmethod
+    def of(
+        cls,
+        features: np.ndarray,
+        directions: Float[Tensor, "feature d_model"],
+        effects: Float[Tensor, "feature vocab"],
+        mean: Float64[Tensor, "feature"],
+        part: Rows,
+    ) -> _Block:
+        """Of some features, whose windows are a part of the table of examples."""
+        tokens, n = part.lists("tokens"), effects.shape[1]
+        column = np.searchsorted(features, part["feature"])
+        writes = directions.any(1).cpu().numpy()[column].repeat(np.diff(tokens.starts))
+        key = column.repeat(np.diff(tokens.starts)) * n + tokens.values
+        row, token = np.divmod(np.unique(key[writes]), n)
+        index = torch.from_numpy(row).to(mean.device)
+        values = effects[index, torch.from_numpy(token).to(mean.device)].double() - mean[index]
+        bounds = np.searchsorted(row, np.arange(len(features) + 1))
+        ids = split(token.tolist(), bounds)
+        found = map(Values, ids, split(short(values.cpu().numpy(), LOGIT_DIGITS), bounds))
+        shown = dict(zip(features.tolist(), found, strict=True))
+        return cls(features, directions, effects, mean, shown)
 
 
 class Work:
@@ -155,7 +182,7 @@ class Work:
         self.model, self.corpus, self.at = model, corpus, at
         self.block: _Block | None = None
 
-    def windows(self, ids: Sequence[int], rows: slice, part: Rows) -> dict[str, list[Any]]:
+    def windows(self, ids: Sequence[int], rows: slice, part: Rows) -> dict[str, Any]:
         """Fields of the windows of some features.
 
         Args:
@@ -169,8 +196,8 @@ class Work:
         adapter, features = source.adapter, np.asarray(ids)
         final = self.at.final if self.at else Final.of(adapter, source.dictionary.W_enc.dtype)
         directions = stream_directions(adapter.model, source.dictionary, features)
-        self.block = _Block(features, directions, *effect_rows(final, directions))
-        found: dict[str, list[Any]] = {}
+        self.block = _Block.of(features, directions, *effect_rows(final, directions), part)
+        found: dict[str, Any] = {}
         if self.at is not None:
             own = self.at.changes(features, directions, self.block.effects, options.hover)
             found["effects"] = self.at.of_rows(rows, *own)
@@ -185,12 +212,8 @@ class Work:
         if self.block is None:
             return profile
         i = int(np.searchsorted(self.block.features, profile.feature))
-        shown = sorted({t for g in profile.groups for w in g.windows for t in w.tokens})
-        if not shown or not bool(self.block.directions[i].any()):
-            return replace(profile, probes=self._probes(i))
-        effects = self.block.effects[i, torch.tensor(shown)].double() - self.block.mean[i]
-        values = Values(tuple(shown), tuple(short(effects.cpu().numpy(), LOGIT_DIGITS)))
-        return replace(profile, effects=values, probes=self._probes(i))
+        effects = self.block.shown.get(profile.feature, Values())
+        return replace(profile, effects=effects, probes=self._probes(i))
 
     def _probes(self, i: int) -> tuple[Probed, ...]:
         assert self.block is not None
@@ -202,7 +225,7 @@ class Work:
             found.append(Probed(name, named, tuple(short(values[order], LOSS_DIGITS))))
         return tuple(found)
 
-    def _ablation(self, source: DictionarySource, corpus: Corpus, part: Rows) -> list[Any]:
+    def _ablation(self, source: DictionarySource, corpus: Corpus, part: Rows) -> tuple[Any, ...]:
         """Ablation loss effects, from a run of each feature over the prompts of its windows."""
         found: list[Any] = []
         sizes = np.diff(part.lists("tokens").starts)
@@ -216,9 +239,9 @@ class Work:
             effects = effects.double().cpu().numpy()
             for i, first, size in zip(row, part["first"][own], sizes[own], strict=True):
                 found.append(tuple(short(effects[i, first : first + size], LOSS_DIGITS)))
-        return found
+        return tuple(found)
 
-    def _sources(self, source: DictionarySource, corpus: Corpus, part: Rows) -> list[Any]:
+    def _sources(self, source: DictionarySource, corpus: Corpus, part: Rows) -> tuple[Any, ...]:
         """From where attention brought what features of z read at their windows' tokens."""
         known: dict[tuple[int, int], Tensor] = {}
         found: list[Any] = []
@@ -234,4 +257,4 @@ class Work:
             best = values.sort(descending=True, stable=True).indices[: self.model.options.hover]
             given = short(values[best].cpu().numpy(), LOSS_DIGITS)
             found.append(Values(tuple(best.tolist()), tuple(given)))
-        return found
+        return tuple(found)

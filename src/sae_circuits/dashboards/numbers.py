@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+DIGITS = 7  # those of activations, which are kept in float32
 
-def short(x: Shaped[np.ndarray, "*some"] | Any, digits: int = 7) -> Any:
+
+def short(x: Shaped[np.ndarray, "*some"] | Any, digits: int = DIGITS) -> Any:
     """Plain numbers with so many significant digits, None where they are not finite.
-
-    Seven are those of activations, which are kept in float32.
 
     >>> short(np.array([0.123456, 1234.56, 0.0, float("nan")]), 3)
     [0.123, 1230.0, 0.0, None]
@@ -44,11 +45,11 @@ def single(x: Float[np.ndarray, "some"]) -> list[float]:
     return [float(str(value)) for value in x.astype(np.float32)]
 
 
-def plain(value: Any) -> Any:
-    """A number or a text of an array as Python's own; None for NaN.
+def plain(column: Shaped[np.ndarray, "some"]) -> list[Any]:
+    """Numbers or texts of an array as Python's own; None for NaN.
 
-    >>> plain(np.int64(3)), plain(np.float64("nan"))
-    (3, None)
+    >>> plain(np.array([3])), plain(np.array([0.5, float("nan")]))
+    ([3], [0.5, None])
     """
-    found = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(found, float) and not np.isfinite(found) else found
+    found = column.tolist()
+    return [None if isinstance(value, float) and not isfinite(value) else value for value in found]

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sae_circuits.dashboards.window import Values, Windows
+
+NOTHING = Values()
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -22,17 +26,6 @@ class Counts:
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Values:
-    """Some things, by id, with a number each: tokens, neurons, features or positions."""
-
-    ids: tuple[int, ...] = ()
-    values: tuple[float, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -128,63 +121,6 @@ class Connected:
 
 
 @dataclass(frozen=True)
-class Effects:
-    """What the feature does to some tokens of a window, through its activation one token before.
-
-    Columns have an entry for each of `at`; all other tokens follow an activation of 0, and their
-    direct effects are 0.
-
-    Args:
-        at: which tokens of the window, from 0.
-        direct: direct loss effects, in nats; above 0 the feature helps.
-        before: the token's probability as it is.
-        without: its probability without the feature's direct write.
-        helped: the tokens of the vocabulary whose log probability the feature raises most, and by
-            how much.
-        hurt: those that it lowers most.
-    """
-
-    at: tuple[int, ...]
-    direct: tuple[float, ...]
-    before: tuple[float, ...]
-    without: tuple[float, ...]
-    helped: tuple[Values, ...]
-    hurt: tuple[Values, ...]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A token on which the feature is active, with the tokens around it.
-
-    Args:
-        prompt: of the corpus.
-        position: of the token in the prompt.
-        first: the position of the window's first token.
-        times: how often the feature is active where the same tokens stand around.
-        tokens: ids of all tokens of the window.
-        activations: of the feature, on each of them.
-        quantiles: for each activation that is not 0, in order, the share of the feature's active
-            tokens with an activation no larger; None where the store does not hold activations.
-        effects: direct effects, where they were asked for.
-        ablation: ablation loss effects on every token of the window (None at a prompt's first
-            token), where they were asked for.
-        sources: for SAEs on z, the positions from which attention brought what the feature reads at
-            the token, and what each gives to its pre-activation, the largest first.
-    """
-
-    prompt: int
-    position: int
-    first: int
-    times: int
-    tokens: tuple[int, ...]
-    activations: tuple[float, ...]
-    quantiles: tuple[float, ...] | None
-    effects: Effects | None = None
-    ablation: tuple[float | None, ...] | None = None
-    sources: Values | None = None
-
-
-@dataclass(frozen=True)
 class Group:
     """Examples of one kind.
 
@@ -202,7 +138,7 @@ class Group:
     low: float
     high: float
     count: int
-    windows: tuple[Window, ...]
+    windows: Windows
 
 
 @dataclass(frozen=True)
@@ -233,9 +169,9 @@ class Profile:
     statistics: Mapping[str, float | int | str | None]
     activations: Counts | None = None
     logits: Counts | None = None
-    top: Values = Values()
-    bottom: Values = Values()
-    effects: Values = Values()
+    top: Values = NOTHING
+    bottom: Values = NOTHING
+    effects: Values = NOTHING
     firing: Firing = Firing()
     neurons: Aligned = Aligned()
     heads: tuple[float, ...] | None = None

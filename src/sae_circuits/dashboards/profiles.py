@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from sae_circuits.dashboards.numbers import plain, short
+from sae_circuits.dashboards.numbers import DIGITS, short
 from sae_circuits.dashboards.profile import (
     Aligned,
     Counts,
@@ -17,14 +15,17 @@ from sae_circuits.dashboards.profile import (
     Neighbours,
     Profile,
     Said,
-    Values,
-    Window,
 )
-from sae_circuits.dashboards.reading import Rows, listed
+from sae_circuits.dashboards.reading import Rows
 from sae_circuits.dashboards.shown import SHARE_DIGITS
+from sae_circuits.dashboards.window import Values, Windows
 from sae_circuits.dashboards.windows import Key
 from sae_circuits.features.examples import Wanted
 from sae_circuits.features.store.tables import Contents
+
+_SHARES = ("share", SHARE_DIGITS), ("recall", SHARE_DIGITS)
+_ALIGNED = ("value", DIGITS), ("share", DIGITS)
+NONE = Windows.from_rows(())
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,80 +39,63 @@ class Told:
     """
 
     rows: dict[str, Rows]
-    windows: dict[Key, tuple[Window, ...]]
+    windows: dict[Key, Windows]
     contents: Contents
 
     def profile(self, feature: int) -> Profile:
         """All that is told of a feature."""
         rows = self.rows["features"]
         (at,) = rows.where(feature, "feature", feature)
-        said = {name: plain(values[at]) for name, values in rows.columns.items()}
+        said = {name: rows.plain(name)[at] for name in rows.columns}
         numbers = {k: v for k, v in said.items() if k not in ("feature", "name")}
         return Profile(
             feature=feature,
             name=said["name"],
-            labels=self._labels(feature),
+            labels=tuple(map(Said, *self._columns(feature, "labels", "text", "strategy", "score"))),
             statistics=numbers,
             activations=self._counts(feature, "histogram"),
             logits=self._counts(feature, "logit"),
             top=self._tokens(feature, "top"),
             bottom=self._tokens(feature, "bottom"),
-            firing=self._firing(feature),
-            neurons=self._neurons(feature),
-            heads=self._heads(feature),
+            firing=Firing(*self._columns(feature, "feature_tokens", "token", "n", *_SHARES)),
+            neurons=Aligned(*self._columns(feature, "neurons", "neuron", *_ALIGNED)),
+            heads=self._columns(feature, "heads", ("share", DIGITS))[0] or None,
             neighbours=self._neighbours(feature),
             groups=self._groups(feature, numbers),
         )
 
     # -- short lists -----------------------------------------------------------------------------
 
-    def _labels(self, feature: int) -> tuple[Said, ...]:
-        rows = self.rows["labels"]
+    def _columns(
+        self, feature: int, table: str, *names: str | tuple[str, int]
+    ) -> list[tuple[Any, ...]]:
+        """A feature's part of some columns, each with the digits to show where it has many."""
+        rows = self.rows[table]
+        asked = ((name, None) if isinstance(name, str) else name for name in names)
         some = rows.of(feature)
-        texts, strategies, scores = (rows[name][some] for name in ("text", "strategy", "score"))
-        every = zip(texts, strategies, scores, strict=True)
-        return tuple(Said(text, strategy, plain(score)) for text, strategy, score in every)
+        return [rows.plain(*each)[some] for each in asked]
 
     def _counts(self, feature: int, kind: str) -> Counts | None:
         rows = self.rows["distributions"]
-        found = rows.where(feature, "kind", kind)
-        if not len(found):
+        found = rows.where(feature, "kind", kind).tolist()
+        if not found:
             return None
-        edges, counts = (listed(rows.lists(name), int(found[0])) for name in ("edges", "counts"))
-        return Counts(tuple(short(edges)), tuple(counts.tolist()))
+        return Counts(rows.listed("edges", found[0], DIGITS), rows.listed("counts", found[0]))
 
     def _tokens(self, feature: int, kind: str) -> Values:
         rows = self.rows["logits"]
-        found = rows.where(feature, "kind", kind)
-        return Values(tuple(rows["token"][found].tolist()), tuple(short(rows["effect"][found])))
-
-    def _firing(self, feature: int) -> Firing:
-        rows = self.rows["feature_tokens"]
-        some = rows.of(feature)
-        shares, recalls = (short(rows[name][some], SHARE_DIGITS) for name in ("share", "recall"))
-        ids, counts = (rows[name][some].tolist() for name in ("token", "n"))
-        return Firing(*map(tuple, (ids, counts, shares, recalls)))
+        found = rows.where(feature, "kind", kind).tolist()
+        columns = rows.plain("token"), rows.plain("effect", DIGITS)
+        return Values(*(tuple([column[i] for i in found]) for column in columns))
 
     def _neighbours(self, feature: int) -> tuple[Neighbours, ...]:
-        rows = self.rows["correlations"]
-        some = rows.of(feature)
-        among, measures = rows["among"][some], rows["measure"][some]
-        found = []
-        for kind in dict.fromkeys(zip(among.tolist(), measures.tolist(), strict=True)):
-            own = np.flatnonzero((among == kind[0]) & (measures == kind[1])) + some.start
-            ids, labels = (tuple(rows[name][own].tolist()) for name in ("other", "label"))
-            found.append(Neighbours(*kind, ids, tuple(short(rows["value"][own])), labels))
-        return tuple(found)
-
-    def _neurons(self, feature: int) -> Aligned:
-        rows = self.rows["neurons"]
-        some = rows.of(feature)
-        values, shares = (short(rows[name][some]) for name in ("value", "share"))
-        return Aligned(tuple(rows["neuron"][some].tolist()), tuple(values), tuple(shares))
-
-    def _heads(self, feature: int) -> tuple[float, ...] | None:
-        rows = self.rows["heads"]
-        return tuple(short(rows["share"][rows.of(feature)])) or None
+        names = "among", "measure", "other", ("value", DIGITS), "label"
+        found: dict[tuple[str, str], list[Any]] = {}
+        for among, measure, *each in zip(
+            *self._columns(feature, "correlations", *names), strict=True
+        ):
+            found.setdefault((among, measure), []).append(each)
+        return tuple(Neighbours(*kind, *zip(*own, strict=True)) for kind, own in found.items())
 
     # -- examples --------------------------------------------------------------------------------
 
@@ -130,7 +114,7 @@ class Told:
             if not _is_wanted(wanted, kind):
                 continue
             found += [
-                Group(kind, i, *span, self.windows.get((feature, kind, i), ()))
+                Group(kind, i, *span, self.windows.get((feature, kind, i), NONE))
                 for i, span in enumerate(spans)
             ]
         return tuple(found)
@@ -147,10 +131,5 @@ def shown_tokens(profiles: Sequence[Profile]) -> list[int]:
     found: set[int] = set()
     for one in profiles:
         found.update(one.top.ids, one.bottom.ids, one.firing.ids)
-        for group in one.groups:
-            for window in group.windows:
-                found.update(window.tokens)
-                if window.effects is not None:
-                    for each in (*window.effects.helped, *window.effects.hurt):
-                        found.update(each.ids)
+        found.update(*(group.windows.shown for group in one.groups))
     return sorted(found)

@@ -13,9 +13,10 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sae_circuits.dashboards.numbers import short
-from sae_circuits.dashboards.profile import Firing, Neighbours, Profile, Values
+from sae_circuits.dashboards.profile import Firing, Neighbours, Profile
 from sae_circuits.dashboards.profiles import shown_tokens
 from sae_circuits.dashboards.views import Active, FeatureView, PromptView, Ranked, Tokens
+from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
 from sae_circuits.features.asked import check_k
 from sae_circuits.features.dictionary import FeatureDictionary
@@ -291,7 +292,7 @@ def _short_form(profile: Profile) -> Profile:
         for group in profile.groups
         if group.kind == "top"
     )
-    tokens = {token for group in groups for one in group.windows for token in one.tokens}
+    tokens = {token for group in groups for one in group.windows.tokens for token in one}
     kept = [i for i, token in enumerate(profile.effects.ids) if token in tokens]
     return replace(
         profile,

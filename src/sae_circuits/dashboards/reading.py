@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from sae_circuits.dashboards.numbers import plain, short
 from sae_circuits.features.store.database import Database, Lists
 
 QUERIES = {
@@ -35,6 +36,7 @@ class Rows:
     """Rows of a table, those of a feature in a row."""
 
     columns: Mapping[str, Any]
+    known: dict[tuple[str, int | None], tuple[Any, ...]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.columns["feature"])
@@ -45,6 +47,18 @@ class Rows:
     def lists(self, name: str) -> Lists:
         """A column of lists."""
         return self.columns[name]
+
+    def plain(self, name: str, digits: int | None = None) -> tuple[Any, ...]:
+        """A column as plain values; numbers of as many digits as asked for."""
+        if (name, digits) not in self.known:
+            held = self.columns[name]
+            values = held.values if isinstance(held, Lists) else held
+            self.known[name, digits] = tuple(short(values, digits) if digits else plain(values))
+        return self.known[name, digits]
+
+    def listed(self, name: str, i: int, digits: int | None = None) -> tuple[Any, ...]:
+        """One list of a column of lists, likewise."""
+        return self.plain(name, digits)[slice(*self.lists(name).starts[i : i + 2].tolist())]
 
     def of(self, feature: int) -> slice:
         """Where the rows of a feature stand."""
@@ -70,11 +84,6 @@ def _part(column: Any, rows: slice) -> Any:
         return column[rows]
     starts = column.starts[rows.start : rows.stop + 1]
     return Lists(column.values[starts[0] : starts[-1]], starts - starts[0])
-
-
-def listed(lists: Lists, i: int) -> np.ndarray:
-    """One list of a column of lists."""
-    return lists.values[lists.starts[i] : lists.starts[i + 1]]
 
 
 def rows_of(database: Database, features: Sequence[int]) -> dict[str, Rows]:

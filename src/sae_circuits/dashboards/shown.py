@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from sae_circuits.dashboards.numbers import short
 from sae_circuits.dashboards.reading import Rows
+from sae_circuits.dashboards.windows import split
 from sae_circuits.errors import StoreError
 from sae_circuits.features.dictionary import FeatureDictionary
 
@@ -70,12 +70,11 @@ class Shown:
         row = np.searchsorted(lists.starts, flat, side="right") - 1
         return row, flat - lists.starts[row]
 
-    def quantiles(self) -> list[tuple[float, ...]]:
+    def quantiles(self) -> tuple[tuple[float, ...], ...]:
         """Shares, window by window."""
         lists = self.rows.lists("activations")
-        bounds = np.concatenate([[0], np.cumsum(lists.values != 0)])[lists.starts].tolist()
-        shares = short(self.shares, SHARE_DIGITS)
-        return [tuple(shares[i:j]) for i, j in pairwise(bounds)]
+        bounds = np.concatenate([[0], np.cumsum(lists.values != 0)])[lists.starts]
+        return split(short(self.shares, SHARE_DIGITS), bounds)
 
 
 def _at(

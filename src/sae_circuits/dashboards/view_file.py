@@ -1,7 +1,6 @@
 """A view in a file of our own JSON, and back: see docs/dashboards.md.
 
-The columns of a group's windows stand side by side, and of activations those that are not 0, since
-a page holds thousands of them.
+Its fields are those of the dataclasses that make up a view, without those that are as by default.
 """
 
 from __future__ import annotations
@@ -15,9 +14,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import orjson
+
 from sae_circuits._version import __version__
-from sae_circuits.dashboards.profile import Effects, Group, Profile, Values, Window
+from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.views import FeatureView, PromptView
+from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import FileFormatError
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.files import bytes_of, strict_json
@@ -78,8 +80,11 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
 
 def dumped(value: Any) -> str:
     """JSON without white space, and without NaN; halves of characters are escaped."""
-    said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # of halves, among else
+        said = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
 def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
@@ -92,61 +97,28 @@ def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Plain values of what a view holds; fields with their defaults are left out."""
-    if isinstance(value, Group):
-        found = {f.name: getattr(value, f.name) for f in fields(value)}
-        return {**found, "windows": _columns(value.windows)}
-    if isinstance(value, Profile):
-        found = _fields(value)
-        if "effects" in found:
-            found["effects"] = list(value.effects.values)
-        return found
-    if is_dataclass(value):
-        return _fields(value)
-    if isinstance(value, tuple):
-        return [plain(one) for one in value] if value and is_dataclass(value[0]) else list(value)
+    kind = type(value)
+    if kind in _ALREADY:
+        return value
+    if kind is tuple:
+        return [plain(one) for one in value] if value and is_dataclass(value[0]) else value
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
-    return value
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    every = {f: getattr(value, f.name) for f in fields(value)}
-    return {f.name: plain(own) for f, own in every.items() if own != f.default}
-
-
-def _columns(windows: tuple[Window, ...]) -> dict[str, Any]:
-    """Windows as columns; of the activations, those that are not 0, at `active`."""
-    active = [[i for i, a in enumerate(one.activations) if a] for one in windows]
-    found: dict[str, Any] = {
-        name: [getattr(one, name) for one in windows]
-        for name in ("prompt", "position", "first", "times")
-    }
-    found["tokens"] = [list(one.tokens) for one in windows]
-    found["active"] = active
-    pairs = zip(windows, active, strict=True)
-    found["activations"] = [[one.activations[i] for i in own] for one, own in pairs]
-    for name in ("quantiles", "ablation", "sources"):
-        column = [getattr(one, name) for one in windows]
-        if any(one is not None for one in column):
-            found[name] = [plain(one) for one in column]
-    effects = [one.effects for one in windows]
-    if windows and all(one is not None for one in effects):
-        found["effects"] = _effects(effects)
+    if not is_dataclass(kind):
+        return value
+    defaults = _defaults(kind)
+    found = {name: plain(own) for name, own in vars(value).items() if own != defaults[name]}
+    if kind is Profile and "effects" in found:  # on the tokens that windows show
+        found["effects"] = value.effects.values
     return found
 
 
-def _effects(effects: list[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        name: [list(getattr(one, name)) for one in effects]
-        for name in ("at", "direct", "before", "without")
-    }
-    for name in ("helped", "hurt"):
-        column = [getattr(one, name) for one in effects]
-        found[name] = {
-            "ids": [[list(each.ids) for each in own] for own in column],
-            "values": [[list(each.values) for each in own] for own in column],
-        }
-    return found
+_ALREADY = {int, float, str, bool, NoneType}
+
+
+@cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(kind)}
 
 
 # -- in --------------------------------------------------------------------------------------------
@@ -209,10 +181,6 @@ def _of_fields(kind: Any, said: Any) -> Any:
         raise TypeError(f"a {kind.__name__} is needed, not {said!r:.40}")
     if extra := said.keys() - {f.name for f in fields(kind)}:
         raise ValueError(f"a {kind.__name__} has no {sorted(extra)}")
-    if kind is Group:
-        said = {**said, "windows": None}, said["windows"]
-        found = {n: made_of(h, said[0][n]) for n, h in _hints(kind).items() if n != "windows"}
-        return Group(**found, windows=_windows(said[1]))
     values = said.get("effects") if kind is Profile else None
     if values is not None:
         said = {name: one for name, one in said.items() if name != "effects"}
@@ -220,49 +188,8 @@ def _of_fields(kind: Any, said: Any) -> Any:
     made = kind(**found)
     if values is None:
         return made
-    shown = {t for group in made.groups for one in group.windows for t in one.tokens}
+    shown = {t for group in made.groups for one in group.windows.tokens for t in one}
     effects = made_of(Values, {"ids": sorted(shown), "values": values})
     if len(effects.ids) != len(effects.values):
         raise ValueError(f"{len(effects.values)} effects on {len(effects.ids)} tokens")
     return replace(made, effects=effects)
-
-
-def _windows(said: dict[str, Any]) -> tuple[Window, ...]:
-    """Windows of columns."""
-    said = dict(said)
-    active, activations = said.pop("active"), said.pop("activations")
-    effects = said.pop("effects", None)
-    n = len(said["tokens"])
-    every = zip(said["tokens"], active, activations, strict=True)
-    columns = {**said, "activations": [_spread(len(t), at, own) for t, at, own in every]}
-    columns.setdefault("quantiles", [None] * n)
-    if effects is not None:
-        columns["effects"] = _effects_of(effects)
-    hints = _hints(Window)
-    return tuple(
-        Window(**{name: made_of(hints[name], one) for name, one in zip(columns, row, strict=True)})
-        for row in zip(*columns.values(), strict=True)
-    )
-
-
-def _effects_of(said: dict[str, Any]) -> list[dict[str, Any]]:
-    """Effects of each window, of columns."""
-    said = dict(said)
-    for name in ("helped", "hurt"):
-        ids, values = said[name]["ids"], said[name]["values"]
-        said[name] = [
-            [{"ids": i, "values": v} for i, v in zip(*own, strict=True)]
-            for own in zip(ids, values, strict=True)
-        ]
-    names = [f.name for f in fields(Effects)]
-    return [
-        dict(zip(names, row, strict=True))
-        for row in zip(*(said[name] for name in names), strict=True)
-    ]
-
-
-def _spread(n: int, active: list[int], values: list[float]) -> list[float]:
-    found = [0.0] * n
-    for i, value in zip(active, values, strict=True):
-        found[i] = value
-    return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.dashboards.profile import Connected, Counts, Profile, Values
+from sae_circuits.dashboards.profile import Connected, Counts, Profile
+from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import unknown
 from sae_circuits.io.atomic import write_whole
 

@@ -4,39 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Int64
 
 from sae_circuits.dashboards.numbers import single
-from sae_circuits.dashboards.profile import Window
 from sae_circuits.dashboards.reading import Rows
+from sae_circuits.dashboards.window import Windows
 
 Key = tuple[int, str, int]  # a feature, a kind of examples, and the number of the group
+T = TypeVar("T")
 
 
-def windows_of(rows: Rows, more: Mapping[str, Sequence[Any]]) -> dict[Key, tuple[Window, ...]]:
+def windows_of(rows: Rows, more: Mapping[str, Any]) -> dict[Key, Windows]:
     """The windows of each group of each feature.
 
     Args:
-        rows: of the table of examples.
-        more: a window's other fields, each for all rows.
+        rows: of the table of examples, those of a group in a row.
+        more: other fields of the windows, of all rows.
     """
     tokens, values = rows.lists("tokens"), rows.lists("activations")
-    bounds = [slice(*ends) for ends in pairwise(tokens.starts.tolist())]
-    active = np.flatnonzero(values.values)
-    activations = np.zeros(len(values.values)).tolist()
-    for at, value in zip(active.tolist(), single(values.values[active]), strict=True):
-        activations[at] = value
-    ids = tokens.values.tolist()
-    fields: dict[str, Sequence[Any]] = {
-        **{name: rows[name].tolist() for name in ("prompt", "position", "first", "times")},
-        "tokens": [tuple(ids[some]) for some in bounds],
-        "activations": [tuple(activations[some]) for some in bounds],
+    flat = np.flatnonzero(values.values)
+    bounds = np.searchsorted(flat, values.starts)
+    at = flat - np.repeat(values.starts[:-1], np.diff(bounds))
+    every = Windows(
+        *(tuple(rows[name].tolist()) for name in ("prompt", "position", "first", "times")),
+        tokens=split(tokens.values.tolist(), tokens.starts),
+        active=split(at.tolist(), bounds),
+        activations=split(single(values.values[flat]), bounds),
         **more,
-    }
-    keys = zip(*(rows[name].tolist() for name in ("feature", "kind", "group")), strict=True)
-    found: dict[Key, list[Window]] = {}
-    for key, *row in zip(keys, *fields.values(), strict=True):
-        found.setdefault(key, []).append(Window(**dict(zip(fields, row, strict=True))))
-    return {key: tuple(windows) for key, windows in found.items()}
+    )
+    keys = list(zip(*(rows[name].tolist() for name in ("feature", "kind", "group")), strict=True))
+    starts = [i for i, key in enumerate(keys) if not i or key != keys[i - 1]]
+    return {keys[i]: every[i:j] for i, j in pairwise([*starts, len(keys)])}
+
+
+def split(flat: Sequence[T], bounds: Int64[np.ndarray, "ends"]) -> tuple[tuple[T, ...], ...]:
+    """The parts of a list between bounds.
+
+    >>> split("abcd", np.array([0, 3, 3, 4]))
+    (('a', 'b', 'c'), (), ('d',))
+    """
+    whole = tuple(flat)
+    return tuple([whole[i:j] for i, j in pairwise(bounds.tolist())])

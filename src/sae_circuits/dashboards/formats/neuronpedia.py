@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from sae_circuits.dashboards.formats.tokens import token_texts
-from sae_circuits.dashboards.profile import Counts, Effects, Group, Profile, Values, Window
+from sae_circuits.dashboards.profile import Counts, Group, Profile
 from sae_circuits.dashboards.view_file import dumped
 from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.dashboards.window import Effects, Values, Window
 from sae_circuits.errors import OptionError
 
 NAME = "neuronpedia"

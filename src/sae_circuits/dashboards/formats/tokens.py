@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sae_circuits.dashboards.profile import Window
 from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.dashboards.window import Window
 
 
 def token_texts(view: FeatureView, window: Window) -> list[str]:

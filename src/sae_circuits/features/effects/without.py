@@ -15,25 +15,41 @@ that it is exact for a small activation too:
 
 A constant may be added to a row of M: it drops out of all probabilities. Streams are taken in tiles
 of one size, so that a row's numbers do not hang on the others.
+
+The tokens that are helped and hurt most are those at the ends of y = E + (u s' / a) M. Looking at
+all of them costs as much as the sums, and as a rule the ends of y lie among those of E, which are
+found once for a feature: only where another token could be further out are all looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
 from sae_circuits.features.effects.final import Final
+from sae_circuits.features.effects.vocabulary import (
+    BY_DIFFERENCE,
+    BY_EXP,
+    BY_LOGS,
+    LIKELY,
+    Likely,
+    Rule,
+    Tokens,
+    blocks_of,
+    extremes,
+    ordered,
+)
 
-TILE = 64  # streams whose products with the unembedding are held at a time
+TILES = 16, 256  # streams whose products with the unembedding are held at a time: least, most
+HELD = 1 << 21  # numbers of these products, as far as there may be so few
 TOKENS = 8192  # of the vocabulary that are worked on at a time
 ROOM = 1 << 18  # numbers of pairs of a stream and a feature, likewise
-BLOCK = 32  # tokens of which the extremes are noted, to find the most extreme among
 SMALL, LARGE = 1e-2, 30.0  # differences of logits; beyond the last one exp may have no room
 
 
@@ -58,13 +74,6 @@ class Pairs:
     feature: Int64[Tensor, "pair"]
     coefficient: Float[Tensor, "pair"]
     token: Int64[Tensor, "pair"]
-
-
-class Tokens(NamedTuple):
-    """Some tokens of each pair, and how much higher the feature makes their log probability."""
-
-    ids: Int64[Tensor, "pair k"]
-    values: Float[Tensor, "pair k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,15 +107,15 @@ def changes(final: Final, pairs: Pairs, k: int) -> Changes:
         k: how many tokens to list that are helped, and hurt.
     """
     work = _Work.of(final, pairs, min(k, final.n_tokens))
-    each, counts = (pairs.stream // TILE).unique_consecutive(return_counts=True)
+    each, counts = (pairs.stream // work.tiles).unique_consecutive(return_counts=True)
     found, start = list[tuple[Tensor, ...]](), 0
     for tile, n in zip(each.tolist(), counts.tolist(), strict=True):
-        found.append(work.tile(tile * TILE, slice(start, start + n)))
+        found.append(work.tile(tile * work.tiles, slice(start, start + n)))
         start += n
     if not found:
         found.append(_nothing(work))
     direct, before, *ends = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Changes(direct, before, _ordered(ends[0], ends[1], 1), _ordered(ends[2], ends[3], -1))
+    return Changes(direct, before, ordered(ends[0], ends[1], 1), ordered(ends[2], ends[3], -1))
 
 
 class _Streams(NamedTuple):
@@ -116,14 +125,15 @@ class _Streams(NamedTuple):
         centred: as the norm keeps them.
         scale: that it divides them by.
         M: what they make of the logits.
-        size: the largest of M by size.
+        low, high: the least and the largest of M.
         total: log of the sum of exp of the logits.
     """
 
     centred: Float[Tensor, "row d_model"]
     scale: Float[Tensor, "row"]
     M: Float[Tensor, "row vocab"]
-    size: Float[Tensor, "row"]
+    low: Float[Tensor, "row"]
+    high: Float[Tensor, "row"]
     total: Float[Tensor, "row"]
 
 
@@ -151,6 +161,7 @@ class _Work:
         centred: the directions as the norm keeps them.
         effects: of these on the logits.
         highest: the largest of each row of effects by size.
+        likely: where to look first for what a feature helps and hurts; None for everywhere.
         blocks: the tokens of each block; -1 for none.
     """
 
@@ -162,6 +173,7 @@ class _Work:
     centred: Float[Tensor, "feature d_model"]
     effects: Float[Tensor, "feature vocab"]
     highest: Float[Tensor, "feature"]
+    likely: Likely | None
     blocks: Int64[Tensor, "block size"]
 
     @classmethod
@@ -175,7 +187,11 @@ class _Work:
         parts = [final.bias, None if norm is None or norm.bias is None else norm.bias @ W]
         held = [part for part in parts if part is not None and bool(part.any())]
         bias = torch.stack(held).sum(0) if held else None
-        return cls(final, pairs, k, W, bias, d, E, E.abs().amax(1), _blocks(W.shape[1], W.device))
+        few = k <= LIKELY and final.n_tokens >= 2 * LIKELY and final.cap is None
+        return cls(
+            final, pairs, k, W, bias, d, E, E.abs().amax(1), Likely.of(E) if few else None,
+            blocks_of(W.shape[1], TOKENS, W.device),
+        )  # fmt: skip
 
     # -- streams ---------------------------------------------------------------------------------
 
@@ -184,33 +200,35 @@ class _Work:
         streams = self._streams(first)
         rows = self._rows(streams, self.pairs.stream[some] - first, some)
         moved = rows.v[:, 0].abs() * self.highest[rows.feature]
-        small = (rows.v * rows.w)[:, 0].abs() * streams.size[rows.stream] + moved < SMALL
+        size = torch.maximum(streams.high, -streams.low)
+        small = (rows.v * rows.w)[:, 0].abs() * size[rows.stream] + moved < SMALL
         large = (moved > LARGE) | self._is_steep
         again = torch.zeros_like(large)
         again[1:] = rows.stream[1:] == rows.stream[:-1]
-        order, sums = list[Tensor](), list[_Sums]()
-        size = max(1, ROOM // min(TOKENS, self.final.n_tokens))
+        ratio = torch.empty_like(moved)
         plain = ~small & ~large
         kinds = (
-            (plain & ~again, _PLAIN),
-            (plain & again, _PLAIN),
-            (small, _SMALL),
-            (large & ~small, _LARGE),
+            (plain & ~again, BY_EXP),
+            (plain & again, BY_EXP),
+            (small, BY_DIFFERENCE),
+            (large & ~small, BY_LOGS),
         )
         for which, rule in kinds:
-            for own in which.nonzero()[:, 0].split(size):
-                if len(own):
-                    order.append(own)
-                    sums.append(self._sums(streams, rows.some(own), rule))
-        back = torch.cat(order).argsort()
-        whole = _Sums(*(torch.cat(parts)[back] for parts in zip(*sums, strict=True)))
-        return self._found(streams, rows, whole, self.pairs.token[some, None])
+            for own in self._split(which):
+                ratio[own] = self._ratio(streams, rows.some(own), rule)
+        return self._found(streams, rows, ratio, self.pairs.token[some, None])
+
+    def _split(self, which: Bool[Tensor, "row"]) -> Iterator[Int64[Tensor, "some"]]:
+        """Those that are meant, as many at a time as there is room for."""
+        size = max(1, ROOM // min(TOKENS, self.final.n_tokens))
+        return (own for own in which.nonzero()[:, 0].split(size) if len(own))
 
     def _streams(self, first: int) -> _Streams:
-        r = self.pairs.r[first : first + TILE].to(self.final.dtype)
-        r = pad(r, (0, 0, 0, TILE - len(r)))  # products of one size, whatever stands in them
+        n = self.tiles
+        r = self.pairs.r[first : first + n].to(self.final.dtype)
+        r = pad(r, (0, 0, 0, n - len(r)))  # products of one size, whatever stands in them
         norm = self.final.norm
-        x, scale = (r, r.new_ones(TILE, 1)) if norm is None else norm.normalise(r)
+        x, scale = (r, r.new_ones(n, 1)) if norm is None else norm.normalise(r)
         M = self.final.gained(x) @ self.W_U
         logits = self._logits(M, slice(None))
         top = logits.amax(1)
@@ -218,9 +236,14 @@ class _Work:
             shift = torch.where(top.abs() > LARGE, top, 0)[:, None]  # which drops out
             M = M - shift
             logits = self._logits(M, slice(None))
-        size = torch.maximum(M.amax(1), -M.amin(1))
         total = logits.logsumexp(1) if self._is_steep else logits.exp().sum(1).log()
-        return _Streams(x * scale, scale[:, 0], M, size, total)
+        return _Streams(x * scale, scale[:, 0], M, M.amin(1), M.amax(1), total)
+
+    @property
+    def tiles(self) -> int:
+        """How many streams are held at a time."""
+        least, most = TILES
+        return max(least, min(most, HELD // self.final.n_tokens))
 
     @property
     def _is_steep(self) -> bool:
@@ -252,23 +275,23 @@ class _Work:
 
     # -- pairs -----------------------------------------------------------------------------------
 
-    def _sums(self, streams: _Streams, rows: _Rows, rule: _Rule) -> _Sums:
-        """What the whole vocabulary is needed for."""
-        high, low, sums = list[Tensor](), list[Tensor](), list[Tensor]()
-        first, alike = int(rows.stream[0]), bool((rows.stream.diff() == 1).all())
+    def _ratio(self, streams: _Streams, rows: _Rows, rule: Rule) -> Float[Tensor, "row"]:
+        """Log of the sum of exp of the logits without the features, over the sum with them."""
+        sums = list[Tensor]()
         for some in self._parts:
-            part = streams.M[:, some]
-            near = part[first : first + len(rows.stream)]
-            M = near if alike else part.index_select(0, rows.stream)
-            E = self.effects[:, some].index_select(0, rows.feature)
-            y, after = self._without(rows, M, E, some)
-            high += _extremes(y, torch.amax)
-            low += _extremes(y, torch.amin)
-            sums.append(rule.part(rows.v * y, after) if rule is _SMALL else rule.part(y, after))
-        ratio = rule.whole(torch.stack(sums), streams.total[rows.stream])
-        k = min(self.k, len(self.blocks))
-        ends = [x.topk(k, 1).indices for x in (torch.cat(high, 1), -torch.cat(low, 1))]
-        return _Sums(ratio, *ends)
+            y, after = self._without(rows, *self._of_part(streams, rows, some), some)
+            sums.append(rule.part(rows.v, y, after))
+        return rule.whole(torch.stack(sums), streams.total[rows.stream])
+
+    def _of_part(
+        self, streams: _Streams, rows: _Rows, some: slice
+    ) -> tuple[Float[Tensor, "row some"], Float[Tensor, "row some"]]:
+        """M and E of a part of the vocabulary."""
+        first, part = int(rows.stream[0]), streams.M[:, some]
+        near = part[first : first + len(rows.stream)]
+        alike = bool((rows.stream.diff() == 1).all())
+        M = near if alike else part.index_select(0, rows.stream)
+        return M, self.effects[:, some].index_select(0, rows.feature)
 
     def _without(
         self,
@@ -287,90 +310,87 @@ class _Work:
         return (self._logits(M, which) - after) / v, after
 
     def _found(
-        self, streams: _Streams, rows: _Rows, sums: _Sums, token: Int64[Tensor, "row 1"]
+        self,
+        streams: _Streams,
+        rows: _Rows,
+        ratio: Float[Tensor, "row"],
+        token: Int64[Tensor, "row 1"],
     ) -> tuple[Tensor, ...]:
         """What a tile's pairs come to: see `Changes`."""
-        flip = rows.v < 0
-        high, low = (self.blocks[x].flatten(1) for x in (sums.high, sums.low))
-        ids = torch.cat([torch.where(flip, low, high), torch.where(flip, high, low), token], 1)
-        near = ids.clamp(min=0)
-        M = streams.M[rows.stream[:, None], near]
-        E = self.effects[rows.feature[:, None], near]
-        before = self._logits(M[:, -1:], token)[:, 0] - streams.total[rows.stream]
-        y, _ = self._without(rows, M, E, near)
-        gain = (rows.v * y + sums.ratio[:, None]).masked_fill_(ids < 0, torch.nan)
-        half = (ids.shape[1] - 1) // 2
+        before = self._logits(streams.M[rows.stream[:, None], token], token)[:, 0]
+        before = before - streams.total[rows.stream]
+        direct = self._gain(streams, rows, ratio, token)[:, 0]
+        if self.likely is None:
+            return (
+                direct,
+                before,
+                *self._ends(streams, rows, ratio, self._everywhere(streams, rows)),
+            )
+        ends = self._ends(streams, rows, ratio, self.likely.ids[rows.feature])
+        for own in self._split(~self._beyond(streams, rows, ratio, ends)):
+            few = rows.some(own)
+            for kept, found in zip(
+                ends, self._ends(streams, few, ratio[own], self._everywhere(streams, few)),
+                strict=True,
+            ):  # fmt: skip
+                kept[own] = found
+        return direct, before, *ends
+
+    def _gain(
+        self,
+        streams: _Streams,
+        rows: _Rows,
+        ratio: Float[Tensor, "row"],
+        ids: Int64[Tensor, "row some"],
+    ) -> Float[Tensor, "row some"]:
+        """How much higher the features make the log probabilities of some tokens."""
+        M = streams.M[rows.stream[:, None], ids]
+        y, _ = self._without(rows, M, self.effects[rows.feature[:, None], ids], ids)
+        return rows.v * y + ratio[:, None]
+
+    def _ends(
+        self,
+        streams: _Streams,
+        rows: _Rows,
+        ratio: Float[Tensor, "row"],
+        ids: Int64[Tensor, "row some"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens and gains of those among some that are helped most, and of those hurt most."""
+        gain = self._gain(streams, rows, ratio, ids.clamp(min=0))
+        gain.masked_fill_(ids < 0, torch.nan)
         helped, hurt = (
-            (sign * gain[:, some]).nan_to_num_(nan=-torch.inf).topk(self.k, 1)
-            for sign, some in ((1, slice(half)), (-1, slice(half, -1)))
+            (sign * gain).nan_to_num_(nan=-torch.inf).topk(self.k, 1) for sign in (1, -1)
         )
-        own = ids[:, :half].gather(1, helped.indices), ids[:, half:-1].gather(1, hurt.indices)
-        return gain[:, -1], before, own[0], helped.values, own[1], -hurt.values
+        own = (ids.gather(1, some.indices) for some in (helped, hurt))
+        return next(own), helped.values, next(own), -hurt.values
 
+    def _beyond(
+        self,
+        streams: _Streams,
+        rows: _Rows,
+        ratio: Float[Tensor, "row"],
+        ends: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> Bool[Tensor, "row"]:
+        """Of which pairs no other token than the likely ones can be as far out."""
+        assert self.likely is not None
+        M = torch.stack([streams.low, streams.high], 1)[rows.stream] * rows.w
+        low = self.likely.low[rows.feature] + M.amin(1, keepdim=True)
+        high = self.likely.high[rows.feature] + M.amax(1, keepdim=True)
+        bounds = rows.v * torch.cat([low, high], 1) + ratio[:, None]
+        return (ends[1][:, -1] > bounds.amax(1)) & (ends[3][:, -1] < bounds.amin(1))
 
-class _Sums(NamedTuple):
-    """What is summed or searched over the vocabulary, of some pairs.
-
-    Args:
-        ratio: log of the sum of exp of the logits without the feature, over the sum with it.
-        high, low: the blocks that hold the largest y, and the smallest.
-    """
-
-    ratio: Float[Tensor, "row"]
-    high: Int64[Tensor, "row k"]
-    low: Int64[Tensor, "row k"]
-
-
-# -- sums over the vocabulary ----------------------------------------------------------------------
-
-
-class _Rule(NamedTuple):
-    """How the log of the sum of exp of the logits changes, by parts of the vocabulary."""
-
-    part: Callable[[Tensor, Tensor], Tensor]
-    whole: Callable[[Tensor, Tensor], Tensor]
-
-
-_PLAIN = _Rule(
-    lambda less, after: after.exp_().sum(1), lambda sums, total: sums.sum(0).log() - total
-)
-_SMALL = _Rule(  # which is exact where little changes
-    lambda less, after: (torch.exp(after + less) * torch.expm1(-less)).sum(1),
-    lambda sums, total: (sums.sum(0) / total.exp()).log1p(),
-)
-_LARGE = _Rule(  # where exp would overflow
-    lambda less, after: after.logsumexp(1), lambda sums, total: sums.logsumexp(0) - total
-)
-
-
-# -- the largest of many ---------------------------------------------------------------------------
-
-
-def _extremes(
-    x: Float[Tensor, "row some"], extreme: Callable[..., Tensor]
-) -> list[Float[Tensor, "row block"]]:
-    """Those of blocks of every n-th column, and of the columns that are left: see `_blocks`."""
-    even = x.shape[1] - x.shape[1] % BLOCK
-    found = [extreme(x[:, :even].unflatten(1, (BLOCK, -1)), dim=1)] if even else []
-    return found + ([extreme(x[:, even:], dim=1, keepdim=True)] if even < x.shape[1] else [])
-
-
-def _blocks(n_tokens: int, device: torch.device) -> Int64[Tensor, "block size"]:
-    """Which tokens `_extremes` takes together, part by part of the vocabulary; -1 for none."""
-    found = list[Tensor]()
-    for part in torch.arange(n_tokens, device=device).split(TOKENS):
-        even = len(part) - len(part) % BLOCK
-        found.append(part[:even].view(BLOCK, -1).T)
-        if even < len(part):
-            found.append(pad(part[None, even:], (0, BLOCK - len(part) + even), value=-1))
-    return torch.cat(found)
-
-
-def _ordered(ids: Int64[Tensor, "row k"], values: Float[Tensor, "row k"], sign: int) -> Tokens:
-    """The largest first, or the smallest for a sign of -1; ties by the lower id."""
-    ids, by = ids.sort(1)
-    _, order = (sign * values.gather(1, by)).sort(dim=1, descending=True, stable=True)
-    return Tokens(ids.gather(1, order), values.gather(1, by.gather(1, order)))
+    def _everywhere(self, streams: _Streams, rows: _Rows) -> Int64[Tensor, "row some"]:
+        """Tokens among which the most extreme of each pair are, out of all; -1 for none."""
+        high, low = list[Tensor](), list[Tensor]()
+        for some in self._parts:
+            y, _ = self._without(rows, *self._of_part(streams, rows, some), some)
+            high += extremes(y, torch.amax)
+            low += extremes(y, torch.amin)
+        k = min(self.k, len(self.blocks))
+        most, least = (x.topk(k, 1).indices for x in (torch.cat(high, 1), -torch.cat(low, 1)))
+        twice = (least[:, :, None] == most[:, None]).any(2)
+        other = self.blocks[least].masked_fill_(twice[:, :, None], -1)
+        return torch.cat([self.blocks[most], other], 1).flatten(1)
 
 
 def _nothing(work: _Work) -> tuple[Tensor, ...]:
