@@ -93,10 +93,12 @@ def rows_of(database: Database, features: Sequence[int]) -> dict[str, Rows]:
         features: their ids.
     """
     low, high = min(features), max(features)  # which spares what lies outside
-    parameters = [low, high, list(features)]
+    few = high - low >= len(set(features))
     found = {}
     for name, query in QUERIES.items():
-        asked = f"{name}.feature BETWEEN ? AND ? AND {name}.feature IN (SELECT unnest(?))"
+        asked = f"{name}.feature BETWEEN ? AND ?"
+        asked += f" AND {name}.feature IN (SELECT unnest(?))" if few else ""
+        parameters = [low, high, *([list(features)] if few else [])]
         found[name] = Rows(database.columns(query.format(asked=asked), parameters))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.sight import Sight, read_prompts
 from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import WIDTH
+from sae_circuits.models.hooks import hooked, hooked_input
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.align import FILLER
@@ -63,16 +65,47 @@ def streams_at(
     found = torch.zeros(len(places), dtype=final.dtype, device=r.device)
     batches = list(_batches(corpus, np.unique(prompt), sight.adapter.architecture.n_ctx))
     for prompts, width in track(batches, description="streams"):
-        seen = sight.look(_task(sight, corpus, prompts, width))
         first, stop = (np.searchsorted(prompt, prompts, side=side) for side in ("left", "right"))
         held = ranges(first, stop - first)
         row = np.repeat(np.arange(len(prompts)), stop - first)
+        task = _task(sight, corpus, prompts, width)
+        with _last_mlp_at(sight, torch.from_numpy(row), torch.from_numpy(position[held])):
+            seen = sight.look(task)
         r[held] = seen.final[row, position[held]].to(final.dtype)
         pairs = ranges(starts[held], counts[held])
         at = np.repeat(np.arange(len(held)), counts[held])
         x = seen.encoded[row, position[held]]
         found[by_place[pairs]] = read.coefficients(x, at, pairs).to(final.dtype)
     return Streams(every, r, found)
+
+
+@contextmanager
+def _last_mlp_at(
+    sight: Sight, row: Int64[Tensor, "place"], position: Int64[Tensor, "place"]
+) -> Iterator[None]:
+    """Inside, the last MLP runs on some tokens alone, and adds nothing to the others.
+
+    No token sees another one behind the last attention, so that the final stream at these tokens is
+    as it would be.
+    """
+    last = sight.adapter.architecture.n_layers - 1
+    if (sight.placed.part, sight.placed.layer) == ("m", last):  # which is looked at elsewhere too
+        yield
+        return
+    size = list[int]()
+
+    def some(x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "1 place d_model"]:
+        size[:] = x.shape[:2]
+        return x[row, position][None]
+
+    def every(x: Float[Tensor, "1 place d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        whole = x.new_zeros(*size, x.shape[-1])
+        whole[row, position] = x[0]
+        return whole
+
+    mlp = sight.adapter.block(last).mlp
+    with hooked_input(mlp, some), hooked(mlp, every):
+        yield
 
 
 def _batches(

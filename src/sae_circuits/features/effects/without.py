@@ -329,10 +329,8 @@ class _Work:
         ends = self._ends(streams, rows, ratio, self.likely.ids[rows.feature])
         for own in self._split(~self._beyond(streams, rows, ratio, ends)):
             few = rows.some(own)
-            for kept, found in zip(
-                ends, self._ends(streams, few, ratio[own], self._everywhere(streams, few)),
-                strict=True,
-            ):  # fmt: skip
+            more = self._ends(streams, few, ratio[own], self._everywhere(streams, few))
+            for kept, found in zip(ends, more, strict=True):
                 kept[own] = found
         return direct, before, *ends
 
@@ -344,8 +342,10 @@ class _Work:
         ids: Int64[Tensor, "row some"],
     ) -> Float[Tensor, "row some"]:
         """How much higher the features make the log probabilities of some tokens."""
-        M = streams.M[rows.stream[:, None], ids]
-        y, _ = self._without(rows, M, self.effects[rows.feature[:, None], ids], ids)
+        n = self.final.n_tokens
+        M = streams.M.take(rows.stream[:, None] * n + ids)
+        E = self.effects.take(rows.feature[:, None] * n + ids)
+        y, _ = self._without(rows, M, E, ids)
         return rows.v * y + ratio[:, None]
 
     def _ends(
