@@ -89,7 +89,9 @@ def _last_mlp_at(
     as it would be.
     """
     last = sight.adapter.architecture.n_layers - 1
-    if (sight.placed.part, sight.placed.layer) == ("m", last):  # which is looked at elsewhere too
+    mlp = getattr(sight.adapter.block(last), "mlp", None)
+    is_looked_at = (sight.placed.part, sight.placed.layer) == ("m", last)  # by more than the block
+    if mlp is None or is_looked_at:
         yield
         return
     size = list[int]()
@@ -103,7 +105,6 @@ def _last_mlp_at(
         whole[row, position] = x[0]
         return whole
 
-    mlp = sight.adapter.block(last).mlp
     with hooked_input(mlp, some), hooked(mlp, every):
         yield
 
