@@ -1,7 +1,8 @@
 """Features as circuit-tracer's viewer of attribution graphs reads them.
 
 Two forms of one object, of which the viewer takes the first where a graph's `scan` begins with
-"./", and the second where it is an absolute path or a repository:
+"./", and the second where it is a repository of a hub or, in versions newer than 0.5.0, an absolute
+path. A `scan` that begins with "./features/" is asked of its authors' server, whatever is at hand.
 
     {pair}.json                     pair: layer and feature, paired by Cantor
     features/index.json.gz          {"3": {"filename": "layer_3.bin", "offsets": [0, 812, ...]}}
@@ -11,9 +12,10 @@ Two forms of one object, of which the viewer takes the first where a graph's `sc
      "examples_quantiles": [{"quantile_name", "examples": [
          {"tokens", "tokens_acts_list", "train_token_ind", "is_repeated_datapoint"}]}]}
 
-Written to circuit-tracer's `frontend/assets/feature_examples/` and `util.js` (commit 196e2ce). The
-label stands under `label`, and each example's place in the corpus under `prompt` and `position`,
-which the viewer passes over.
+Written to circuit-tracer's `frontend/assets/feature_examples/init-feature-examples.js` (commit
+196e2ce), and opened in the viewer of version 0.5.0. The label stands under `label`, and each
+example's place in the corpus under `prompt` and `position`, which the viewer passes over: it shows
+the label that the graph gives a node.
 """
 
 from __future__ import annotations
