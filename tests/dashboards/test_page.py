@@ -493,6 +493,17 @@ def test_an_accessibility_checker_finds_nothing(visit, made, scheme, hash):
     assert [(one["id"], one["nodes"][0]["html"]) for one in found.response["violations"]] == []
 
 
+def test_on_a_phone_examples_stand_before_what_is_looked_up(visit, made):
+    page = visit(made, "#feature=3")
+    names = ("activations", "logits", "tokens", "examples", "firing", "neighbours", "statistics")
+    page.set_viewport_size({"width": 360, "height": 740})
+    tops = [page.locator(f".panel.{name}").bounding_box()["y"] for name in names]
+    assert tops == sorted(tops)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    boxes = {name: page.locator(f".panel.{name}").bounding_box() for name in names}
+    assert boxes["examples"]["y"] == boxes["activations"]["y"]
+
+
 def test_it_fits_a_phone(visit, made, context):
     page = visit(made)
     page.set_viewport_size({"width": 360, "height": 740})
