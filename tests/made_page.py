@@ -37,6 +37,13 @@ HELL = {
 TEXTS = {**dict(enumerate(WORDS)), **HELL}
 
 
+def seen(text: str) -> str:
+    """What the page shows of a token."""
+    known = {"": "empty", "\n": "↵", "\t": "⇥", "\x00": "U+0000", "\u2028": "U+2028",
+             "\u200b": "U+200B", "\u202e": "U+202E", "\ud83d": "U+D83D"}  # fmt: skip
+    return known.get(text, text)
+
+
 def view(*profiles: Profile, title: str = "A made view", **about: object) -> FeatureView:
     """A view of some profiles; of those below where none is given."""
     said = About(

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import small_stores
+from made_page import HELL, seen
 from sae_circuits.dashboards import index
 from sae_circuits.dashboards.index import render_index
 from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.features.corpus import Corpus, Vocabulary
 from sae_circuits.features.dictionary import FeatureDictionary
 
 pytestmark = pytest.mark.browser
@@ -125,3 +127,41 @@ def test_five_thousand_features_stay_usable(visit, features, tmp_path, monkeypat
     page.get_by_role("link", name="4321", exact=True).first.click()
     shown(page, 4321)
     assert names(visit) == ["index.html", "00067.js"]
+
+
+def of_hell(**options: Any) -> FeatureDictionary:
+    """A store whose vocabulary has the tokens from hell; no tokenizer's has half a character."""
+    plain = small_stores.store().corpus
+    hell = [text for text in HELL.values() if text != "\ud83d"]
+    texts = ("<s>", *hell, *(f"w{i}" for i in range(100)))[: len(plain.vocabulary.texts)]
+    corpus = Corpus(plain.tokens, plain.starts, Vocabulary(texts, frozenset([0])), "</script>")
+    return FeatureDictionary.build(small_stores.model(), small_stores.sae(), corpus, **options)
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_tokens_from_hell_in_the_table_the_search_and_what_floats(
+    visit, tmp_path, one_file
+) -> None:
+    features = of_hell()
+    page = visit(render_index(features, tmp_path, range(9), one_file=one_file))
+    view = FeatureView.build(features, range(9))
+    for row, profile in zip(page.locator(".index tbody tr").all(), view.profiles, strict=True):
+        wanted = [seen(view.texts[token]) for token in profile.firing.ids[:4]]
+        assert row.locator(".token").all_text_contents()[: len(wanted)] == wanted
+    found = [one.feature for one in view.profiles if "</script>" in texts_of(view, one)]
+    page.get_by_label("Search").fill("</script>")
+    links = page.locator(".index tbody th a").all_inner_texts()
+    assert [int(one) for one in links] == found
+    page.get_by_role("link", name=f"{found[0]}", exact=True).click()
+    shown(page, found[0])
+    profile = next(one for one in view.profiles if one.feature == found[0])
+    window = profile.groups[0].windows[0]
+    page.locator(".window").first.locator(".cell.chosen").focus()
+    said = page.locator(".tooltip .tip-head .token").text_content()
+    assert said == seen(view.texts[window.tokens[window.position - window.first]])
+    assert page.locator("main img, main script").count() == 0
+
+
+def texts_of(view: FeatureView, profile: Profile) -> list[str]:
+    """Tokens by which a feature is found."""
+    return [view.texts[i] for i in (*profile.firing.ids[:8], *profile.top.ids[:8])]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import made_page
-from made_page import HELL, TEXTS
+from made_page import HELL, TEXTS, seen
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import feature_page
-from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile
+from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile, Values, Values
 from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.dashboards.window import Windows
 from sae_circuits.errors import UnknownName
@@ -279,6 +281,26 @@ def test_attention_sources_open(visit, made):
     assert lines[0].split() == [TEXTS[window.tokens[at - window.first]].strip(), str(at), "+0.81"]
 
 
+def test_an_attention_source_outside_of_the_window_is_a_position(visit, tmp_path):
+    profile, window = first_window(made_page.view())
+    before = replace(window, sources=Values((window.first - 1,), (0.5,)))
+    only = replace(profile, groups=(replace(profile.groups[0], windows=(before,)),))
+    page = visit(written(tmp_path, made_page.view(only)))
+    page.locator(".sources summary").click()
+    said = page.locator(".sources li").inner_text().split()
+    assert said == ["position", f"{window.first - 1}", "+0.50"]
+
+
+def test_an_attention_source_outside_of_the_window_is_a_position(visit, tmp_path):
+    profile, window = first_window(made_page.view())
+    before = replace(window, sources=Values((window.first - 1,), (0.5,)))
+    only = replace(profile, groups=(replace(profile.groups[0], windows=(before,)),))
+    page = visit(written(tmp_path, made_page.view(only)))
+    page.locator(".sources summary").click()
+    said = page.locator(".sources li").inner_text().split()
+    assert said == ["position", f"{window.first - 1}", "+0.50"]
+
+
 def test_every_panel_is_there(visit, made):
     page = visit(made, "#feature=3")
     titles = page.locator(".panel h2").all_inner_texts()
@@ -380,13 +402,6 @@ def shared_hell(folder: Path) -> Path:
         ["activations", "logits", ("firing", {"n": 100}), ("tokens", {"n": 100})], ["examples"]
     )
     return written(folder, made_page.view(made_page.of_hell(50), title="</title><script>"), layout)
-
-
-def seen(text: str) -> str:
-    """What the page shows of a token."""
-    known = {"": "empty", "\n": "↵", "\t": "⇥", "\x00": "U+0000", "\u2028": "U+2028",
-             "\u200b": "U+200B", "\u202e": "U+202E", "\ud83d": "U+D83D"}  # fmt: skip
-    return known.get(text, text)
 
 
 def test_labels_names_and_titles_from_hell_stay_text(visit, tmp_path):

@@ -150,7 +150,7 @@
     if (!window.sources || !window.sources.ids.length) return null;
     const rows = window.sources.ids.map((position, i) => {
       const token = window.tokens[position - window.first];
-      const name = token === undefined ? `position ${position}` : dashboard.token(token);
+      const name = token === undefined ? "position" : dashboard.token(token);
       return element("li", {}, name, ` ${position} `,
         element("span", { class: "amount" }, signed(window.sources.values[i])));
     });
