@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
+from command_line import call, refused
 from sae_circuits import __version__, tasks
 from sae_circuits.attribution import attribute
-from sae_circuits.cli.app import COMMANDS, app
+from sae_circuits.cli.app import COMMANDS
 from sae_circuits.evaluation import Curve, Report
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, export_eap_ig, load, save
@@ -27,10 +27,6 @@ RUN = {
     "report.html", "record.json",
 }  # fmt: skip
 CURVE = {"curve.json", "curve.svg", "curve.png"}
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -44,15 +40,6 @@ def quick(model_folder: Path, tmp_path: Path) -> list[str]:
 def run(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of a finished run of `quick`, without a curve."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
-
-
-def refused(result: Result, message: str) -> None:
-    """The command ended with one line that says why, and no traceback."""
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert result.stderr.startswith("sae-circuits: ")
-    assert result.stderr.count("\n") == 1
-    assert "Traceback" not in result.output
 
 
 # -- help ----------------------------------------------------------------------------------------

@@ -7,36 +7,21 @@ import json
 import os
 import shlex
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
+import command_line
 import sae_circuits as sc
-from sae_circuits.cli.app import app
+from command_line import refused
 from sae_circuits.cli.dashboard import COMMANDS
 from sae_circuits.dashboards.views import FeatureView, PromptView
 
+call, done = (partial(run, "dashboard") for run in (command_line.call, command_line.done))
 SAE = "mlp_out.1"
 WITH_MODEL = ("--model", "demo", "--sae", SAE)
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["dashboard", *map(str, arguments)])
-
-
-def done(*arguments: object) -> str:
-    result = call(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def refused(result: Result, message: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert result.stderr.startswith("sae-circuits: ")
-    assert result.stderr.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

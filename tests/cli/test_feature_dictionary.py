@@ -5,37 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
+import command_line
 import sae_circuits as sc
-from sae_circuits.cli.app import app
+from command_line import refused
 from sae_circuits.cli.features import COMMANDS
 from sae_circuits.features.dictionary import STORE
 from sae_circuits.features.store.schema import TABLES
 from small_stores import planted
 
+call, done = (partial(run, "features") for run in (command_line.call, command_line.done))
 SAE = "resid_post.1"
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["features", *map(str, arguments)])
-
-
-def done(*arguments: object) -> str:
-    result = call(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def refused(result: Result, message: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert result.stderr.startswith("sae-circuits: ")
-    assert result.stderr.count("\n") == 1
 
 
 def build(out: Path, *arguments: object) -> list[object]:

@@ -6,25 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from sae_circuits.cli.app import app
+from command_line import call, refused
 from sae_circuits.evaluation import Report
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, load
 from small_saes import random_sae
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result: Result, message: str) -> None:
-    """The command ended with one line that says why, and no traceback."""
-    assert result.exit_code == 2, result.output
-    errors = [line for line in result.stderr.splitlines() if ": warning: " not in line]
-    assert len(errors) == 1
-    assert message in errors[0]
 
 
 @pytest.fixture(scope="module")

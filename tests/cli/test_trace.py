@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from sae_circuits.cli.app import app
+from command_line import call, refused
 from sae_circuits.cli.folder import stamp
 from sae_circuits.cli.trace import slug_of, table
 from sae_circuits.graph import AttributionGraph
@@ -17,17 +16,6 @@ from small_graphs import assert_same_graph, traced
 
 PROMPT = "Mary and John went to the park, and Mary gave a pen to"
 FILES = {"graph.json", "graph.html", "graph.neuronpedia.json", "record.json"}
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result: Result, message: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert result.stderr.startswith("sae-circuits: ")
-    assert result.stderr.count("\n") == 1
 
 
 # -- what needs no model -------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import made_page
 from made_page import HELL, TEXTS, seen
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import feature_page
-from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile, Values, Values
+from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile, Values
 from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.dashboards.window import Windows
 from sae_circuits.errors import UnknownName
@@ -288,17 +287,7 @@ def test_an_attention_source_outside_of_the_window_is_a_position(visit, tmp_path
     page = visit(written(tmp_path, made_page.view(only)))
     page.locator(".sources summary").click()
     said = page.locator(".sources li").inner_text().split()
-    assert said == ["position", f"{window.first - 1}", "+0.50"]
-
-
-def test_an_attention_source_outside_of_the_window_is_a_position(visit, tmp_path):
-    profile, window = first_window(made_page.view())
-    before = replace(window, sources=Values((window.first - 1,), (0.5,)))
-    only = replace(profile, groups=(replace(profile.groups[0], windows=(before,)),))
-    page = visit(written(tmp_path, made_page.view(only)))
-    page.locator(".sources summary").click()
-    said = page.locator(".sources li").inner_text().split()
-    assert said == ["position", f"{window.first - 1}", "+0.50"]
+    assert said == ["position", f"{window.first - 1}", "+0.5"]
 
 
 def test_every_panel_is_there(visit, made):
@@ -605,7 +594,7 @@ def test_connections_fill_their_panel(visit, tmp_path):
     page = visit(written(tmp_path, connected), "#feature=3")
     panel = page.locator(".panel.connections")
     rows = [row.split() for row in panel.locator("tbody tr").all_inner_texts()]
-    assert rows == [["feature", "17", "+0.50"], ["a0.h1", "−0.25"]]
+    assert rows == [["feature", "17", "+0.5"], ["a0.h1", "−0.25"]]
     panel.get_by_role("link", name="feature 17").click()
     assert "Feature 17" in page.locator("h1").inner_text()
     assert "FeatureView.connect" in page.locator(".panel.connections").inner_text()
