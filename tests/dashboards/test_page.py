@@ -13,9 +13,9 @@ import made_page
 from made_page import HELL, TEXTS, seen
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import feature_page
-from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile, Values
+from sae_circuits.dashboards.profile import Connected, Counts, Group, Profile
 from sae_circuits.dashboards.views import FeatureView
-from sae_circuits.dashboards.window import Windows
+from sae_circuits.dashboards.window import Values, Windows
 from sae_circuits.errors import UnknownName
 
 pytestmark = pytest.mark.browser
@@ -283,7 +283,9 @@ def test_attention_sources_open(visit, made):
 def test_an_attention_source_outside_of_the_window_is_a_position(visit, tmp_path):
     profile, window = first_window(made_page.view())
     before = replace(window, sources=Values((window.first - 1,), (0.5,)))
-    only = replace(profile, groups=(replace(profile.groups[0], windows=(before,)),))
+    only = replace(
+        profile, groups=(replace(profile.groups[0], windows=Windows.from_rows([before])),)
+    )
     page = visit(written(tmp_path, made_page.view(only)))
     page.locator(".sources summary").click()
     said = page.locator(".sources li").inner_text().split()
@@ -594,7 +596,7 @@ def test_connections_fill_their_panel(visit, tmp_path):
     page = visit(written(tmp_path, connected), "#feature=3")
     panel = page.locator(".panel.connections")
     rows = [row.split() for row in panel.locator("tbody tr").all_inner_texts()]
-    assert rows == [["feature", "17", "+0.5"], ["a0.h1", "−0.25"]]
+    assert rows == [["feature", "17", "+0.50"], ["a0.h1", "−0.25"]]
     panel.get_by_role("link", name="feature 17").click()
     assert "Feature 17" in page.locator("h1").inner_text()
     assert "FeatureView.connect" in page.locator(".panel.connections").inner_text()
