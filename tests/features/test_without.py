@@ -15,14 +15,14 @@ N, FEATURES, K = 90, 6, 4
 
 
 def drawn(final, d_model, *, scale=1.0, n=N):
-    """Random streams, features, and pairs of both, rising in their streams."""
+    """Random streams, features, and pairs of both."""
     r, d = 2 * torch.randn(N, d_model), torch.randn(FEATURES, d_model)
     d[2] = 0
-    stream, feature = torch.randint(N, (n,)).sort()[0], torch.randint(FEATURES, (n,))
+    stream, feature = torch.randint(N, (n,)), torch.randint(FEATURES, (n,)).sort()[0]
     token = torch.randint(final.n_tokens, (n,))
     d, r = d.to(final.dtype), r.to(final.dtype)
     a = scale * torch.randn(n).to(final.dtype)
-    return Pairs(r, d, final.gained(d) @ final.W_U.to(final.dtype), stream, feature, a, token)
+    return Pairs(r[stream], d, final.gained(d) @ final.W_U.to(final.dtype), feature, a, token)
 
 
 def log_probs(final, r):
@@ -34,9 +34,8 @@ def log_probs(final, r):
 
 def edited(final, pairs):
     """Log probabilities of all tokens, as they are and without each pair's feature."""
-    r = pairs.r[pairs.stream]
     moved = pairs.coefficient[:, None] * pairs.directions[pairs.feature]
-    return log_probs(final, r), log_probs(final, r - moved)
+    return log_probs(final, pairs.r), log_probs(final, pairs.r - moved)
 
 
 def check(final, pairs, tolerance):
@@ -63,7 +62,7 @@ def test_what_features_do_is_what_an_edit_of_the_stream_does(shape, scale, monke
     final = Final.of(Adapter.of(model))
     pairs = drawn(final, model.cfg.d_model, scale=scale)
     check(final, pairs, 1e-9)
-    monkeypatch.setattr(without, "TOKENS", 33)
+    monkeypatch.setattr(without, "ROWS", 3)
     monkeypatch.setattr(without, "ROOM", 99)
     check(final, pairs, 1e-9)
 
@@ -74,13 +73,13 @@ def test_tokens_are_looked_for_everywhere_only_where_they_may_be(shape, monkeypa
     model = hooked(shape, d_vocab=700)
     final = Final.of(Adapter.of(model))
     pairs, looked = drawn(final, model.cfg.d_model), list[int]()
-    everywhere = without._Work._everywhere
+    everywhere = without._Feature._everywhere
 
-    def counted(work, streams, rows):
-        looked.append(len(rows.stream))
-        return everywhere(work, streams, rows)
+    def counted(feature, streams):
+        looked.append(len(streams.M))
+        return everywhere(feature, streams)
 
-    monkeypatch.setattr(without._Work, "_everywhere", counted)
+    monkeypatch.setattr(without._Feature, "_everywhere", counted)
     check(final, pairs, 1e-9)
     assert 0 < sum(looked) < N / 2
     looked.clear()
@@ -125,21 +124,21 @@ def test_logits_far_from_0_change_nothing(level):
 
 
 @torch.no_grad()
-def test_a_pair_hangs_on_no_other():
+def test_a_feature_hangs_on_no_other():
     model = hooked("llama", dtype=torch.float32, d_vocab=333)
     final = Final.of(Adapter.of(model))
     pairs = drawn(final, model.cfg.d_model, n=300)
     whole = changes(final, pairs, K)
-    names = ("stream", "feature", "coefficient", "token")
-    some = torch.arange(300) % 3 == 0
-    part = Pairs(
-        pairs.r, pairs.directions, pairs.effects, *(getattr(pairs, x)[some] for x in names)
-    )
-    found = changes(final, part, K)
+    names, some = ("feature", "coefficient", "token"), pairs.feature % 2 == 1
+
+    def part(which):
+        of_pairs = (getattr(pairs, name)[which] for name in names)
+        return Pairs(pairs.r[which], pairs.directions, pairs.effects, *of_pairs)
+
+    found = changes(final, part(some), K)
     assert (found.direct == whole.direct[some]).all()
     assert (found.helped.ids == whole.helped.ids[some]).all()
-    none = Pairs(pairs.r, pairs.directions, pairs.effects, *(getattr(pairs, x)[:0] for x in names))
-    assert changes(final, none, K).helped.ids.shape == (0, K)
+    assert changes(final, part(slice(0)), K).helped.ids.shape == (0, K)
 
 
 @torch.no_grad()

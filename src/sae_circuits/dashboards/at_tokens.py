@@ -21,7 +21,8 @@ from sae_circuits.dashboards.windows import split
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.sight import Sight
-from sae_circuits.features.effects.without import Changes, Pairs, Tokens, changes
+from sae_circuits.features.effects.vocabulary import Tokens
+from sae_circuits.features.effects.without import Changes, Pairs, changes
 
 LOSS_DIGITS, HOVER_DIGITS = 5, 3  # that a page shows
 
@@ -97,24 +98,20 @@ class AtTokens:
         known, streams = self.followers, self.streams
         ends = np.searchsorted(known.feature, [features[0], features[-1] + 1])
         some = slice(*ends.tolist())
-        feature, place = known.feature[some], known.place[some]
-        order = np.argsort(place, kind="stable")
-        here, stream = np.unique(place[order], return_inverse=True)
+        place = known.place[some]
 
         def moved(x: Integer[np.ndarray, "pair"]) -> Int64[Tensor, "pair"]:
             return torch.from_numpy(x.astype(np.int64)).to(directions.device)
 
         pairs = Pairs(
-            r=streams.r[np.searchsorted(streams.places, here)],
+            r=streams.r[np.searchsorted(streams.places, place)],
             directions=directions,
             effects=effects,
-            stream=moved(stream),
-            feature=moved(np.searchsorted(features, feature[order])),
-            coefficient=streams.coefficients[some][order],
-            token=moved(self.corpus.tokens[place[order] + 1]),
+            feature=moved(np.searchsorted(features, known.feature[some])),
+            coefficient=streams.coefficients[some],
+            token=moved(self.corpus.tokens[place + 1]),
         )
-        found = changes(self.final, pairs, hover)
-        return some, found.some(moved(np.argsort(order)))
+        return some, changes(self.final, pairs, hover)
 
     def of_rows(self, rows: slice, pairs: slice, found: Changes) -> EachEffects:
         """Effects on the tokens of some windows.

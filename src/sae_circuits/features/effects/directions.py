@@ -26,7 +26,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary, Site
 from sae_circuits.models.dictionaries.neurons import PlacedNeurons
 
-TILE = 64  # features that are computed together
+TILE = 16  # features that are computed together
 
 HasDirections = Dictionary | Neurons
 

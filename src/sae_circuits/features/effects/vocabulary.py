@@ -1,8 +1,7 @@
-"""Sums over a large vocabulary, and the tokens at its ends: the likely ones, or block by block."""
+"""Sums over a large vocabulary, and the tokens at its ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,32 +13,23 @@ from torch.nn.functional import pad
 LIKELY = 64  # tokens on which a feature's own effects are largest, among which to look first
 BLOCK = 32  # tokens of which the extremes are noted, to find the most extreme among
 
-
-# -- sums ------------------------------------------------------------------------------------------
-
-
-class Rule(NamedTuple):
-    """How the log of the sum of exp of the logits changes, by parts of the vocabulary.
-
-    Args:
-        part: of v, y and the logits L' = L - v y, which are used up.
-        whole: of the parts' stack, and the log of the sum before.
-    """
-
-    part: Callable[[Tensor, Tensor, Tensor], Tensor]
-    whole: Callable[[Tensor, Tensor], Tensor]
+# -- log of the sum of exp of the logits L' = L - v y, over that of L, whose log is the total ------
 
 
-BY_EXP = Rule(
-    lambda v, y, after: after.exp_().sum(1), lambda sums, total: sums.sum(0).log() - total
-)
-BY_DIFFERENCE = Rule(  # which is exact where little changes
-    lambda v, y, after: (torch.exp(torch.addcmul(after, v, y)) * torch.expm1(-v * y)).sum(1),
-    lambda sums, total: (sums.sum(0) / total.exp()).log1p(),
-)
-BY_LOGS = Rule(  # where exp would overflow
-    lambda v, y, after: after.logsumexp(1), lambda sums, total: sums.logsumexp(0) - total
-)
+def by_exp(v: Tensor, y: Tensor, after: Tensor, total: Tensor) -> Float[Tensor, "row"]:
+    """As it stands; `after`, which is L', is used up."""
+    return after.exp_().sum(1).log() - total
+
+
+def by_difference(v: Tensor, y: Tensor, after: Tensor, total: Tensor) -> Float[Tensor, "row"]:
+    """Exact where little changes."""
+    less = v * y
+    return ((torch.exp(after + less) * torch.expm1(-less)).sum(1) / total.exp()).log1p()
+
+
+def by_logs(v: Tensor, y: Tensor, after: Tensor, total: Tensor) -> Float[Tensor, "row"]:
+    """Where exp would overflow."""
+    return after.logsumexp(1) - total
 
 
 # -- ends ------------------------------------------------------------------------------------------
@@ -54,43 +44,46 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Likely:
-    """The tokens on which each feature's own effects are at the ends.
+    """The tokens on which a feature's own effects are at the ends.
 
     Args:
         ids: of the tokens.
         low, high: between which the effects on all others lie.
     """
 
-    ids: Int64[Tensor, "feature token"]
-    low: Float[Tensor, "feature 1"]
-    high: Float[Tensor, "feature 1"]
+    ids: Int64[Tensor, "token"]
+    low: Float[Tensor, ""]
+    high: Float[Tensor, ""]
 
     @classmethod
-    def of(cls, effects: Float[Tensor, "feature vocab"]) -> Likely:
-        """Of some features."""
-        high, low = effects.topk(LIKELY, 1), effects.topk(LIKELY, 1, largest=False)
-        ids = torch.cat([high.indices, low.indices], 1)
-        return cls(ids, low.values[:, -1:], high.values[:, -1:])
+    def of(cls, effects: Float[Tensor, "vocab"]) -> Likely:
+        """Of a feature."""
+        high, low = effects.topk(LIKELY), effects.topk(LIKELY, largest=False)
+        return cls(torch.cat([high.indices, low.indices]), low.values[-1], high.values[-1])
 
 
-def extremes(
-    x: Float[Tensor, "row some"], extreme: Callable[..., Tensor]
-) -> list[Float[Tensor, "row block"]]:
-    """Those of blocks of every n-th column, and of the columns that are left: see `blocks_of`."""
-    even = x.shape[1] - x.shape[1] % BLOCK
-    found = [extreme(x[:, :even].unflatten(1, (BLOCK, -1)), dim=1)] if even else []
-    return found + ([extreme(x[:, even:], dim=1, keepdim=True)] if even < x.shape[1] else [])
+def extreme_tokens(y: Float[Tensor, "row vocab"], k: int) -> Int64[Tensor, "row some"]:
+    """Tokens among which the k largest and the k smallest of each row are; -1 for none.
 
+    Blocks are made of every n-th token, and the tokens that are left make one more.
 
-def blocks_of(n_tokens: int, size: int, device: torch.device) -> Int64[Tensor, "block size"]:
-    """Which tokens `extremes` takes together, in parts of a size; -1 for none."""
-    found = list[Tensor]()
-    for part in torch.arange(n_tokens, device=device).split(size):
-        even = len(part) - len(part) % BLOCK
-        found.append(part[:even].view(BLOCK, -1).T)
-        if even < len(part):
-            found.append(pad(part[None, even:], (0, BLOCK - len(part) + even), value=-1))
-    return torch.cat(found)
+    >>> set(extreme_tokens(torch.arange(100.0)[None], 1)[0].tolist()) >= {0, 99}
+    True
+    """
+    n = y.shape[1]
+    even = n - n % BLOCK
+    parts = [y[:, :even].unflatten(1, (BLOCK, -1))] if even else []
+    parts += [y[:, even:, None]] if even < n else []
+    high = torch.cat([part.amax(1) for part in parts], 1)
+    low = -torch.cat([part.amin(1) for part in parts], 1)
+    tokens = torch.arange(n, device=y.device)
+    blocks = tokens[:even].view(BLOCK, -1).T
+    if even < n:
+        blocks = torch.cat([blocks, pad(tokens[None, even:], (0, BLOCK - n + even), value=-1)])
+    most, least = (x.topk(min(k, len(blocks)), 1).indices for x in (high, low))
+    twice = (least[:, :, None] == most[:, None]).any(2)
+    other = blocks[least].masked_fill_(twice[:, :, None], -1)
+    return torch.cat([blocks[most], other], 1).flatten(1)
 
 
 def ordered(ids: Int64[Tensor, "row k"], values: Float[Tensor, "row k"], sign: int) -> Tokens:

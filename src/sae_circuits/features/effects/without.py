@@ -11,66 +11,59 @@ with r and d centred where the norm centres. So one product with the unembedding
 stream, and one for a feature; what remains is elementwise. Their difference is taken as such, so
 that it is exact for a small activation too:
 
-    L - L' = u M + (a / s') E,    u = 1 - s / s' = (s'^2 - s^2) / (s' (s' + s))
+    L - L' = u M + (a / s') E = v y,    v = a / s',    y = E + w M
+    w = u / v,    u = 1 - s / s' = (s'^2 - s^2) / (s' (s' + s))
 
-A constant may be added to a row of M: it drops out of all probabilities. Streams are taken in tiles
-of one size, so that a row's numbers do not hang on the others.
+A constant may be added to a row of M: it drops out of all probabilities. Each feature is worked on
+by itself, so that its numbers do not hang on the others.
 
-The tokens that are helped and hurt most are those at the ends of y = E + (u s' / a) M. Looking at
-all of them costs as much as the sums, and as a rule the ends of y lie among those of E, which are
-found once for a feature: only where another token could be further out are all looked at.
+The tokens that are helped and hurt most are those at the ends of y. To look at all of them costs as
+much as the sums, and as a rule the ends of y lie among those of E, which are found once for a
+feature: only where another token could be further out are all looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.vocabulary import (
-    BY_DIFFERENCE,
-    BY_EXP,
-    BY_LOGS,
     LIKELY,
     Likely,
-    Rule,
     Tokens,
-    blocks_of,
-    extremes,
+    by_difference,
+    by_exp,
+    by_logs,
+    extreme_tokens,
     ordered,
 )
 
-TILES = 16, 256  # streams whose products with the unembedding are held at a time: least, most
-HELD = 1 << 21  # numbers of these products, as far as there may be so few
-TOKENS = 8192  # of the vocabulary that are worked on at a time
-ROOM = 1 << 18  # numbers of pairs of a stream and a feature, likewise
+ROOM, ROWS = 1 << 20, 32  # logits that are held at a time; streams at least whose logits are
 SMALL, LARGE = 1e-2, 30.0  # differences of logits; beyond the last one exp may have no room
+
+Ends = tuple[Tensor, Tensor, Tensor, Tensor]  # ids and gains of tokens helped, and of those hurt
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Final streams, and features that are taken from them.
+    """Features that are taken from final streams, one from each.
 
     Args:
-        r: the streams.
+        r: the stream of each pair.
         directions: what each feature adds per unit of its coefficient.
         effects: those of the directions on the logits, (g d) W_U, not centred.
-        stream: of each pair, rising.
-        feature: of each pair.
+        feature: of each pair, rising.
         coefficient: of each pair.
         token: of each pair, whose probability is asked for.
     """
 
-    r: Float[Tensor, "stream d_model"]
+    r: Float[Tensor, "pair d_model"]
     directions: Float[Tensor, "feature d_model"]
     effects: Float[Tensor, "feature vocab"]
-    stream: Int64[Tensor, "pair"]
     feature: Int64[Tensor, "pair"]
     coefficient: Float[Tensor, "pair"]
     token: Int64[Tensor, "pair"]
@@ -92,11 +85,6 @@ class Changes:
     helped: Tokens
     hurt: Tokens
 
-    def some(self, pairs: Int64[Tensor, "some"]) -> Changes:
-        """Those of some pairs, in this order."""
-        lists = (Tokens(own.ids[pairs], own.values[pairs]) for own in (self.helped, self.hurt))
-        return Changes(self.direct[pairs], self.before[pairs], *lists)
-
 
 @torch.no_grad()
 def changes(final: Final, pairs: Pairs, k: int) -> Changes:
@@ -106,295 +94,237 @@ def changes(final: Final, pairs: Pairs, k: int) -> Changes:
         final: the end of the model.
         k: how many tokens to list that are helped, and hurt.
     """
-    work = _Work.of(final, pairs, min(k, final.n_tokens))
-    each, counts = (pairs.stream // work.tiles).unique_consecutive(return_counts=True)
-    found, start = list[tuple[Tensor, ...]](), 0
-    for tile, n in zip(each.tolist(), counts.tolist(), strict=True):
-        found.append(work.tile(tile * work.tiles, slice(start, start + n)))
+    work = _Work.of(final, min(k, final.n_tokens))
+    r, a = (x.to(final.dtype) for x in (pairs.r, pairs.coefficient[:, None]))
+    features, counts = pairs.feature.unique_consecutive(return_counts=True)
+    found, start = [_nothing(pairs, work.k)], 0
+    for f, n in zip(features.tolist(), counts.tolist(), strict=True):
+        feature = work.feature(pairs.directions[f], pairs.effects[f])
+        for first in range(start, start + n, work.rows):
+            some = slice(first, min(first + work.rows, start + n))
+            found.append(feature.taken_from(r[some], a[some], pairs.token[some, None]))
         start += n
-    if not found:
-        found.append(_nothing(work))
     direct, before, *ends = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Changes(direct, before, ordered(ends[0], ends[1], 1), ordered(ends[2], ends[3], -1))
 
 
-class _Streams(NamedTuple):
-    """A tile of streams.
-
-    Args:
-        centred: as the norm keeps them.
-        scale: that it divides them by.
-        M: what they make of the logits.
-        low, high: the least and the largest of M.
-        total: log of the sum of exp of the logits.
-    """
-
-    centred: Float[Tensor, "row d_model"]
-    scale: Float[Tensor, "row"]
-    M: Float[Tensor, "row vocab"]
-    low: Float[Tensor, "row"]
-    high: Float[Tensor, "row"]
-    total: Float[Tensor, "row"]
-
-
-class _Rows(NamedTuple):
-    """Pairs of a tile: L' - L = -v (E[feature] + w M[stream]), where v w is the u of above."""
-
-    stream: Int64[Tensor, "row"]
-    feature: Int64[Tensor, "row"]
-    v: Float[Tensor, "row 1"]
-    w: Float[Tensor, "row 1"]
-
-    def some(self, index: Int64[Tensor, "some"]) -> _Rows:
-        """A few of them."""
-        return _Rows(*(x[index] for x in self))
+def _nothing(pairs: Pairs, k: int) -> tuple[Tensor, ...]:
+    """What is found of no pair."""
+    none, ids = pairs.effects.new_zeros(0, k), pairs.token.new_zeros(0, k)
+    return none[:, 0], none[:, 0], ids, none, ids, none
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What all tiles need.
+    """What all features need.
 
     Args:
         k: how many tokens to list.
         W_U: the unembedding, in the dtype of the work.
         bias: all that is constant in the logits; None for nothing.
-        centred: the directions as the norm keeps them.
-        effects: of these on the logits.
-        highest: the largest of each row of effects by size.
-        likely: where to look first for what a feature helps and hurts; None for everywhere.
-        blocks: the tokens of each block; -1 for none.
+        one: what a constant stream makes of the logits, where the norm takes it away.
     """
 
     final: Final
-    pairs: Pairs
     k: int
     W_U: Float[Tensor, "d_model vocab"]
     bias: Float[Tensor, "vocab"] | None
-    centred: Float[Tensor, "feature d_model"]
-    effects: Float[Tensor, "feature vocab"]
-    highest: Float[Tensor, "feature"]
-    likely: Likely | None
-    blocks: Int64[Tensor, "block size"]
+    one: Float[Tensor, "vocab"] | None
 
     @classmethod
-    def of(cls, final: Final, pairs: Pairs, k: int) -> _Work:
-        """For some pairs."""
+    def of(cls, final: Final, k: int) -> _Work:
+        """Of the end of a model."""
         W, norm = final.W_U.to(final.dtype), final.norm
-        d, E = pairs.directions.to(final.dtype), pairs.effects.to(final.dtype)
+        one = None
         if norm is not None and norm.centres:
             one = final.gained(torch.ones_like(W[:, 0])) @ W
-            E, d = E - d.mean(1, keepdim=True) * one, norm.centre(d)
         parts = [final.bias, None if norm is None or norm.bias is None else norm.bias @ W]
         held = [part for part in parts if part is not None and bool(part.any())]
-        bias = torch.stack(held).sum(0) if held else None
-        few = k <= LIKELY and final.n_tokens >= 2 * LIKELY and final.cap is None
-        return cls(
-            final, pairs, k, W, bias, d, E, E.abs().amax(1), Likely.of(E) if few else None,
-            blocks_of(W.shape[1], TOKENS, W.device),
-        )  # fmt: skip
-
-    # -- streams ---------------------------------------------------------------------------------
-
-    def tile(self, first: int, some: slice) -> tuple[Tensor, ...]:
-        """What is found of the pairs of one tile of streams."""
-        streams = self._streams(first)
-        rows = self._rows(streams, self.pairs.stream[some] - first, some)
-        moved = rows.v[:, 0].abs() * self.highest[rows.feature]
-        size = torch.maximum(streams.high, -streams.low)
-        small = (rows.v * rows.w)[:, 0].abs() * size[rows.stream] + moved < SMALL
-        large = (moved > LARGE) | self._is_steep
-        again = torch.zeros_like(large)
-        again[1:] = rows.stream[1:] == rows.stream[:-1]
-        ratio = torch.empty_like(moved)
-        plain = ~small & ~large
-        kinds = (
-            (plain & ~again, BY_EXP),
-            (plain & again, BY_EXP),
-            (small, BY_DIFFERENCE),
-            (large & ~small, BY_LOGS),
-        )
-        for which, rule in kinds:
-            for own in self._split(which):
-                ratio[own] = self._ratio(streams, rows.some(own), rule)
-        return self._found(streams, rows, ratio, self.pairs.token[some, None])
-
-    def _split(self, which: Bool[Tensor, "row"]) -> Iterator[Int64[Tensor, "some"]]:
-        """Those that are meant, as many at a time as there is room for."""
-        size = max(1, ROOM // min(TOKENS, self.final.n_tokens))
-        return (own for own in which.nonzero()[:, 0].split(size) if len(own))
-
-    def _streams(self, first: int) -> _Streams:
-        n = self.tiles
-        r = self.pairs.r[first : first + n].to(self.final.dtype)
-        r = pad(r, (0, 0, 0, n - len(r)))  # products of one size, whatever stands in them
-        norm = self.final.norm
-        x, scale = (r, r.new_ones(n, 1)) if norm is None else norm.normalise(r)
-        M = self.final.gained(x) @ self.W_U
-        logits = self._logits(M, slice(None))
-        top = logits.amax(1)
-        if self.final.cap is None and bool((top.abs() > LARGE).any()):
-            shift = torch.where(top.abs() > LARGE, top, 0)[:, None]  # which drops out
-            M = M - shift
-            logits = self._logits(M, slice(None))
-        total = logits.logsumexp(1) if self._is_steep else logits.exp().sum(1).log()
-        return _Streams(x * scale, scale[:, 0], M, M.amin(1), M.amax(1), total)
+        return cls(final, k, W, torch.stack(held).sum(0) if held else None, one)
 
     @property
-    def tiles(self) -> int:
-        """How many streams are held at a time."""
-        least, most = TILES
-        return max(least, min(most, HELD // self.final.n_tokens))
+    def rows(self) -> int:
+        """How many streams to work on at a time."""
+        return max(ROWS, ROOM // self.final.n_tokens)
 
     @property
-    def _is_steep(self) -> bool:
+    def is_steep(self) -> bool:
         """Whether capped logits may be too large for exp."""
         return self.final.cap is not None and self.final.cap > 2 * LARGE
 
-    @property
-    def _parts(self) -> list[slice]:
-        """Of the vocabulary, those that are worked on at a time."""
-        return [slice(i, i + TOKENS) for i in range(0, self.final.n_tokens, TOKENS)]
+    def feature(
+        self, direction: Float[Tensor, "d_model"], effects: Float[Tensor, "vocab"]
+    ) -> _Feature:
+        """A feature, of what it adds and that direction's effects on the logits."""
+        d, E = direction.to(self.final.dtype), effects.to(self.final.dtype)
+        if self.one is not None:
+            d, E = d - d.mean(), E - d.mean() * self.one
+        few = self.k <= LIKELY and self.final.n_tokens >= 2 * LIKELY and self.final.cap is None
+        return _Feature(self, d, E, E.abs().max(), Likely.of(E) if few else None)
 
-    def _logits(self, M: Float[Tensor, "row some"], which: slice | Tensor) -> Tensor:
-        """Of what a stream makes of them."""
+    def logits(
+        self, M: Float[Tensor, "row some"], which: slice | Int64[Tensor, "*any some"] = slice(None)
+    ) -> Float[Tensor, "row some"]:
+        """Of what streams make of some of them."""
         x = M if self.bias is None else M + self.bias[which]
         cap = self.final.cap
         return x if cap is None else torch.tanh(x / cap).mul_(cap)
 
-    def _rows(self, streams: _Streams, stream: Int64[Tensor, "own"], some: slice) -> _Rows:
-        """Some pairs, with the scales with and without their features."""
-        feature = self.pairs.feature[some]
-        a = self.pairs.coefficient[some, None].to(self.final.dtype)
-        norm, s = self.final.norm, streams.scale[stream, None]
-        if norm is None:
-            return _Rows(stream, feature, a, torch.zeros_like(a))
-        r, d = streams.centred[stream], self.centred[feature]
-        less = (d * (a * d - 2 * r)).mean(1, keepdim=True)  # (s'^2 - s^2) / a
-        without = ((r - a * d).pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
-        return _Rows(stream, feature, a / without, less / (without + s))
 
-    # -- pairs -----------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _Streams:
+    """Some streams, and what it takes to say what a feature does there.
 
-    def _ratio(self, streams: _Streams, rows: _Rows, rule: Rule) -> Float[Tensor, "row"]:
-        """Log of the sum of exp of the logits without the features, over the sum with them."""
-        sums = list[Tensor]()
-        for some in self._parts:
-            y, after = self._without(rows, *self._of_part(streams, rows, some), some)
-            sums.append(rule.part(rows.v, y, after))
-        return rule.whole(torch.stack(sums), streams.total[rows.stream])
+    Args:
+        M: what they make of the logits.
+        low, high: the least and the largest of M.
+        total: log of the sum of exp of the logits.
+        v, w: see above.
+    """
 
-    def _of_part(
-        self, streams: _Streams, rows: _Rows, some: slice
-    ) -> tuple[Float[Tensor, "row some"], Float[Tensor, "row some"]]:
-        """M and E of a part of the vocabulary."""
-        first, part = int(rows.stream[0]), streams.M[:, some]
-        near = part[first : first + len(rows.stream)]
-        alike = bool((rows.stream.diff() == 1).all())
-        M = near if alike else part.index_select(0, rows.stream)
-        return M, self.effects[:, some].index_select(0, rows.feature)
+    M: Float[Tensor, "row vocab"]
+    low: Float[Tensor, "row 1"]
+    high: Float[Tensor, "row 1"]
+    total: Float[Tensor, "row"]
+    v: Float[Tensor, "row 1"]
+    w: Float[Tensor, "row 1"]
+
+    def some(self, index: Int64[Tensor, "some"] | slice) -> _Streams:
+        """A few of them."""
+        return _Streams(*(x[index] for x in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Feature:
+    """A feature that is taken from streams.
+
+    Args:
+        d: its direction, as the norm keeps it.
+        E: the effects of this on the logits.
+        highest: the largest of these by size.
+        likely: where to look first for what it helps and hurts; None for everywhere.
+    """
+
+    work: _Work
+    d: Float[Tensor, "d_model"]
+    E: Float[Tensor, "vocab"]
+    highest: Float[Tensor, ""]
+    likely: Likely | None
+
+    def taken_from(
+        self,
+        r: Float[Tensor, "row d_model"],
+        a: Float[Tensor, "row 1"],
+        token: Int64[Tensor, "row 1"],
+    ) -> tuple[Tensor, ...]:
+        """What it does in some streams, with its coefficients there: see `Changes`."""
+        streams = self._streams(r, a)
+        ratio = self._ratio(streams)
+        before = self.work.logits(streams.M.gather(1, token), token)[:, 0] - streams.total
+        return self._gain(streams, ratio, token)[:, 0], before, *self._ends(streams, ratio)
+
+    def _streams(self, r: Float[Tensor, "row d_model"], a: Float[Tensor, "row 1"]) -> _Streams:
+        final, norm, zero = self.work.final, self.work.final.norm, torch.zeros_like(a)
+        v, w, x = a, zero, r
+        if norm is not None:
+            x, s = norm.normalise(r)
+            r = x * s
+            less = (self.d * (a * self.d - 2 * r)).mean(1, keepdim=True)  # (s'^2 - s^2) / a
+            without = ((r - a * self.d).pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
+            v, w = a / without, less / (without + s)
+        M = final.gained(x) @ self.work.W_U
+        logits = self.work.logits(M)
+        top = logits.amax(1, keepdim=True)
+        if final.cap is None and bool((top.abs() > LARGE).any()):
+            M = M - torch.where(top.abs() > LARGE, top, 0)  # which drops out
+            logits = self.work.logits(M)
+        total = logits.logsumexp(1) if self.work.is_steep else logits.exp().sum(1).log()
+        return _Streams(M, M.amin(1, keepdim=True), M.amax(1, keepdim=True), total, v, w)
+
+    def _ratio(self, streams: _Streams) -> Float[Tensor, "row"]:
+        """Log of the sum of exp of the logits without the feature, over the sum with it."""
+        size = torch.maximum(streams.high, -streams.low)
+        moved = streams.v.abs() * self.highest
+        small = ((streams.v * streams.w).abs() * size + moved < SMALL)[:, 0]
+        large = ~small & ((moved > LARGE)[:, 0] | self.work.is_steep)
+        found = torch.empty_like(streams.total)
+        for which, rule in (
+            (small, by_difference), (large, by_logs), (~small & ~large, by_exp),
+        ):  # fmt: skip
+            if bool(which.any()):
+                own = _index(which)
+                few = streams.some(own)
+                found[own] = rule(few.v, *self._without(few, few.M, self.E), few.total)
+        return found
 
     def _without(
         self,
-        rows: _Rows,
-        M: Float[Tensor, "row some"],
-        E: Float[Tensor, "row some"],
-        which: slice | Int64[Tensor, "row some"],
-    ) -> tuple[Float[Tensor, "row some"], Float[Tensor, "row some"]]:
-        """y of L' = L - v y, and L'; E is used up."""
-        y = E.addcmul_(M, rows.w)
-        after = torch.addcmul(M, y, rows.v, value=-1)
-        if self.final.cap is None:
-            return y, after if self.bias is None else after.add_(self.bias[which])
-        after = self._logits(after, which)
-        v = torch.where(rows.v == 0, 1, rows.v)
-        return (self._logits(M, which) - after) / v, after
-
-    def _found(
-        self,
         streams: _Streams,
-        rows: _Rows,
-        ratio: Float[Tensor, "row"],
-        token: Int64[Tensor, "row 1"],
-    ) -> tuple[Tensor, ...]:
-        """What a tile's pairs come to: see `Changes`."""
-        before = self._logits(streams.M[rows.stream[:, None], token], token)[:, 0]
-        before = before - streams.total[rows.stream]
-        direct = self._gain(streams, rows, ratio, token)[:, 0]
-        if self.likely is None:
-            return (
-                direct,
-                before,
-                *self._ends(streams, rows, ratio, self._everywhere(streams, rows)),
-            )
-        ends = self._ends(streams, rows, ratio, self.likely.ids[rows.feature])
-        for own in self._split(~self._beyond(streams, rows, ratio, ends)):
-            few = rows.some(own)
-            more = self._ends(streams, few, ratio[own], self._everywhere(streams, few))
-            for kept, found in zip(ends, more, strict=True):
-                kept[own] = found
-        return direct, before, *ends
+        M: Float[Tensor, "row some"],
+        E: Float[Tensor, "*row some"],
+        which: slice | Int64[Tensor, "*row some"] = slice(None),
+    ) -> tuple[Float[Tensor, "row some"], Float[Tensor, "row some"]]:
+        """y of L' = L - v y, and L', for some logits."""
+        v, final = streams.v, self.work.final
+        y = torch.addcmul(E, M, streams.w)
+        after = torch.addcmul(M, y, v, value=-1)
+        if final.cap is None:
+            return y, after if self.work.bias is None else after.add_(self.work.bias[which])
+        after = self.work.logits(after, which)
+        return (self.work.logits(M, which) - after) / torch.where(v == 0, 1, v), after
+
+    # -- tokens ----------------------------------------------------------------------------------
 
     def _gain(
-        self,
-        streams: _Streams,
-        rows: _Rows,
-        ratio: Float[Tensor, "row"],
-        ids: Int64[Tensor, "row some"],
+        self, streams: _Streams, ratio: Float[Tensor, "row"], ids: Int64[Tensor, "*row some"]
     ) -> Float[Tensor, "row some"]:
-        """How much higher the features make the log probabilities of some tokens."""
-        n = self.final.n_tokens
-        M = streams.M.take(rows.stream[:, None] * n + ids)
-        E = self.effects.take(rows.feature[:, None] * n + ids)
-        y, _ = self._without(rows, M, E, ids)
-        return rows.v * y + ratio[:, None]
+        """How much higher it makes the log probabilities of some tokens."""
+        M = streams.M[:, ids] if ids.ndim == 1 else streams.M.gather(1, ids)
+        y, _ = self._without(streams, M, self.E[ids], ids)
+        return streams.v * y + ratio[:, None]
 
-    def _ends(
-        self,
-        streams: _Streams,
-        rows: _Rows,
-        ratio: Float[Tensor, "row"],
-        ids: Int64[Tensor, "row some"],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens and gains of those among some that are helped most, and of those hurt most."""
-        gain = self._gain(streams, rows, ratio, ids.clamp(min=0))
-        gain.masked_fill_(ids < 0, torch.nan)
-        helped, hurt = (
-            (sign * gain).nan_to_num_(nan=-torch.inf).topk(self.k, 1) for sign in (1, -1)
-        )
-        own = (ids.gather(1, some.indices) for some in (helped, hurt))
-        return next(own), helped.values, next(own), -hurt.values
+    def _ends(self, streams: _Streams, ratio: Float[Tensor, "row"]) -> Ends:
+        """The tokens that are helped most, and those that are hurt most."""
+        if self.likely is None:
+            return self._among(streams, ratio, self._everywhere(streams))
+        ends = self._among(streams, ratio, self.likely.ids)
+        open_ = ~self._settled(streams, ratio, ends, self.likely)
+        if bool(open_.any()):
+            own = _index(open_)
+            few = streams.some(own)
+            more = self._among(few, ratio[own], self._everywhere(few))
+            for kept, found in zip(ends, more, strict=True):
+                kept[own] = found
+        return ends
 
-    def _beyond(
-        self,
-        streams: _Streams,
-        rows: _Rows,
-        ratio: Float[Tensor, "row"],
-        ends: tuple[Tensor, Tensor, Tensor, Tensor],
+    def _among(
+        self, streams: _Streams, ratio: Float[Tensor, "row"], ids: Int64[Tensor, "*row some"]
+    ) -> Ends:
+        """The ends of some tokens; -1 is none."""
+        gain = self._gain(streams, ratio, ids.clamp(min=0)).masked_fill_(ids < 0, torch.nan)
+        ids = ids.expand(len(gain), -1)
+
+        def most(gain: Float[Tensor, "row some"]) -> tuple[Tensor, Tensor]:
+            found = gain.nan_to_num_(nan=-torch.inf).topk(self.work.k, 1)
+            return ids.gather(1, found.indices), found.values
+
+        (helped, up), (hurt, down) = most(gain.clone()), most(-gain)
+        return helped, up, hurt, -down
+
+    def _settled(
+        self, streams: _Streams, ratio: Float[Tensor, "row"], ends: Ends, likely: Likely
     ) -> Bool[Tensor, "row"]:
-        """Of which pairs no other token than the likely ones can be as far out."""
-        assert self.likely is not None
-        M = torch.stack([streams.low, streams.high], 1)[rows.stream] * rows.w
-        low = self.likely.low[rows.feature] + M.amin(1, keepdim=True)
-        high = self.likely.high[rows.feature] + M.amax(1, keepdim=True)
-        bounds = rows.v * torch.cat([low, high], 1) + ratio[:, None]
+        """In which streams no token but the likely ones can be as far out."""
+        M = torch.cat([streams.low, streams.high], 1) * streams.w
+        y = torch.cat([likely.low + M.amin(1, True), likely.high + M.amax(1, True)], 1)
+        bounds = streams.v * y + ratio[:, None]
         return (ends[1][:, -1] > bounds.amax(1)) & (ends[3][:, -1] < bounds.amin(1))
 
-    def _everywhere(self, streams: _Streams, rows: _Rows) -> Int64[Tensor, "row some"]:
-        """Tokens among which the most extreme of each pair are, out of all; -1 for none."""
-        high, low = list[Tensor](), list[Tensor]()
-        for some in self._parts:
-            y, _ = self._without(rows, *self._of_part(streams, rows, some), some)
-            high += extremes(y, torch.amax)
-            low += extremes(y, torch.amin)
-        k = min(self.k, len(self.blocks))
-        most, least = (x.topk(k, 1).indices for x in (torch.cat(high, 1), -torch.cat(low, 1)))
-        twice = (least[:, :, None] == most[:, None]).any(2)
-        other = self.blocks[least].masked_fill_(twice[:, :, None], -1)
-        return torch.cat([self.blocks[most], other], 1).flatten(1)
+    def _everywhere(self, streams: _Streams) -> Int64[Tensor, "row some"]:
+        """Tokens among which those at both ends are, out of all; -1 for none."""
+        return extreme_tokens(self._without(streams, streams.M, self.E)[0], self.work.k)
 
 
-def _nothing(work: _Work) -> tuple[Tensor, ...]:
-    """What is found of no pair."""
-    none = work.effects.new_zeros(0)
-    lists = none.new_zeros(0, work.k, dtype=torch.int64), none.new_zeros(0, work.k)
-    return (none, none, *lists, *lists)
+def _index(which: Bool[Tensor, "row"]) -> Int64[Tensor, "some"] | slice:
+    """Of the rows that are meant, without a copy where they are all."""
+    return slice(None) if bool(which.all()) else which.nonzero()[:, 0]
