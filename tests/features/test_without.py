@@ -62,7 +62,7 @@ def test_what_features_do_is_what_an_edit_of_the_stream_does(shape, scale, monke
     final = Final.of(Adapter.of(model))
     pairs = drawn(final, model.cfg.d_model, scale=scale)
     check(final, pairs, 1e-9)
-    monkeypatch.setattr(without, "ROWS", 3)
+    monkeypatch.setattr(without, "HELD", 450)
     monkeypatch.setattr(without, "ROOM", 99)
     check(final, pairs, 1e-9)
 

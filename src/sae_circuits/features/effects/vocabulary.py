@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ LIKELY = 64  # tokens on which a feature's own effects are largest, among which 
 BLOCK = 32  # tokens of which the extremes are noted, to find the most extreme among
 
 # -- log of the sum of exp of the logits L' = L - v y, over that of L, whose log is the total ------
+
+Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def by_exp(v: Tensor, y: Tensor, after: Tensor, total: Tensor) -> Float[Tensor, "row"]:

@@ -24,6 +24,7 @@ feature: only where another token could be further out are all looked at.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.vocabulary import (
     LIKELY,
     Likely,
+    Rule,
     Tokens,
     by_difference,
     by_exp,
@@ -42,7 +44,8 @@ from sae_circuits.features.effects.vocabulary import (
     ordered,
 )
 
-ROOM, ROWS = 1 << 20, 32  # logits that are held at a time; streams at least whose logits are
+HELD = 1 << 22  # logits that are held at a time
+ROOM = 1 << 18  # and that are worked on, so that they stay in the cache
 SMALL, LARGE = 1e-2, 30.0  # differences of logits; beyond the last one exp may have no room
 
 Ends = tuple[Tensor, Tensor, Tensor, Tensor]  # ids and gains of tokens helped, and of those hurt
@@ -95,17 +98,27 @@ def changes(final: Final, pairs: Pairs, k: int) -> Changes:
         k: how many tokens to list that are helped, and hurt.
     """
     work = _Work.of(final, min(k, final.n_tokens))
-    r, a = (x.to(final.dtype) for x in (pairs.r, pairs.coefficient[:, None]))
+    d, E = work.kept(pairs.directions, pairs.effects)
+    read, v, w = work.scaled(pairs, d)
     features, counts = pairs.feature.unique_consecutive(return_counts=True)
     found, start = [_nothing(pairs, work.k)], 0
     for f, n in zip(features.tolist(), counts.tolist(), strict=True):
-        feature = work.feature(pairs.directions[f], pairs.effects[f])
-        for first in range(start, start + n, work.rows):
-            some = slice(first, min(first + work.rows, start + n))
-            found.append(feature.taken_from(r[some], a[some], pairs.token[some, None]))
+        feature = work.feature(E[f])
+        for held in _slices(start, start + n, HELD // final.n_tokens):
+            M = read[held] @ work.W_U
+            for some in _slices(held.start, held.stop, ROOM // final.n_tokens):
+                logits = M[some.start - held.start : some.stop - held.start]
+                streams = work.streams(logits, v[some], w[some])
+                found.append(feature.taken_from(streams, pairs.token[some, None]))
         start += n
     direct, before, *ends = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Changes(direct, before, ordered(ends[0], ends[1], 1), ordered(ends[2], ends[3], -1))
+
+
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """Parts of a range."""
+    for first in range(start, stop, max(size, 1)):
+        yield slice(first, min(first + max(size, 1), stop))
 
 
 def _nothing(pairs: Pairs, k: int) -> tuple[Tensor, ...]:
@@ -143,24 +156,52 @@ class _Work:
         return cls(final, k, W, torch.stack(held).sum(0) if held else None, one)
 
     @property
-    def rows(self) -> int:
-        """How many streams to work on at a time."""
-        return max(ROWS, ROOM // self.final.n_tokens)
-
-    @property
     def is_steep(self) -> bool:
         """Whether capped logits may be too large for exp."""
         return self.final.cap is not None and self.final.cap > 2 * LARGE
 
-    def feature(
-        self, direction: Float[Tensor, "d_model"], effects: Float[Tensor, "vocab"]
-    ) -> _Feature:
-        """A feature, of what it adds and that direction's effects on the logits."""
-        d, E = direction.to(self.final.dtype), effects.to(self.final.dtype)
-        if self.one is not None:
-            d, E = d - d.mean(), E - d.mean() * self.one
+    def kept(
+        self, directions: Float[Tensor, "feature d_model"], effects: Float[Tensor, "feature vocab"]
+    ) -> tuple[Float[Tensor, "feature d_model"], Float[Tensor, "feature vocab"]]:
+        """Directions as the norm keeps them, and the effects of these on the logits."""
+        d, E = directions.to(self.final.dtype), effects.to(self.final.dtype)
+        if self.one is None:
+            return d, E
+        mean = d.mean(1, keepdim=True)
+        return d - mean, E - mean * self.one
+
+    def scaled(
+        self, pairs: Pairs, d: Float[Tensor, "feature d_model"]
+    ) -> tuple[Float[Tensor, "pair d_model"], Float[Tensor, "pair 1"], Float[Tensor, "pair 1"]]:
+        """What the unembedding reads of each stream, and v and w."""
+        norm, r = self.final.norm, pairs.r.to(self.final.dtype)
+        a = pairs.coefficient[:, None].to(r.dtype)
+        if norm is None:
+            return self.final.gained(r), a, torch.zeros_like(a)
+        d = d[pairs.feature]
+        x, s = norm.normalise(r)
+        r = x * s
+        less = (d * (a * d - 2 * r)).mean(1, keepdim=True)  # (s'^2 - s^2) / a
+        without = ((r - a * d).pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
+        return self.final.gained(x), a / without, less / (without + s)
+
+    def streams(
+        self, M: Float[Tensor, "row vocab"], v: Float[Tensor, "row 1"], w: Float[Tensor, "row 1"]
+    ) -> _Streams:
+        """Some streams, of what they make of the logits."""
+        logits = self.logits(M)
+        top = logits.amax(1, keepdim=True)
+        far = top.abs() > LARGE
+        if self.final.cap is None and bool(far.any()):
+            M = M - torch.where(far, top, 0)  # which drops out
+            logits = self.logits(M)
+        total = logits.logsumexp(1) if self.is_steep else logits.exp().sum(1).log()
+        return _Streams(M, M.amin(1, keepdim=True), M.amax(1, keepdim=True), total, v, w)
+
+    def feature(self, E: Float[Tensor, "vocab"]) -> _Feature:
+        """A feature, of the effects of its direction on the logits."""
         few = self.k <= LIKELY and self.final.n_tokens >= 2 * LIKELY and self.final.cap is None
-        return _Feature(self, d, E, E.abs().max(), Likely.of(E) if few else None)
+        return _Feature(self, E, E.abs().max(), Likely.of(E) if few else None)
 
     def logits(
         self, M: Float[Tensor, "row some"], which: slice | Int64[Tensor, "*any some"] = slice(None)
@@ -189,9 +230,9 @@ class _Streams:
     v: Float[Tensor, "row 1"]
     w: Float[Tensor, "row 1"]
 
-    def some(self, index: Int64[Tensor, "some"] | slice) -> _Streams:
+    def some(self, which: Bool[Tensor, "row"]) -> _Streams:
         """A few of them."""
-        return _Streams(*(x[index] for x in vars(self).values()))
+        return _Streams(*(x[which] for x in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,63 +240,39 @@ class _Feature:
     """A feature that is taken from streams.
 
     Args:
-        d: its direction, as the norm keeps it.
-        E: the effects of this on the logits.
+        E: the effects of its direction on the logits, as the norm keeps it.
         highest: the largest of these by size.
         likely: where to look first for what it helps and hurts; None for everywhere.
     """
 
     work: _Work
-    d: Float[Tensor, "d_model"]
     E: Float[Tensor, "vocab"]
     highest: Float[Tensor, ""]
     likely: Likely | None
 
-    def taken_from(
-        self,
-        r: Float[Tensor, "row d_model"],
-        a: Float[Tensor, "row 1"],
-        token: Int64[Tensor, "row 1"],
-    ) -> tuple[Tensor, ...]:
-        """What it does in some streams, with its coefficients there: see `Changes`."""
-        streams = self._streams(r, a)
+    def taken_from(self, streams: _Streams, token: Int64[Tensor, "row 1"]) -> tuple[Tensor, ...]:
+        """What it does in some streams: see `Changes`."""
         ratio = self._ratio(streams)
         before = self.work.logits(streams.M.gather(1, token), token)[:, 0] - streams.total
         return self._gain(streams, ratio, token)[:, 0], before, *self._ends(streams, ratio)
-
-    def _streams(self, r: Float[Tensor, "row d_model"], a: Float[Tensor, "row 1"]) -> _Streams:
-        final, norm, zero = self.work.final, self.work.final.norm, torch.zeros_like(a)
-        v, w, x = a, zero, r
-        if norm is not None:
-            x, s = norm.normalise(r)
-            r = x * s
-            less = (self.d * (a * self.d - 2 * r)).mean(1, keepdim=True)  # (s'^2 - s^2) / a
-            without = ((r - a * self.d).pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
-            v, w = a / without, less / (without + s)
-        M = final.gained(x) @ self.work.W_U
-        logits = self.work.logits(M)
-        top = logits.amax(1, keepdim=True)
-        if final.cap is None and bool((top.abs() > LARGE).any()):
-            M = M - torch.where(top.abs() > LARGE, top, 0)  # which drops out
-            logits = self.work.logits(M)
-        total = logits.logsumexp(1) if self.work.is_steep else logits.exp().sum(1).log()
-        return _Streams(M, M.amin(1, keepdim=True), M.amax(1, keepdim=True), total, v, w)
 
     def _ratio(self, streams: _Streams) -> Float[Tensor, "row"]:
         """Log of the sum of exp of the logits without the feature, over the sum with it."""
         size = torch.maximum(streams.high, -streams.low)
         moved = streams.v.abs() * self.highest
-        small = ((streams.v * streams.w).abs() * size + moved < SMALL)[:, 0]
-        large = ~small & ((moved > LARGE)[:, 0] | self.work.is_steep)
+        small = (streams.v * streams.w).abs() * size + moved < SMALL
+        plain = ~(small | (moved > LARGE))[:, 0] & (not self.work.is_steep)
+        if bool(plain.all()):
+            return self._ratio_of(streams, by_exp)
         found = torch.empty_like(streams.total)
         for which, rule in (
-            (small, by_difference), (large, by_logs), (~small & ~large, by_exp),
+            (plain, by_exp), (small[:, 0], by_difference), (~plain & ~small[:, 0], by_logs),
         ):  # fmt: skip
-            if bool(which.any()):
-                own = _index(which)
-                few = streams.some(own)
-                found[own] = rule(few.v, *self._without(few, few.M, self.E), few.total)
+            found[which] = self._ratio_of(streams.some(which), rule)
         return found
+
+    def _ratio_of(self, streams: _Streams, rule: Rule) -> Float[Tensor, "row"]:
+        return rule(streams.v, *self._without(streams, streams.M, self.E), streams.total)
 
     def _without(
         self,
@@ -290,26 +307,23 @@ class _Feature:
         ends = self._among(streams, ratio, self.likely.ids)
         open_ = ~self._settled(streams, ratio, ends, self.likely)
         if bool(open_.any()):
-            own = _index(open_)
-            few = streams.some(own)
-            more = self._among(few, ratio[own], self._everywhere(few))
+            few = streams.some(open_)
+            more = self._among(few, ratio[open_], self._everywhere(few))
             for kept, found in zip(ends, more, strict=True):
-                kept[own] = found
+                kept[open_] = found
         return ends
 
     def _among(
         self, streams: _Streams, ratio: Float[Tensor, "row"], ids: Int64[Tensor, "*row some"]
     ) -> Ends:
         """The ends of some tokens; -1 is none."""
-        gain = self._gain(streams, ratio, ids.clamp(min=0)).masked_fill_(ids < 0, torch.nan)
-        ids = ids.expand(len(gain), -1)
-
-        def most(gain: Float[Tensor, "row some"]) -> tuple[Tensor, Tensor]:
-            found = gain.nan_to_num_(nan=-torch.inf).topk(self.work.k, 1)
-            return ids.gather(1, found.indices), found.values
-
-        (helped, up), (hurt, down) = most(gain.clone()), most(-gain)
-        return helped, up, hurt, -down
+        most = least = self._gain(streams, ratio, ids.clamp(min=0))
+        if ids.ndim == 2:
+            most, least = (most.masked_fill(ids < 0, x) for x in (-torch.inf, torch.inf))
+        helped, hurt = most.topk(self.work.k, 1), least.topk(self.work.k, 1, largest=False)
+        ids = ids.expand(len(most), -1)
+        own = (ids.gather(1, some.indices) for some in (helped, hurt))
+        return next(own), helped.values, next(own), hurt.values
 
     def _settled(
         self, streams: _Streams, ratio: Float[Tensor, "row"], ends: Ends, likely: Likely
@@ -323,8 +337,3 @@ class _Feature:
     def _everywhere(self, streams: _Streams) -> Int64[Tensor, "row some"]:
         """Tokens among which those at both ends are, out of all; -1 for none."""
         return extreme_tokens(self._without(streams, streams.M, self.E)[0], self.work.k)
-
-
-def _index(which: Bool[Tensor, "row"]) -> Int64[Tensor, "some"] | slice:
-    """Of the rows that are meant, without a copy where they are all."""
-    return slice(None) if bool(which.all()) else which.nonzero()[:, 0]
