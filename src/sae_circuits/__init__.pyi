@@ -12,6 +12,7 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
+from .connectome.connect import Connections, connections
 from .dashboards.index import render_index
 from .dashboards.layout import Layout
 from .dashboards.views import FeatureView, PromptView
@@ -45,6 +46,7 @@ __all__ = [
     "Architecture",
     "AttributionGraph",
     "Circuit",
+    "Connections",
     "Corpus",
     "Dictionary",
     "Edge",
@@ -76,6 +78,7 @@ __all__ = [
     "attribute_spans",
     "benchmark",
     "combine",
+    "connections",
     "curve",
     "demo_corpus",
     "errors",
