@@ -23,12 +23,12 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture AttributionGraph Circuit Corpus Dictionary Edge FeatureDictionary FeatureView
-    Layout Masks Method Node NodeScores NodeValues PairScores PromptView SampledScores Scores
-    SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features
+    Architecture AttributionGraph Circuit Connections Corpus Dictionary Edge FeatureDictionary
+    FeatureView Layout Masks Method Node NodeScores NodeValues PairScores PromptView SampledScores
+    Scores SpanCircuit SpanPairScores SpanScores Task TensorGraph __version__ ablate active_features
     against agreement attribute attribute_nodes attribute_pairs attribute_spans benchmark combine
-    curve demo_corpus errors evaluate intervene learn_constants load load_model load_saes methods
-    metrics minimality overlap prune render_index save stability tasks trace viz
+    connections curve demo_corpus errors evaluate intervene learn_constants load load_model
+    load_saes methods metrics minimality overlap prune render_index save stability tasks trace viz
 """
 
 

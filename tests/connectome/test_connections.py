@@ -256,6 +256,8 @@ def test_some_features_are_patched_alone():
     few = sc.connections(model, whole.target, saes, task, method="patching", features=names)
     assert [few[name] for name in names] == pytest.approx([whole[name] for name in names])
     assert few.values[place].isnan().sum() == N_FEATURES - 2
+    none = sc.connections(model, whole.target, saes, task, method="patching", features=[])
+    assert none.values[place].isnan().all()
 
 
 def test_they_are_scores_of_a_graph_and_rows_of_a_table():

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from sae_circuits._version import __version__
 from sae_circuits.cli import (
     benchmark,
+    connect,
     dashboard,
     demo,
     discover,
@@ -73,6 +74,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     "eap-ig --method exact --out table/",
     trace.trace: "sae-circuits trace --prompt 'Mary and John went to the park, and Mary gave a pen "
     "to' --out trace-run/",
+    connect.connect: "sae-circuits connect --sae demo --sae-id mlp_out.0 --sae-id resid_post.1 "
+    "--feature post1.f5 --method direct --method patching",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",
     listing.tasks: "sae-circuits tasks ioi --model demo --n 3",
     listing.models: "sae-circuits models",

@@ -131,7 +131,7 @@ class Work:
                 if asked is not None:
                     values[asked[source.name]] = 0.0
                     ids = ids[torch.isin(ids, ids.new_tensor(asked[source.name]))]
-                for some in ids.split(max(1, size // len(batch))):
+                for some in ids.split(max(1, size // len(batch))) if len(ids) else ():
                     moved = self._written(source, seen, change[..., some])
                     W = source.dictionary.W_dec[some]
                     added = torch.einsum("bpf,fw->fbpw", moved, W).flatten(0, 1)

@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sae_circuits.dashboards.numbers import short
 from sae_circuits.dashboards.window import Values, Windows
+
+if TYPE_CHECKING:
+    from sae_circuits.connectome.connect import Connections
 
 NOTHING = Values()
 
@@ -118,6 +125,14 @@ class Connected:
     names: tuple[str, ...]
     values: tuple[float, ...]
     features: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, found: Connections, n: int = 20) -> Connected:
+        """The strongest of what `sae_circuits.connections` has found."""
+        top = found.top(n)
+        values = tuple(short(np.array([value for _, value in top])))
+        kind = f"{found.method}, upstream features set to {found.reference}"
+        return cls(kind, tuple(name for name, _ in top), values, (None,) * len(top))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor
 
+    from sae_circuits.connectome.connect import Connections
     from sae_circuits.dashboards.layout import Layout
     from sae_circuits.features.dictionary import FeatureDictionary
     from sae_circuits.metrics import Metric
@@ -146,11 +147,12 @@ class FeatureView:
 
         return export(self, folder, format, **options)
 
-    def connect(self, connections: Mapping[int, Sequence[Connected]]) -> FeatureView:
+    def connect(self, connections: Mapping[int, Sequence[Connected | Connections]]) -> FeatureView:
         """The same view with connections of its features, for the panel of that name.
 
         Args:
-            connections: by feature; those that are left out keep theirs.
+            connections: by feature, such as those that `sae_circuits.connections` finds; features
+                that are left out keep theirs.
 
         Raises:
             UnknownName: a feature that is not in the view.
@@ -158,8 +160,12 @@ class FeatureView:
         known = {one.feature for one in self.profiles}
         for feature in connections.keys() - known:
             raise unknown("feature of the view", feature, map(str, known))
+        shown = {
+            feature: tuple(one if isinstance(one, Connected) else Connected.of(one) for one in some)
+            for feature, some in connections.items()
+        }
         profiles = (
-            replace(one, connections=tuple(connections.get(one.feature, one.connections)))
+            replace(one, connections=shown.get(one.feature, one.connections))
             for one in self.profiles
         )
         return replace(self, profiles=tuple(profiles))

@@ -1,0 +1,96 @@
+"""`sae-circuits connect`: what drives a feature, and by how much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_circuits.cli import dictionaries, options
+from sae_circuits.errors import FileFormatError, OptionError, OutputError, unknown
+
+
+def connect(
+    feature: Annotated[str, typer.Option(help="The target, such as post1.f228.")],
+    sae: dictionaries.Sae = "demo",
+    sae_id: dictionaries.SaeId = None,
+    sae_kind: dictionaries.SaeKind = None,
+    model: options.Model = "demo",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="direct, total or patching; again for each. By default total."),
+    ] = None,
+    reference: Annotated[
+        str,
+        typer.Option(help="What upstream features are set to: zero, mean, corrupt or a number."),
+    ] = "zero",
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file of texts, one on each line, instead of a task.")
+    ] = None,
+    task: options.TaskName = "ioi",
+    n: options.N = 32,
+    seed: options.Seed = 0,
+    top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="A .csv for all, by each method.")] = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+) -> None:
+    """List the features that drive a feature, those that change it most first.
+
+    A value is the change of the target's activation, summed over a prompt's tokens, when the
+    upstream feature is set to the reference: below 0 where it drives the target.
+    """
+    from sae_circuits import connections, tasks
+    from sae_circuits.connectome.connect import METHODS, REFERENCES
+    from sae_circuits.features.frames import stacked
+    from sae_circuits.io.atomic import write_whole
+
+    methods = method or ["total"]
+    for name in methods:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    if task not in tasks.names():
+        raise unknown("task", task, tasks.names())
+    options.check_dtype(dtype)
+    chosen = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
+    chosen.check()
+    if out is not None and out.suffix != ".csv":
+        raise OutputError(f"cannot write {str(out)!r}: end the name in '.csv'")
+    to = reference if reference in REFERENCES else _number(reference)
+    texts = None if prompts is None else _texts(prompts)
+    loaded = options.open_model(model, device, dtype)
+    asked = texts or options.open_task(loaded, task, None, n, seed)
+    saes = chosen.load(options.place_of(loaded))
+    tables = []
+    for name in methods:
+        way = {"method": name, "reference": to, "batch_size": batch_size}
+        found = connections(loaded, feature, saes, asked, **way)
+        tables.append(found.to_pandas())
+        typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
+        for source, change in found.top(top):
+            typer.echo(f"  {source:<14}{change:>12.4g}")
+    if out is not None:
+        write_whole(out, stacked(tables).to_csv(index=False))
+        typer.echo(f"Table: {out}")
+
+
+def _number(reference: str) -> float:
+    try:
+        return float(reference)
+    except ValueError:
+        raise OptionError(
+            f"--reference {reference!r}: give zero, mean, corrupt or a number"
+        ) from None
+
+
+def _texts(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"cannot read {str(path)!r}: {error}") from error
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise FileFormatError(f"{str(path)!r} has no text: write one on each line")
+    return texts
