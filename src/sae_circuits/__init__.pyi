@@ -13,6 +13,7 @@ from .attribution import (
 )
 from .benchmarking import benchmark
 from .connectome.connect import Connections, connections
+from .connectome.virtual import virtual_weights
 from .dashboards.index import render_index
 from .dashboards.layout import Layout
 from .dashboards.views import FeatureView, PromptView
@@ -35,6 +36,7 @@ from .graph import (
     SpanPairScores,
     SpanScores,
     TensorGraph,
+    VirtualWeights,
 )
 from .io import load, save
 from .models import load_model
@@ -67,6 +69,7 @@ __all__ = [
     "SpanScores",
     "Task",
     "TensorGraph",
+    "VirtualWeights",
     "__version__",
     "ablate",
     "active_features",
@@ -98,5 +101,6 @@ __all__ = [
     "stability",
     "tasks",
     "trace",
+    "virtual_weights",
     "viz",
 ]

@@ -15,6 +15,7 @@ from sae_circuits.graph.span_circuit import SpanCircuit
 from sae_circuits.graph.span_scores import Given, SpanPairScores, SpanScores, Where
 from sae_circuits.graph.splits import FeatureSource, Split
 from sae_circuits.graph.tensor_graph import TensorGraph
+from sae_circuits.graph.virtual_weights import VirtualWeights
 
 __all__ = [
     "Architecture",
@@ -39,6 +40,7 @@ __all__ = [
     "SpanScores",
     "Split",
     "TensorGraph",
+    "VirtualWeights",
     "Where",
     "depth_of",
     "parse_edge",

@@ -83,3 +83,10 @@ def rows_table(rows: Sequence[Mapping[str, object]]) -> pandas.DataFrame:
     import pandas
 
     return pandas.DataFrame(list(rows))
+
+
+def columns_table(columns: Mapping[str, Any]) -> pandas.DataFrame:
+    """One column for each array, by its name."""
+    import pandas
+
+    return pandas.DataFrame(dict(columns))

@@ -32,6 +32,7 @@ from sae_circuits.graph import (
     SpanCircuit,
     SpanScores,
     TensorGraph,
+    VirtualWeights,
     parse_edge,
     parse_node,
 )
@@ -55,6 +56,7 @@ def kinds() -> Mapping[str, type]:
         "scores": Scores,
         "sampled_scores": SampledScores,
         "pair_scores": PairScores,
+        "virtual_weights": VirtualWeights,
         "node_values": NodeValues,
         "circuit": Circuit,
         "span_circuit": SpanCircuit,

@@ -25,13 +25,14 @@ from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 2
 SAVED = (
-    "scores", "sampled_scores", "pair_scores", "node_values", "circuit", "span_circuit",
-    "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
+    "scores", "sampled_scores", "pair_scores", "virtual_weights", "node_values", "circuit",
+    "span_circuit", "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
 )  # fmt: skip
 TENSORS = {  # of kinds that are safetensors
     "scores": ("values",),
     "sampled_scores": ("values", "each", "sizes"),
     "pair_scores": ("ids", "values"),
+    "virtual_weights": ("features", "into_ids", "into_values", "of_ids", "of_values"),
     "node_values": ("vector",),
 }
 
