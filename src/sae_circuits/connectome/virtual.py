@@ -26,7 +26,7 @@ from torch import Tensor
 from sae_circuits.connectome.tiles import Left, largest_of_both, side_within
 from sae_circuits.errors import DictionaryError, GraphError, OptionError, UnknownName
 from sae_circuits.features.asked import Features, check_k, require_features
-from sae_circuits.features.effects.directions import carried, require_stream
+from sae_circuits.features.effects.directions import in_stream, require_stream
 from sae_circuits.graph import Architecture, SourceRecord
 from sae_circuits.graph.blocks import depth_of
 from sae_circuits.graph.splits import PARTS, splits_of
@@ -67,11 +67,11 @@ def virtual_weights(
 @torch.no_grad()
 def virtual_weights(
     model: Any,
-    source: Dictionary,
-    target: Dictionary,
+    source: Any,
+    target: Any,
     *,
     k: int = 20,
-    heads: Sequence[Head] | Literal["all"] | None = None,
+    heads: Any = None,
     features: Features = None,
     memory: int = MEMORY,
 ) -> VirtualWeights | Mapping[Head, VirtualWeights]:
@@ -158,7 +158,7 @@ class Ends:
     before: int
 
     @classmethod
-    def of(cls, adapter: Adapter, source: Dictionary, target: Dictionary) -> Ends:
+    def of(cls, adapter: Adapter, source: Any, target: Any) -> Ends:
         """Refuse what has no virtual weights.
 
         Raises:
@@ -196,7 +196,7 @@ class Ends:
             )
         return Path(None, lambda some: self._seen(self._written(some, self.before)))
 
-    def by_heads(self, heads: Sequence[Head] | Literal["all"]) -> Iterator[Path]:
+    def by_heads(self, heads: Sequence[Any] | str) -> Iterator[Path]:
         """The ways by some heads."""
         arch = self.adapter.architecture
         between = [
@@ -248,7 +248,7 @@ class Ends:
         """What some source features add to the stream before a depth."""
         d, arch = self.source, self.adapter.architecture
         rows = [
-            carried(self.adapter, site, W[some].to(self.adapter.device, self.dtype))
+            in_stream(self.adapter, site, W[some].to(self.adapter.device, self.dtype))
             for site, W, at in zip(d.writes, d.decoders, _depths(arch, d), strict=True)
             if at < before
         ]
@@ -315,7 +315,9 @@ def _depth_of_reads(arch: Architecture, d: Dictionary) -> int:
     return depth_of(arch, "feature", d.reads.layer, part)
 
 
-def _read_head(arch: Architecture, head: Head) -> Head:
+def _read_head(arch: Architecture, head: Any) -> Head:
+    if not (isinstance(head, Sequence) and len(head) == 2 and all(type(i) is int for i in head)):
+        raise OptionError(f"heads=[{head!r}, ...]: give layers and heads, [(1, 0)], or 'all'")
     layer, number = head
     if not (0 <= layer < arch.n_layers and 0 <= number < arch.n_heads):
         raise UnknownName(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -160,7 +160,7 @@ def _listed(ids: Int64[Tensor, "k"], values: Float[Tensor, "k"]) -> list[tuple[i
 
 
 def _block(
-    starts: dict[Key, tuple[int, Block]], record: SourceRecord, does: str
+    starts: Mapping[Key, tuple[int, Block]], record: SourceRecord, does: str
 ) -> tuple[int, Block]:
     """The features of a dictionary in a graph, and the index of the first."""
     kind, _, layer = record.writes[0].partition(".")

@@ -109,13 +109,13 @@ def direction_tile(
         own = cast("Dictionary", dictionary)  # of which their number alone is needed
         return _at_least_single(PlacedNeurons(adapter, split, own, some).W_dec)
     carried = [
-        carried(adapter, site, _at_least_single(W[some.start : some.stop].to(adapter.device)))
+        in_stream(adapter, site, _at_least_single(W[some.start : some.stop].to(adapter.device)))
         for site, W in zip(dictionary.writes, dictionary.decoders, strict=True)
     ]
     return torch.stack(carried).sum(0) if len(carried) > 1 else carried[0]
 
 
-def carried(
+def in_stream(
     adapter: Adapter, site: Site, W: Float[Tensor, "feature d_out"]
 ) -> Float[Tensor, "feature d_model"]:
     """Rows of a decoder as they arrive in the stream."""
