@@ -12,7 +12,9 @@ from .attribution import (
     methods,
 )
 from .benchmarking import benchmark
+from .connectome import directions
 from .connectome.connect import Connections, connections
+from .connectome.steering import steering
 from .connectome.virtual import virtual_weights
 from .dashboards.index import render_index
 from .dashboards.layout import Layout
@@ -84,6 +86,7 @@ __all__ = [
     "connections",
     "curve",
     "demo_corpus",
+    "directions",
     "errors",
     "evaluate",
     "intervene",
@@ -99,6 +102,7 @@ __all__ = [
     "render_index",
     "save",
     "stability",
+    "steering",
     "tasks",
     "trace",
     "virtual_weights",

@@ -11,7 +11,7 @@ sees x'. Neurons are changed where they stand, before W_out or W_O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,9 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 from sae_circuits.tasks import Task
+
+Edit = Callable[[Tensor, Tensor], Tensor | None]
+"""What is added to what stands at a place, from that and from what the encoder gets there."""
 
 _ALONG = ("pre", "a", "mid", "m", "post")  # a layer's places, in the order of the forward pass
 
@@ -246,7 +249,8 @@ def changing(
     real = pos < batch.lengths[:, None].to(adapter.device)
     with ExitStack() as hooks:
         for place in places:
-            hooks.enter_context(_changed(place, real, activations, kept))
+            change = partial(place.change, real=real, activations=activations)
+            hooks.enter_context(_changed(place, change, kept))
         for place in places:
             if place.part == "mid" and place.steps:
                 hooks.enter_context(_carried(place, kept))
@@ -254,24 +258,33 @@ def changing(
 
 
 @contextmanager
-def _changed(
-    place: Place,
-    real: Bool[Tensor, "batch pos"],
-    activations: dict[Node, Tensor],
-    kept: dict[str, Tensor],
-) -> Iterator[None]:
+def editing(place: Place, edit: Edit) -> Iterator[None]:
+    """Inside, every run of the model has what is added at a place.
+
+    Args:
+        edit: which always gives something to add.
+    """
+    kept: dict[str, Tensor] = {}
+    with _changed(place, edit, kept), ExitStack() as hooks:
+        if place.part == "mid":
+            hooks.enter_context(_carried(place, kept))
+        yield
+
+
+@contextmanager
+def _changed(place: Place, edit: Edit, kept: dict[str, Tensor]) -> Iterator[None]:
     """Inside, what stands at a place is changed."""
 
     def keep(x: Tensor) -> None:
-        kept.setdefault(f"{place.name} reads", x)
+        kept[f"{place.name} reads"] = x
 
     def see(x: Tensor) -> Tensor | None:
         flat = x.flatten(2)  # a model may keep the heads of z apart
-        change = place.change(flat, kept.get(f"{place.name} reads", flat), real, activations)
-        if change is None:
+        added = edit(flat, kept.get(f"{place.name} reads", flat))
+        if added is None:
             return None
-        kept[place.name] = change
-        return x + change.view_as(x)
+        kept[place.name] = added
+        return x + added.view_as(x)
 
     module, is_input = place.written
     with ExitStack() as hooks:

@@ -122,3 +122,16 @@ def edited_place(adapter: Adapter, name: str) -> tuple[nn.Module, bool]:
     if part == "m":
         return getattr(block, "ln2_post", None) or block.mlp, False
     return stream_place(adapter, part, layer), True
+
+
+def site_place(adapter: Adapter, kind: str, layer: int) -> tuple[nn.Module, bool]:
+    """The module where a kind of site stands in a layer, and whether it is its input."""
+    if kind == "z":
+        return adapter.point(f"blocks.{layer}.attn.hook_z"), False
+    if kind == "mlp_post":
+        return adapter.point(f"blocks.{layer}.mlp.hook_post"), False
+    if kind in ("mlp_normalized", "mlp_in"):
+        return adapter.normed_place(kind, layer), True
+    if kind in ("attn_out", "mlp_out"):
+        return edited_place(adapter, f"{kind[0]}{layer}")
+    return stream_place(adapter, kind.removeprefix("resid_"), layer), True

@@ -1,1 +1,5 @@
-"""What features do to each other."""
+"""What features do to each other, and directions that stand as features."""
+
+from sae_circuits.connectome import directions
+
+__all__ = ["directions"]

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sae_circuits.cache.places import edited_place, stream_place
+from sae_circuits.cache.places import site_place
 from sae_circuits.errors import CorpusError, DictionaryError, NumericalError, OptionError
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.graph import Architecture, Neurons
@@ -119,16 +119,7 @@ class _AtSite:
     @cached_property
     def _place(self) -> tuple[nn.Module, bool]:
         """The module where the site is, and whether it is its input."""
-        adapter, kind, layer = self.adapter, self.site.kind, self.site.layer
-        if kind == "z":
-            return adapter.point(f"blocks.{layer}.attn.hook_z"), False
-        if kind == "mlp_post":
-            return adapter.point(f"blocks.{layer}.mlp.hook_post"), False
-        if kind in ("mlp_normalized", "mlp_in"):
-            return adapter.normed_place(kind, layer), True
-        if kind in ("attn_out", "mlp_out"):
-            return edited_place(adapter, f"{kind[0]}{layer}")
-        return stream_place(adapter, kind.removeprefix("resid_"), layer), True
+        return site_place(self.adapter, self.site.kind, self.site.layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +147,9 @@ class DictionarySource(_AtSite):
         return cls(adapter, found[0].reads, found[0])
 
     @property
-    def names(self) -> None:
-        """None: features of a dictionary have numbers."""
-        return
+    def names(self) -> tuple[str, ...] | None:
+        """Of the dictionary, if its features have names."""
+        return self.dictionary.names
 
     @property
     def n_features(self) -> int:
@@ -168,6 +159,7 @@ class DictionarySource(_AtSite):
     @property
     def record(self) -> dict[str, Any]:
         """The model and the dictionary."""
+        named = {} if self.names is None else {"names": list(self.names)}
         return {
             "kind": "dictionary",
             "model": _model_record(self.adapter),
@@ -175,6 +167,7 @@ class DictionarySource(_AtSite):
             "dictionary": self.dictionary.name,
             "dictionary_id": self.dictionary.fingerprint,
             "dtype": str(self.dictionary.W_enc.dtype).removeprefix("torch."),
+            **named,
         }
 
     @torch.no_grad()
@@ -204,7 +197,7 @@ class DirectionSource(_AtSite):
                 where nothing can be read.
         """
         adapter = Adapter.of(model)
-        site = site if isinstance(site, Site) else Site.parse(site)
+        site = Site.of(site)
         width = site.width(adapter.architecture)
         if not directions:
             raise DictionaryError("no directions: give a vector for each name")

@@ -46,10 +46,11 @@ class Dictionary:
         scaling: how the input is normalised; None for not at all.
         W_skip: [d_in, d_out], the linear way around the features, of a skip transcoder.
         model: the name of the model that it was trained on, if known.
+        names: what its features are called, if they have names.
 
     Raises:
         DictionaryError: shapes, dtypes or devices that do not fit; NaN or infinity; no decoder
-            row other than 0.
+            row other than 0; names that are too few, or not each another.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dictionary:
     scaling: Scaling | None = None
     W_skip: Float[Tensor, "d_in d_out"] | None = None
     model: str | None = field(default=None, compare=False)
+    names: tuple[str, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _require_sound(self)
@@ -194,6 +196,7 @@ class Dictionary:
             b_enc=self.b_enc[index],
             decoders=tuple(W[index] for W in self.decoders),
             gate=gate_of_some(self.gate, index),
+            names=None if self.names is None else tuple(self.names[i] for i in features),
         )
 
     # -- fitting -----------------------------------------------------------------------------
@@ -257,6 +260,11 @@ def _require_sound(d: Dictionary) -> None:
         "b_enc": (n,), "b_dec": (d_out,), "b_in": (d_in,), "W_skip": (d_in, d_out),
         **{f"decoders[{i}]": (n, d_out) for i in range(len(d.decoders))},
     }  # fmt: skip
+    if d.names is not None and not len(d.names) == len(set(d.names)) == n:
+        raise DictionaryError(
+            f"{d.name!r}: {len(d.names)} names, {len(set(d.names))} of them different, for {n} "
+            "features: give each a name of its own"
+        )
     tensors = {name: getattr(d, name, None) for name in ("b_enc", "b_dec", "b_in", "W_skip")}
     tensors |= {f"decoders[{i}]": W for i, W in enumerate(d.decoders)}
     if len(d.writes) != len(d.decoders):

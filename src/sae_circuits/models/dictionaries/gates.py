@@ -21,6 +21,11 @@ from torch import Tensor
 Gate = Callable[[Float[Tensor, "*token feature"]], Bool[Tensor, "*token feature"]]
 
 
+def identity(pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
+    """Open always: activations may be negative."""
+    return torch.ones_like(pre, dtype=torch.bool)
+
+
 def relu(pre: Float[Tensor, "*token feature"]) -> Bool[Tensor, "*token feature"]:
     """Open above 0."""
     return pre > 0
@@ -81,7 +86,7 @@ class Gated:
 
 def is_elementwise(gate: Gate) -> bool:
     """Whether a feature is active or not whatever the others are; gates of one's own may not be."""
-    return gate is relu or isinstance(gate, Threshold | Gated)
+    return gate in (identity, relu) or isinstance(gate, Threshold | Gated)
 
 
 def gate_of_some(gate: Gate, index: Int64[Tensor, "some"]) -> Gate:
@@ -105,6 +110,8 @@ def open_at(gate: Gate, pre: Float[Tensor, "token feature"]) -> Int64[Tensor, "a
         found += pre.shape[1] * torch.arange(len(pre), device=pre.device)[:, None]
         found = found.flatten()
         return found[~(x.flatten()[found] <= 0)]
+    if gate is identity:
+        return nonzero(pre)
     active = gate(pre)
     if not pre.sum(dtype=torch.promote_types(pre.dtype, torch.float32)).isfinite():
         active |= pre.isnan()

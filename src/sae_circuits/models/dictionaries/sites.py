@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Architecture
@@ -61,6 +61,22 @@ class Site:
                 f"{', '.join('blocks.<layer>.' + point for point in _KINDS)}"
             )
         return cls(_KINDS[found["point"]], int(found["layer"]))
+
+    @classmethod
+    def of(cls, site: Site | str) -> Site:
+        """A site itself, or by its name or its hook point.
+
+        >>> Site.of("mlp_out.1") == Site.of("blocks.1.hook_mlp_out")
+        True
+
+        Raises:
+            DictionaryError: a hook point where the graph cannot take a dictionary.
+        """
+        if isinstance(site, Site):
+            return site
+        kind, _, layer = site.rpartition(".")
+        known = {name: name for name in get_args(SiteKind)}
+        return cls(known[kind], int(layer)) if kind in known and layer.isdecimal() else cls.parse(site)
 
     def width(self, arch: Architecture) -> int:
         """How many numbers a token has here.
