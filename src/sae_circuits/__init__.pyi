@@ -14,6 +14,7 @@ from .attribution import (
 from .benchmarking import benchmark
 from .connectome import directions
 from .connectome.connect import Connections, connections
+from .connectome.steer import steer
 from .connectome.steering import steering
 from .connectome.virtual import virtual_weights
 from .dashboards.index import render_index
@@ -102,6 +103,7 @@ __all__ = [
     "render_index",
     "save",
     "stability",
+    "steer",
     "steering",
     "tasks",
     "trace",

@@ -121,7 +121,7 @@ def test_a_transcoder_reads_anew_in_every_run():
     model = HOOKED["gpt2"]()
     d = dictionary(model, "mlp_in", 0, writes="mlp_out", skip=True)
     graph = TensorGraph.from_model(model, saes=[d])
-    changes = {i: ("scale", 4.0) for i in range(7)}
+    changes = dict.fromkeys(range(7), ("scale", 4.0))
     own = {f"m0.f{i}": change for i, change in changes.items()}
     tasks = [random_task(model, seed=seed) for seed in (0, 1)]
     expected = [intervene(model, graph, task, own).logits for task in tasks]
@@ -201,22 +201,14 @@ def test_writing_with_a_cache_is_writing_without(load, positions):
     model = load_model("demo", kind=load)
     (d,) = load_saes("demo", ["resid_post.1"])
     prompt = "Afterwards, Michael and Rebecca went to the beach, and Michael gave a map to"
+    tokens = model.to_tokens(prompt)
+    how = {"max_new_tokens": 6, "do_sample": False, "verbose": False, "stop_at_eos": False}
     said = []
     for cached in (True, False):
         with steering(model, d, {228: ("add", 6.0), 3: ("add", 5.0)}, positions=positions):
-            said.append(
-                model.generate(
-                    model.to_tokens(prompt), max_new_tokens=6, do_sample=False, verbose=False,
-                    use_past_kv_cache=cached, stop_at_eos=False,
-                )  # fmt: skip
-            )
+            said.append(model.generate(tokens, use_past_kv_cache=cached, **how))
     assert torch.equal(*said)
-    unsteered = model.generate(
-        model.to_tokens(prompt), max_new_tokens=6, do_sample=False, verbose=False,
-        stop_at_eos=False,
-    )  # fmt: skip
-    if positions is None:
-        assert not torch.equal(unsteered, said[0])
+    assert not torch.equal(model.generate(tokens, **how), said[0])
 
 
 # -- bad input -----------------------------------------------------------------------------------
@@ -242,7 +234,7 @@ NAN = float("nan")
 )
 def test_bad_changes_are_refused_before_the_model_runs(changes, more, error, message):
     model = HOOKED["gpt2"]()
-    d = directions.of_vectors("resid_post.0", dict(zip("ab", torch.eye(20).double()[:2])))
+    d = directions.of_vectors("resid_post.0", dict(zip("ab", torch.eye(20)[:2], strict=True)))
     with pytest.raises(error, match=message):
         steering(model, d, changes, **more)
 
@@ -263,6 +255,6 @@ def test_dictionaries_of_other_models_are_refused():
         steering(model, "demo", "remove")
     with pytest.raises(DictionaryError, match="2 dictionaries"):
         steering(model, [directions.of_vectors("resid_post.1", vector)] * 2, "remove")
+    mid = directions.of_vectors("resid_mid.0", vector)
     with pytest.raises(GraphError, match="no stream between"):
-        mid = directions.of_vectors("resid_mid.0", {"a": torch.ones(20)})
         steering(HOOKED["pythia"](), mid, "remove")

@@ -21,6 +21,7 @@ from sae_circuits.cli import (
     features,
     listing,
     render,
+    steer,
     trace,
 )
 from sae_circuits.errors import CircuitsError, CircuitsWarning
@@ -76,6 +77,9 @@ COMMANDS: dict[Callable[..., None], str] = {
     "to' --out trace-run/",
     connect.connect: "sae-circuits connect --sae demo --sae-id mlp_out.0 --sae-id resid_post.1 "
     "--feature post1.f5 --method direct --method patching",
+    steer.steer: "sae-circuits steer --sae demo --sae-id z.1 --feature 228 --amount 4 "
+    "--strengths 0,1,2 --prompt 'Mary and John went to the park, and Mary gave a pen to' "
+    "--task ioi --out steered/",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",
     listing.tasks: "sae-circuits tasks ioi --model demo --n 3",
     listing.models: "sae-circuits models",

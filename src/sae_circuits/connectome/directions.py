@@ -30,7 +30,7 @@ from sae_circuits.models.hooks import stopped_at
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.prompts import Prompts, as_task
 
-Vectors = Mapping[str, Float[Tensor, "d_in"]]
+Vectors = Mapping[str, Shaped[Tensor, "..."]]
 Number = float | Mapping[str, float]
 BATCH = 32  # prompts at a time
 
@@ -99,7 +99,7 @@ def of_vectors(
 def of_probe(
     site: Site | str,
     weight: Float[Tensor, "*feature d_in"],
-    bias: float | Float[Tensor, "*feature"] = 0.0,
+    bias: float | Shaped[Tensor, "..."] = 0.0,
     names: tuple[str, ...] | list[str] | str = "probe",
     *,
     threshold: Number | None = None,

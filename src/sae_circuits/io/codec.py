@@ -45,6 +45,7 @@ MANY = 10_000  # values, above which a tensor is written as bytes
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
     from sae_circuits.ablation import NodeValues
+    from sae_circuits.connectome.steered import Steered
     from sae_circuits.evaluation import Benchmark, Cell, Curve, Minimality, Report
 
     return {
@@ -66,6 +67,7 @@ def kinds() -> Mapping[str, type]:
         "report": Report,
         "cell": Cell,
         "benchmark": Benchmark,
+        "steered": Steered,
     }
 
 

@@ -13,7 +13,7 @@ from sae_circuits.viz.pictures import graph_picture, picture
 from sae_circuits.viz.render import circuit_html, render
 
 if TYPE_CHECKING:
-    from sae_circuits.viz.plots import curves, heat_map, scatter, side_by_side
+    from sae_circuits.viz.plots import curves, heat_map, scatter, side_by_side, strengths
 
 __all__ = [
     "Picture",
@@ -28,10 +28,11 @@ __all__ = [
     "save_report",
     "scatter",
     "side_by_side",
+    "strengths",
 ]
 
 
-PLOTS = ("curves", "heat_map", "scatter", "side_by_side")  # which load matplotlib
+PLOTS = ("curves", "heat_map", "scatter", "side_by_side", "strengths")  # which load matplotlib
 
 
 def __getattr__(name: str) -> Any:

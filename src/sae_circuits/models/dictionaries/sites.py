@@ -76,7 +76,9 @@ class Site:
             return site
         kind, _, layer = site.rpartition(".")
         known = {name: name for name in get_args(SiteKind)}
-        return cls(known[kind], int(layer)) if kind in known and layer.isdecimal() else cls.parse(site)
+        if kind not in known or not layer.isdecimal():
+            return cls.parse(site)
+        return cls(known[kind], int(layer))
 
     def width(self, arch: Architecture) -> int:
         """How many numbers a token has here.
