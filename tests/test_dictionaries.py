@@ -18,6 +18,7 @@ from sae_circuits.models.dictionaries.gates import (
     Gated,
     Threshold,
     TopK,
+    identity,
     open_at,
     relu,
 )
@@ -307,6 +308,6 @@ def test_where_a_gate_is_open_is_where_its_mask_is():
     thresholds = torch.rand(12, generator=g)
     bias, scale = torch.randn(12, generator=g), torch.randn(12, generator=g)
     largest = (TopK(3), AbsoluteTopK(3), TopK(20), AbsoluteTopK(20))  # 20: more than there are
-    for gate in (relu, Threshold(thresholds), Gated(bias, scale, bias), *largest):
+    for gate in (identity, relu, Threshold(thresholds), Gated(bias, scale, bias), *largest):
         expected = (gate(pre) & (pre != 0)).flatten().nonzero()[:, 0]
         assert torch.equal(open_at(gate, pre), expected), gate

@@ -130,6 +130,32 @@ def test_a_transcoder_reads_anew_in_every_run():
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_nested_blocks_follow_one_another():
+    model = HOOKED["gpt2"]()
+    tokens, _ = random_tokens(model, 2, 6)
+    out, mid = (dictionary(model, kind, 0) for kind in ("mlp_out", "resid_mid"))
+    with steering(model, out, {1: ("set", 2.0)}), steering(model, mid, {2: ("set", -1.0)}):
+        found = model(tokens)
+
+    def set_to(d, feature, value):
+        return lambda x, hook: x + (value - d.encode(x))[..., [feature]] * d.W_dec[feature]
+
+    hooks = [
+        ("blocks.0.hook_resid_mid", set_to(mid, 2, -1.0)),
+        ("blocks.0.hook_mlp_out", set_to(out, 1, 2.0)),
+    ]
+    torch.testing.assert_close(found, model.run_with_hooks(tokens, fwd_hooks=hooks))
+    with steering(model, mid, {2: ("set", -1.0)}), steering(model, mid, {2: ("scale", 3.0)}):
+        found = model(tokens)
+
+    def both(x, hook):
+        x = set_to(mid, 2, -1.0)(x, hook)
+        return x + 2 * mid.encode(x)[..., [2]] * mid.W_dec[2]
+
+    hooks = [("blocks.0.hook_resid_mid", both)]
+    torch.testing.assert_close(found, model.run_with_hooks(tokens, fwd_hooks=hooks))
+
+
 # -- what is left --------------------------------------------------------------------------------
 
 
