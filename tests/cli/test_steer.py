@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import sae_circuits as sc
 from command_line import call, done, refused
-from sae_circuits.connectome.steered import Steered
+from sae_circuits.evaluation.steered import Steered
 from sae_circuits.io.vectors import read_vectors
 
 PROMPT = "Mary and John went to the park, and Mary gave a pen to"

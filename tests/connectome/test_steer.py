@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import sae_circuits as sc
-from sae_circuits.connectome.steered import Steered
 from sae_circuits.errors import (
     ContextError,
     NumericalError,
@@ -14,6 +13,7 @@ from sae_circuits.errors import (
     TaskError,
     UnknownName,
 )
+from sae_circuits.evaluation.steered import Steered
 from sae_circuits.metrics import Targets, logit_diff
 from shapes import HOOKED, random_task, random_tokens
 

@@ -12,7 +12,7 @@ from sae_circuits.cli import dictionaries, options
 from sae_circuits.errors import OptionError, unknown
 
 if TYPE_CHECKING:
-    from sae_circuits.connectome.steered import Steered
+    from sae_circuits.evaluation.steered import Steered
     from sae_circuits.models.dictionaries import Dictionary
 
 CHANGES = ("add", "set", "scale", "remove", "project")

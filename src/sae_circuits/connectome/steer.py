@@ -15,9 +15,9 @@ from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.changed_run import changed_run
 from sae_circuits.cache import check_model
 from sae_circuits.connectome.changes import Changes, require_strength
-from sae_circuits.connectome.steered import Steered
 from sae_circuits.connectome.steering import Plan
 from sae_circuits.errors import NumericalError, OptionError
+from sae_circuits.evaluation.steered import Steered
 from sae_circuits.metrics import Metric, Targets, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track

@@ -45,8 +45,8 @@ MANY = 10_000  # values, above which a tensor is written as bytes
 def kinds() -> Mapping[str, type]:
     """The dataclasses that files hold, by the name that stands in the files."""
     from sae_circuits.ablation import NodeValues
-    from sae_circuits.connectome.steered import Steered
     from sae_circuits.evaluation import Benchmark, Cell, Curve, Minimality, Report
+    from sae_circuits.evaluation.steered import Steered
 
     return {
         "architecture": Architecture,

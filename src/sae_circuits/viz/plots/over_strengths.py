@@ -11,7 +11,7 @@ from sae_circuits.errors import OptionError
 from sae_circuits.viz.plots.style import GREY, INK, SERIES, SMALL, axes_of
 
 if TYPE_CHECKING:
-    from sae_circuits.connectome.steered import Steered
+    from sae_circuits.evaluation.steered import Steered
 
 
 def strengths(given: Steered | Mapping[str, Steered]) -> Figure:
@@ -53,7 +53,7 @@ def strengths(given: Steered | Mapping[str, Steered]) -> Figure:
     for clean in dict.fromkeys(float(done.clean.double().mean()) for done in named.values()):
         axes.axhline(clean, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=1)
     axes.set_xlabel("strength")
-    axes.set_ylabel(*metrics)
+    axes.set_ylabel(metrics.pop())
     axes.legend(
         frameon=False, fontsize=SMALL, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1)
     )
