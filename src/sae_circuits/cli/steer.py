@@ -18,59 +18,68 @@ if TYPE_CHECKING:
 CHANGES = ("add", "set", "scale", "remove", "project")
 WIDEST = 60
 
+Feature = Annotated[
+    list[str] | None,
+    typer.Option(help="Its number or name; again for each. By default all of --vectors."),
+]
+Kind = Annotated[
+    str,
+    typer.Option(help="Of its activation: add, set, scale, remove; project: all along it."),
+]
+Amount = Annotated[float, typer.Option(help="What to add, set or scale by.")]
+Strengths = Annotated[
+    str, typer.Option(help="How far to go, 0 for not at all and 1 for the change as it is.")
+]
+Positions = Annotated[
+    str | None, typer.Option(help="Tokens to change, such as 3,4; by default all.")
+]
+Prompt = Annotated[list[str] | None, typer.Option(help="A text to go on from; again for each.")]
+TaskName = Annotated[
+    str | None, typer.Option(help="A bundled task to measure on; see 'sae-circuits tasks'.")
+]
+Sae = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose features: 'demo' (bundled), a folder that sae-lens wrote or a folder of "
+        "such, or a release that sae-lens knows."
+    ),
+]
+SaeId = Annotated[str | None, typer.Option(help="Which of them, such as z.1.")]
+Vectors = Annotated[
+    Path | None,
+    typer.Option(help="Or directions of your own: vectors by name, in safetensors."),
+]
+Where = Annotated[str | None, typer.Option(help="Where --vectors stand, such as resid_post.1.")]
+Tokens = Annotated[int, typer.Option(min=1, help="How many to write at most.")]
+Temperature = Annotated[
+    float, typer.Option(min=0, help="0 for the likeliest token; above it, draw.")
+]
+Out = Annotated[Path | None, typer.Option(help="A new folder for the result and its curve.")]
+
 
 def steer(
-    feature: Annotated[
-        list[str] | None,
-        typer.Option(help="Its number or name; again for each. By default all of --vectors."),
-    ] = None,
-    change: Annotated[
-        str,
-        typer.Option(help="Of its activation: add, set, scale, remove; project: all along it."),
-    ] = "add",
-    amount: Annotated[float, typer.Option(help="What to add, set or scale by.")] = 1.0,
-    strengths: Annotated[
-        str, typer.Option(help="How far to go, 0 for not at all and 1 for the change as it is.")
-    ] = "0,0.5,1,2",
-    positions: Annotated[
-        str | None, typer.Option(help="Tokens to change, such as 3,4; by default all.")
-    ] = None,
-    prompt: Annotated[
-        list[str] | None, typer.Option(help="A text to go on from; again for each.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="A bundled task to measure on; see 'sae-circuits tasks'.")
-    ] = None,
+    feature: Feature = None,
+    change: Kind = "add",
+    amount: Amount = 1.0,
+    strengths: Strengths = "0,0.5,1,2",
+    positions: Positions = None,
+    prompt: Prompt = None,
+    task: TaskName = None,
     task_file: options.TaskFile = None,
     metric: options.MetricName = "logit_diff",
     model: options.Model = "demo",
-    sae: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose features: 'demo' (bundled), a folder that sae-lens wrote or a folder of "
-            "such, or a release that sae-lens knows."
-        ),
-    ] = None,
-    sae_id: Annotated[str | None, typer.Option(help="Which of them, such as z.1.")] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(help="Or directions of your own: vectors by name, in safetensors."),
-    ] = None,
-    site: Annotated[
-        str | None, typer.Option(help="Where --vectors stand, such as resid_post.1.")
-    ] = None,
-    n_tokens: Annotated[int, typer.Option(min=1, help="How many to write at most.")] = 20,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="0 for the likeliest token; above it, draw.")
-    ] = 0.0,
+    sae: Sae = None,
+    sae_id: SaeId = None,
+    vectors: Vectors = None,
+    site: Where = None,
+    n_tokens: Tokens = 20,
+    temperature: Temperature = 0.0,
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
-    out: Annotated[
-        Path | None, typer.Option(help="A new folder for the result and its curve.")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Let a model write with a feature or a direction changed, and measure it on a task."""
     from sae_circuits.connectome.steer import steer as run
