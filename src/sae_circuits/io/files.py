@@ -27,8 +27,6 @@ FORMAT, SCHEMA = "sae-circuits", 2
 SAVED = (
     "scores", "sampled_scores", "pair_scores", "virtual_weights", "node_values", "circuit",
     "span_circuit", "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
-    "scores", "sampled_scores", "pair_scores", "node_values", "circuit", "span_circuit",
-    "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
     "steered",
 )  # fmt: skip
 TENSORS = {  # of kinds that are safetensors
