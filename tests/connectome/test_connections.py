@@ -143,6 +143,45 @@ def test_direct_is_a_forward_pass_with_all_else_frozen(shape):
         assert done[f"{place}.f{feature}"] == pytest.approx(slope, abs=1e-6)
 
 
+@pytest.mark.parametrize("target", ["z", "attn_out", "mlp_out", "transcoder"])
+@pytest.mark.parametrize("shape", ["gpt2", "llama"])
+def test_direct_through_a_component_holds_its_patterns(shape, target):
+    """The stream before the heads, or the MLP, is moved alone; patterns are those of the run."""
+    model, saes, place, end, task = problem(shape, "resid_pre", target)
+    done = found(model, saes, end, task, method="direct")
+    index, own = int(done.target.split("f")[-1]), saes[1]
+    start = "hook_resid_pre" if end == "a1" else "hook_resid_mid"
+    module = {"z": "attn.hook_z", "attn_out": "hook_attn_out", "mlp_out": "hook_mlp_out"}
+    real = torch.arange(6) < task.lengths[:, None]
+    kept = {}
+
+    def keep(name):
+        return lambda x, hook: kept.update({name: x.clone()})
+
+    def encoded(moved):
+        hooks = [(f"blocks.1.{start}", lambda x, hook: x + moved)]
+        hooks += [("blocks.1.attn.hook_pattern", lambda x, hook: kept["pattern"])]
+        if target in module:
+            hooks += [(f"blocks.1.{module[target]}", keep("out"))]
+            model.run_with_hooks(task.clean, fwd_hooks=hooks)
+            return kept["out"].flatten(2)
+        return model.blocks[1].ln2(kept["mid"] + moved)
+
+    with torch.no_grad():
+        first = [("blocks.0.hook_resid_pre", keep("first"))]
+        first += [("blocks.1.attn.hook_pattern", keep("pattern"))]
+        first += [("blocks.1.hook_resid_mid", keep("mid"))]
+        model.run_with_hooks(task.clean, fwd_hooks=first)
+        f = saes[0].encode(kept["first"]) * real[..., None]
+        for feature in EVERY:
+            d = -f[..., feature, None] * saes[0].W_dec[feature]
+            up, down = (
+                float((own.encode(encoded(e * d))[..., index] * real).sum()) / len(task)
+                for e in (1e-5, -1e-5)
+            )
+            assert done[f"{place}.f{feature}"] == pytest.approx((up - down) / 2e-5, abs=1e-6)
+
+
 def without_gates(sae):
     """The dictionary with all features active, as linear ones are."""
     return replace(sae, gate=torch.ones_like)
