@@ -105,7 +105,7 @@ def changes(final: Final, pairs: Pairs, k: int) -> Changes:
     for f, n in zip(features.tolist(), counts.tolist(), strict=True):
         feature = work.feature(E[f])
         for held in _slices(start, start + n, HELD // final.n_tokens):
-            M = read[held] @ work.W_U
+            M = final.product(read[held])
             for some in _slices(held.start, held.stop, ROOM // final.n_tokens):
                 logits = M[some.start - held.start : some.stop - held.start]
                 streams = work.streams(logits, v[some], w[some])
@@ -133,14 +133,12 @@ class _Work:
 
     Args:
         k: how many tokens to list.
-        W_U: the unembedding, in the dtype of the work.
         bias: all that is constant in the logits; None for nothing.
         one: what a constant stream makes of the logits, where the norm takes it away.
     """
 
     final: Final
     k: int
-    W_U: Float[Tensor, "d_model vocab"]
     bias: Float[Tensor, "vocab"] | None
     one: Float[Tensor, "vocab"] | None
 
@@ -153,7 +151,7 @@ class _Work:
             one = final.gained(torch.ones_like(W[:, 0])) @ W
         parts = [final.bias, None if norm is None or norm.bias is None else norm.bias @ W]
         held = [part for part in parts if part is not None and bool(part.any())]
-        return cls(final, k, W, torch.stack(held).sum(0) if held else None, one)
+        return cls(final, k, torch.stack(held).sum(0) if held else None, one)
 
     @property
     def is_steep(self) -> bool:
