@@ -63,6 +63,8 @@ WRONG = {
     "[[columns]]\npanels = [{ panel = 'tokens', n = true }]": "whole number from 1, not True",
     "[[columns]]\npanels = [{ panel = 'tokens', title = 1 }]": "title must be a text, not 1",
     "[[columns]]\npanels = [{ panel = 'examples', group = 'tops' }]": "not 'tops'",
+    "[[columns]]\npanels = [{ panel = 'examples', address = 'https://x.org' }]": "with {prompt}",
+    "[[columns]]\npanels = [{ panel = 'examples', address = 'javascript:{prompt}' }]": "of http",
     "[[columns]": "is not TOML",
     "title = 'x'": "a layout has no 'title'; it has columns",
 }

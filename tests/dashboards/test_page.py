@@ -602,3 +602,15 @@ def test_connections_fill_their_panel(visit, tmp_path):
     assert "FeatureView.connect" in page.locator(".panel.connections").inner_text()
     with pytest.raises(UnknownName, match="feature of the view 12345"):
         view.connect({12345: [said]})
+
+
+def test_an_example_links_to_where_its_prompt_can_be_read(visit, tmp_path):
+    address = 'https://x.org/"<b>/{prompt}?at={position}&again={prompt}'
+    layout = Layout.of([("examples", {"address": address})])
+    page = visit(written(tmp_path, made_page.view(), layout), "#feature=3")
+    _, window = first_window(made_page.view())
+    link = page.locator(".window a.place").first
+    expected = f"/{window.prompt}?at={window.position}&again={window.prompt}"
+    assert link.get_attribute("href") == f'https://x.org/"<b>{expected}'
+    assert link.inner_text() == f"{window.prompt}:{window.position}"
+    assert page.locator(".window button.place").count() == 0

@@ -139,3 +139,9 @@ def test_special_tokens_are_those_added_as_such():
     vocabulary = Vocabulary.of(tokenizer)
     assert vocabulary.texts == ("<s>", "<unk>", "the", "cup", "<|reserved|>")
     assert vocabulary.is_special.tolist() == [True, True, False, False, True]
+
+
+def test_half_a_character_is_refused():
+    with pytest.raises(CorpusError, match=r"token 1, '\\ud83d', holds half a character"):
+        Vocabulary(("a", "\ud83d"))
+    assert Vocabulary(("a", "\U0001f600")).texts[1] == "\U0001f600"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sae_circuits.errors import FileFormatError, OptionError, UnknownName, unknown
 from sae_circuits.io.files import bytes_of
@@ -32,7 +33,7 @@ PANELS: Mapping[str, Mapping[str, type]] = {
     "probes": _LISTED,
     "heads": {"title": str},
     "connections": {"title": str},
-    "examples": {"title": str, "group": str, "examples": int, "context": int},
+    "examples": {"title": str, "group": str, "examples": int, "context": int, "address": str},
 }
 READY = ("feature", "prompt", "compact")
 GROUPS = ("all", "top", "interval", "quantile", "random")
@@ -46,7 +47,9 @@ class Panel:
         panel: its name, one of `PANELS`.
         options: `title` of any; `n`, how many rows of a list; of "examples" the `group` that is
             shown first ("all", a kind such as "top", or one group such as "interval-2"), and how
-            many `examples` of each and tokens of `context` on each side.
+            many `examples` of each and tokens of `context` on each side; and an `address` of
+            where the prompts can be read, with "{prompt}" for a prompt's number in the corpus and,
+            if wanted, "{position}", to which each example then links.
 
     Raises:
         UnknownName: no such panel.
@@ -81,6 +84,11 @@ class Panel:
             )
         if known[name] is str and not isinstance(value, str):
             raise OptionError(f"panel {self.panel!r}: {name} must be a text, not {value!r}")
+        if name == "address" and not _is_address(str(value)):
+            raise OptionError(
+                f"panel 'examples': address must be of http, https or a file beside the page, with "
+                f"{{prompt}} where a prompt's number goes, not {value!r}"
+            )
         if name == "group" and str(value).partition("-")[0] not in GROUPS:
             raise OptionError(
                 f"panel 'examples': group must be one of {', '.join(GROUPS)}, or one group such "
@@ -175,6 +183,13 @@ class Layout:
 def as_layout(layout: Layout | str | None, usual: str = "feature") -> Layout:
     """A layout, one by the name of a ready one, or the usual one."""
     return layout if isinstance(layout, Layout) else Layout.ready(layout or usual)
+
+
+def _is_address(said: str) -> bool:
+    try:
+        return urlsplit(said).scheme in ("", "http", "https") and "{prompt}" in said
+    except ValueError:
+        return False
 
 
 def _panel(said: str | tuple[str, Mapping[str, Option]] | Panel) -> Panel:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int32
 
 from sae_circuits.errors import CorpusError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACED = "\ufffd"  # what a decoder gives for bytes that are no whole character
 
 
@@ -24,11 +25,22 @@ class Vocabulary:
         texts: of each id, with the space or line break that it begins with.
         special: ids of tokens that are no text: begin, end, padding and their like.
         gap: what stands between two tokens in a text: a space where tokens are words.
+
+    Raises:
+        CorpusError: a text with half a character (a lone surrogate), which no file can hold.
     """
 
     texts: tuple[str, ...]
     special: frozenset[int] = frozenset()
     gap: str = ""
+
+    def __post_init__(self) -> None:
+        for token, text in enumerate(self.texts):
+            if _SURROGATE.search(text):
+                raise CorpusError(
+                    f"the text of token {token}, {text!r}, holds half a character: show its bytes, "
+                    "such as '<0xED>'"
+                )
 
     @classmethod
     def of(cls, model: Any) -> Vocabulary:

@@ -135,10 +135,15 @@
     },
   });
 
-  function place(window) {
+  // Where an example comes from: a link where the prompts can be read, or else to be copied.
+  function place(window, address) {
     const said = `${window.prompt}:${window.position}`;
     const corpus = dashboard.data("about").corpus;
     const full = `prompt ${window.prompt}, position ${window.position} of ${corpus}`;
+    if (address) {
+      const href = address.replaceAll("{prompt}", window.prompt).replaceAll("{position}", window.position);
+      return element("a", { class: "place", href, title: full, "aria-label": `${said}: ${full}` }, said);
+    }
     return element("button", {
       type: "button", class: "place", title: `${full}; click to copy`,
       "aria-label": `${said}: ${full}; copy`,
@@ -168,7 +173,7 @@
       ? element("span", { class: "times", title: "times these tokens occur" }, `×${window.times}`) : null;
     return element(
       "li", { class: "window" },
-      element("div", { class: "facts" }, element("span", { class: "amount" }, value), place(window), times),
+      element("div", { class: "facts" }, element("span", { class: "amount" }, value), place(window, context.address), times),
       element("div", { class: "words" },
         strip(cells, `Prompt ${window.prompt}, position ${window.position}, activation ${value}`),
         sources(window)),

@@ -200,6 +200,7 @@
   function examples(profile, options, context) {
     if (!profile.groups.length) return element("p", { class: "faint" }, "Never active on this corpus.");
     const groups = profile.groups.filter((group) => inGroup(group, context.show.group));
+    context.address = options.address;
     return element("div", { class: "examples" },
       context.change ? [controls(profile, context), legend(profile)] : null,
       groups.length ? groups.map((group) => groupElement(profile, group, context))
