@@ -90,9 +90,9 @@ def table(
 ) -> Table:
     """How well methods rank the true edges of models with known circuits above all others.
 
-    Edges are ranked by the size of their scores; what is rounding alone counts as 0, so that a table
-    is the same on every machine. Each seed makes other weights outside the circuit
-    and other prompts, and is the method's seed too.
+    Edges are ranked by the size of their scores; what is rounding alone counts as 0, so that a
+    table is the same on every machine. Each seed makes other weights outside the circuit and other
+    prompts, and is the method's seed too.
 
     Args:
         methods: methods, or their names; by default all.
