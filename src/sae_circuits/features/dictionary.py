@@ -118,7 +118,8 @@ class FeatureDictionary(Analyses):
             memory=memory,
         )  # fmt: skip
         weights = contents.weights(source)
-        return cls._write(folder, activations, contents, [made], source, weights, held)
+        hosted = _hosted(source)
+        return cls._write(folder, activations, contents, [made], source, weights, hosted, held)
 
     @classmethod
     def load(cls, folder: str | Path, model: Any = None, sae: Any = None) -> FeatureDictionary:
@@ -169,6 +170,7 @@ class FeatureDictionary(Analyses):
         made: list[str],
         source: Source | None,
         weights: Weights,
+        hosted: str | None,
         held: Any = None,
     ) -> FeatureDictionary:
         """Make the tables, and put them beside the shards."""
@@ -191,6 +193,7 @@ class FeatureDictionary(Analyses):
             "features": activations.n_features,
             "names": None if activations.names is None else list(activations.names),
             "related": {},
+            "neuronpedia": hosted,
         }
         tables = store_tables(activations, contents, weights)
         return cls(folder, Database.create(folder / STORE, tables, meta), source, held)
@@ -212,6 +215,11 @@ class FeatureDictionary(Analyses):
     def made(self) -> list[str]:
         """A hash of all that decides the activations, for each extraction that is in it."""
         return self.database.meta()["made"]
+
+    @property
+    def neuronpedia(self) -> str | None:
+        """Where Neuronpedia shows its features, as far as the dictionary's metadata say so."""
+        return _hosted(self.source) or self.database.meta().get("neuronpedia")
 
     # -- features --------------------------------------------------------------------------------
 
@@ -379,4 +387,9 @@ class FeatureDictionary(Analyses):
             for j, shard in enumerate(piece.shards):
                 shard.save(into / f"{j:05}.safetensors", made[i])
         weights = HeldWeights(self.database)
-        return self._write(folder, activations, self.contents, made, self.source, weights, held)
+        more = self.source, weights, self.neuronpedia, held
+        return self._write(folder, activations, self.contents, made, *more)
+
+
+def _hosted(source: Source | None) -> str | None:
+    return getattr(getattr(source, "dictionary", None), "neuronpedia", None)

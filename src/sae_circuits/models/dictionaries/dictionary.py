@@ -47,6 +47,8 @@ class Dictionary:
         W_skip: [d_in, d_out], the linear way around the features, of a skip transcoder.
         model: the name of the model that it was trained on, if known.
         names: what its features are called, if they have names.
+        neuronpedia: where Neuronpedia shows its features, such as "gpt2-small/6-res-jb", as far as
+            its own metadata say so.
 
     Raises:
         DictionaryError: shapes, dtypes or devices that do not fit; NaN or infinity; no decoder
@@ -66,6 +68,7 @@ class Dictionary:
     W_skip: Float[Tensor, "d_in d_out"] | None = None
     model: str | None = field(default=None, compare=False)
     names: tuple[str, ...] | None = field(default=None, compare=False)
+    neuronpedia: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _require_sound(self)
@@ -197,6 +200,7 @@ class Dictionary:
             decoders=tuple(W[index] for W in self.decoders),
             gate=gate_of_some(self.gate, index),
             names=None if self.names is None else tuple(self.names[i] for i in features),
+            neuronpedia=None,  # which has other numbers for them
         )
 
     # -- fitting -----------------------------------------------------------------------------

@@ -80,6 +80,7 @@ def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
         scaling=SCALINGS.get(cfg.normalize_activations),
         W_skip=None if W_skip is None else W_skip.detach().T,
         model=metadata.model_name,
+        neuronpedia=hosted if isinstance(hosted := metadata.neuronpedia_id, str) else None,
     )
 
 
