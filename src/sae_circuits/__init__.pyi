@@ -17,6 +17,7 @@ from .connectome.connect import Connections, connections
 from .connectome.steer import steer
 from .connectome.steering import steering
 from .connectome.virtual import virtual_weights
+from .dashboards.connectome_view import ConnectomeView
 from .dashboards.index import render_index
 from .dashboards.layout import Layout
 from .dashboards.views import FeatureView, PromptView
@@ -52,6 +53,7 @@ __all__ = [
     "AttributionGraph",
     "Circuit",
     "Connections",
+    "ConnectomeView",
     "Corpus",
     "Dictionary",
     "Edge",

@@ -18,7 +18,7 @@ activation; where a feature drives the target, taking it away lowers that, so it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,6 +58,7 @@ class Connections:
             a skip term. Of "total" alone, and where they are set to zero or corrupt values.
         active: the target's activation, summed over tokens, as a mean over prompts.
         graphs: by dictionary, the graph of it and the target's.
+        neuronpedia: ids on Neuronpedia of the dictionaries that it hosts, the target's too.
     """
 
     target: str
@@ -67,6 +68,7 @@ class Connections:
     errors: Mapping[str, float]
     active: float
     graphs: Mapping[str, TensorGraph]
+    neuronpedia: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
         """The value of one feature, or of one error node, by its name.
@@ -199,7 +201,8 @@ def connections(
             "there: give prompts on which it fires (a store's examples name some)"
         )
     said = reference if isinstance(reference, str) else f"{reference:g}"
-    return Connections(node.name, method, said, values, errors, active, graphs)
+    hosted = {one.name: id for one in ends if (id := one.dictionary.neuronpedia) is not None}
+    return Connections(node.name, method, said, values, errors, active, graphs, hosted)
 
 
 # -- what is asked for -----------------------------------------------------------------------------

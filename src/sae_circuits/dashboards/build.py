@@ -12,6 +12,7 @@ import numpy as np
 from sae_circuits._version import __version__
 from sae_circuits.dashboards.model_effects import Model, Options
 from sae_circuits.dashboards.numbers import short
+from sae_circuits.dashboards.places import place_of
 from sae_circuits.dashboards.profile import Counts, Profile
 from sae_circuits.dashboards.profiles import Told, shown_tokens
 from sae_circuits.dashboards.reading import rows_of, texts_of
@@ -131,6 +132,8 @@ def about(features: FeatureDictionary, title: str | None = None) -> About:
             "contents": meta["contents"],
             "version": __version__,
         },
+        place=place_of(source.get("site", "")),
+        neuronpedia=features.neuronpedia,
     )
 
 

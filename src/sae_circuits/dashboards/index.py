@@ -14,7 +14,14 @@ from sae_circuits.dashboards.blocks import DATA, NAME, Block, key_of, left_over,
 from sae_circuits.dashboards.build import about, asked_features, profiles
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.model_effects import Options
-from sae_circuits.dashboards.page import SCRIPTS, dashboard_page, index_columns, layout_data
+from sae_circuits.dashboards.page import (
+    SCRIPTS,
+    dashboard_page,
+    index_columns,
+    layout_data,
+    others_data,
+)
+from sae_circuits.dashboards.places import link_data
 from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.profiles import shown_tokens
 from sae_circuits.dashboards.reading import texts_of
@@ -38,6 +45,7 @@ def render_index(
     block: int = 64,
     layout: Layout | str | None = None,
     title: str | None = None,
+    links: Mapping[str, str] | None = None,
     one_file: bool = False,
     **options: Any,
 ) -> Path:
@@ -55,6 +63,8 @@ def render_index(
         block: how many features a file of data holds.
         layout: of each feature's page: a layout, or the name of a ready one.
         title: of the page.
+        links: by place or name of another dictionary, such as "m0" or "mlp_out.0", the address of
+            a page of its features, as from the page that is made.
         one_file: all in index.html, and no files of data in the end.
         options: of `FeatureView.build`.
 
@@ -78,7 +88,8 @@ def render_index(
     decides = {"store": store_hash(features), "model": features.source is not None}
     decides |= {"options": options, "title": title, "version": __version__}
     blocks = planned(asked_features(features, ids), block, decides)
-    key = key_of([[block.key for block in blocks], drawn, one_file])
+    places = _places(features, links)
+    key = key_of([[block.key for block in blocks], drawn, one_file, places])
     _check(folder)
     page = folder / PAGE
     if _held_key(page) == key and (one_file or all(one.finished(folder) for one in blocks)):
@@ -89,12 +100,24 @@ def render_index(
     _write(folder, blocks, features, options)
     marks = [] if one_file else [one.mark for one in blocks]
     table = _table(folder, blocks, every_text=one_file)
-    data = {**drawn, **table, "blocks": {"key": key, "size": block, "keys": marks}}
+    data = {
+        **drawn,
+        **table,
+        **others_data(places),
+        "blocks": {"key": key, "size": block, "keys": marks},
+    }
     inside = _profiles(folder, blocks) if one_file else ()
     write_whole(page, dashboard_page(about(features, title), data, inside, scripts=ALL_SCRIPTS))
     if one_file:
         shutil.rmtree(folder / DATA)
     return page
+
+
+def _places(
+    features: FeatureDictionary, links: Mapping[str, str] | None
+) -> dict[str, dict[str, str]]:
+    related = features.database.meta()["related"]
+    return link_data(links, own=features.neuronpedia, among=sorted(related))
 
 
 def store_hash(features: FeatureDictionary) -> str:

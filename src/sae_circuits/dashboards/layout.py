@@ -32,7 +32,7 @@ PANELS: Mapping[str, Mapping[str, type]] = {
     "neighbours": _LISTED,
     "probes": _LISTED,
     "heads": {"title": str},
-    "connections": {"title": str},
+    "connections": _LISTED,
     "examples": {"title": str, "group": str, "examples": int, "context": int, "address": str},
 }
 READY = ("feature", "prompt", "compact")

@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from sae_circuits.dashboards.layout import READY, Layout, as_layout
+from sae_circuits.dashboards.places import link_data
 from sae_circuits.dashboards.view_file import dumped, plain
 from sae_circuits.viz.pages import page, render_template, source
 
 if TYPE_CHECKING:
+    from sae_circuits.dashboards.connectome_view import Drawn
+    from sae_circuits.dashboards.listed import Listed
     from sae_circuits.dashboards.profile import Profile
     from sae_circuits.dashboards.views import About, FeatureView
 
-SCRIPTS = ("base", "profile", "histogram", "tokens", "examples", "panels", "table", "page")
+SCRIPTS = (
+    "base", "profile", "histogram", "tokens", "examples", "connections", "panels", "table", "page"
+)  # fmt: skip
 NUMBERS = ("density", "n_active", "max", "mean_active", "importance")
 N_TOKENS = 8  # of each kind, by which a feature is found
 FRAME_HEIGHT = 720
@@ -29,14 +34,20 @@ FRAME_HEIGHT = 720
 _RISKY = re.compile("[<>&\u2028\u2029]")  # what HTML or an old script takes for something else
 
 
-def feature_page(view: FeatureView, layout: Layout | str | None = None) -> str:
+def feature_page(
+    view: FeatureView,
+    layout: Layout | str | None = None,
+    links: Mapping[str, str] | None = None,
+) -> str:
     """The page of a view of features.
 
     Args:
         layout: of each feature's page: a layout, or the name of a ready one; "feature" by default.
+        links: by place or name of another dictionary, the address of a page of its features.
 
     Raises:
         UnknownName: no such layout.
+        OptionError: an address that can be none.
     """
     return dashboard_page(
         view.about,
@@ -44,13 +55,33 @@ def feature_page(view: FeatureView, layout: Layout | str | None = None) -> str:
             **layout_data(layout),
             "texts": view.texts,
             "index": index_columns(view.profiles),
+            **others_of(view, links),
         },
         view.profiles,
     )
 
 
+def others_of(view: FeatureView, links: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What a page says of features that it has not, and where they are, if anything.
+
+    Raises:
+        OptionError: an address that can be none.
+    """
+    among = {near.among for profile in view.profiles for near in profile.neighbours}
+    places = link_data(links, view.hosted, view.about.neuronpedia, sorted(among))
+    return others_data(places, view.listed)
+
+
+def others_data(
+    places: Mapping[str, Mapping[str, str]], listed: Sequence[Listed] = ()
+) -> dict[str, Any]:
+    """Addresses by place, and what is listed by name, for the script; nothing where none are."""
+    known = {one.name: plain(one) for one in listed}
+    return {name: one for name, one in (("places", places), ("listed", known)) if one}
+
+
 def dashboard_page(
-    about: About,
+    about: About | Drawn,
     data: Mapping[str, Any],
     profiles: Iterable[Profile] = (),
     *,

@@ -9,15 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from sae_circuits.dashboards.numbers import short
+from sae_circuits.dashboards.connected import Connected, Differing
 from sae_circuits.dashboards.window import Values, Windows
-
-if TYPE_CHECKING:
-    from sae_circuits.connectome.connect import Connections
 
 NOTHING = Values()
 
@@ -111,31 +105,6 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Connected:
-    """What a feature is connected with in one way, the strongest first.
-
-    Args:
-        kind: of the connection, such as "from mlp_out.0" or "in the circuit of IOI".
-        names: of what is at its other end.
-        values: how strong it is.
-        features: of those that are features of the same dictionary, their ids; None for others.
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    values: tuple[float, ...]
-    features: tuple[int | None, ...]
-
-    @classmethod
-    def of(cls, found: Connections, n: int = 20) -> Connected:
-        """The strongest of what `sae_circuits.connections` has found."""
-        top = found.top(n)
-        values = tuple(short(np.array([value for _, value in top])))
-        kind = f"{found.method}, upstream features set to {found.reference}"
-        return cls(kind, tuple(name for name, _ in top), values, (None,) * len(top))
-
-
-@dataclass(frozen=True)
 class Group:
     """Examples of one kind.
 
@@ -176,6 +145,7 @@ class Profile:
         probes: of the user's.
         groups: examples.
         connections: from outside of the store: see `FeatureView.connect`.
+        differing: those about which two methods disagree.
     """
 
     feature: int
@@ -194,6 +164,7 @@ class Profile:
     probes: tuple[Probed, ...] = ()
     groups: tuple[Group, ...] = field(default=())
     connections: tuple[Connected, ...] = ()
+    differing: tuple[Differing, ...] = ()
 
     @property
     def label(self) -> str | None:

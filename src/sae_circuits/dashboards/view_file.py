@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import orjson
 
 from sae_circuits._version import __version__
+from sae_circuits.dashboards.connectome_view import ConnectomeView
 from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.views import FeatureView, PromptView
 from sae_circuits.dashboards.window import Values
@@ -24,15 +25,20 @@ from sae_circuits.errors import FileFormatError
 from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.files import bytes_of, strict_json
 
-SCHEMA = 1
-FORMATS = {FeatureView: "sae-circuits features view", PromptView: "sae-circuits prompt view"}
+SCHEMA = 2  # since which connections have directions and methods
+FORMATS = {
+    FeatureView: "sae-circuits features view",
+    PromptView: "sae-circuits prompt view",
+    ConnectomeView: "sae-circuits connectome view",
+}
 
-AnyView = TypeVar("AnyView", FeatureView, PromptView)
+View = FeatureView | PromptView | ConnectomeView
+AnyView = TypeVar("AnyView", FeatureView, PromptView, ConnectomeView)
 
 _HALVES = re.compile("[\ud800-\udfff]")  # no text file may hold them as they are
 
 
-def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
+def save_view(view: View, path: str | Path) -> Path:
     """Write a view to a file.
 
     Raises:
@@ -41,7 +47,7 @@ def save_view(view: FeatureView | PromptView, path: str | Path) -> Path:
     return write_whole(path, text_of(view) + "\n")
 
 
-def text_of(view: FeatureView | PromptView) -> str:
+def text_of(view: View) -> str:
     """What a view's file says."""
     header = {"format": FORMATS[type(view)], "schema": SCHEMA, "written_by": __version__}
     return dumped({**header, **plain_view(view)})
@@ -54,7 +60,8 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
         kind: of view.
 
     Raises:
-        FileFormatError: no such file, a damaged one, one of another kind, or of a newer version.
+        FileFormatError: no such file, a damaged one, one of another kind, or of a newer version;
+            one of schema 1 that has connections.
     """
     path = Path(path)
     said = strict_json(path, bytes_of(path))
@@ -69,6 +76,12 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
             f"{said.get('written_by')}; this version ({__version__}) reads up to {SCHEMA}: "
             "upgrade with 'pip install --upgrade sae-circuits'"
         )
+    if schema < 2 and _has_connections(said):
+        raise FileFormatError(
+            f"{str(path)!r} is in schema {schema}, which kept connections without their directions "
+            f"and methods; this version ({__version__}) writes schema {SCHEMA}: build the view "
+            "again, and connect its features with FeatureView.connect"
+        )
     content = {k: v for k, v in said.items() if k not in ("format", "schema", "written_by")}
     try:
         return made_of(kind, content)
@@ -76,6 +89,13 @@ def load_view(path: str | Path, kind: type[AnyView] = FeatureView) -> AnyView:
         raise FileFormatError(
             f"{str(path)!r} does not hold what a view holds: {error}; save it again"
         ) from error
+
+
+def _has_connections(said: dict[str, Any]) -> bool:
+    held = said.get("view", said)
+    profiles = held.get("profiles") if isinstance(held, dict) else None
+    every = profiles if isinstance(profiles, list) else []
+    return any(isinstance(one, dict) and one.get("connections") for one in every)
 
 
 def dumped(value: Any) -> str:
@@ -87,7 +107,7 @@ def dumped(value: Any) -> str:
         return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", said)
 
 
-def plain_view(view: FeatureView | PromptView) -> dict[str, Any]:
+def plain_view(view: View) -> dict[str, Any]:
     """A view in plain values, by the names of its fields."""
     return plain(view)
 

@@ -7,11 +7,13 @@ something at each of its tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.dashboards.profile import Connected, Counts, Profile
+from sae_circuits.dashboards.listed import Listed
+from sae_circuits.dashboards.places import Hosted
+from sae_circuits.dashboards.profile import Counts, Profile
 from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import unknown
 from sae_circuits.io.atomic import write_whole
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor
 
-    from sae_circuits.connectome.connect import Connections
+    from sae_circuits.dashboards.gathered import Found
     from sae_circuits.dashboards.layout import Layout
     from sae_circuits.features.dictionary import FeatureDictionary
     from sae_circuits.metrics import Metric
@@ -41,6 +43,8 @@ class About:
         dead: how many are not.
         gap: what stands between two tokens of a text.
         provenance: hashes and versions of all that decides the content.
+        place: what the names of the dictionary's features begin with, such as "m3".
+        neuronpedia: the dictionary's id on Neuronpedia, where it is hosted there.
     """
 
     title: str
@@ -53,6 +57,14 @@ class About:
     dead: int
     gap: str
     provenance: Mapping[str, Any]
+    place: str | None = None
+    neuronpedia: str | None = None
+
+    @property
+    def line(self) -> str:
+        """What a page's first line says of it."""
+        of = f"{self.dictionary} · {self.model} · {self.corpus}"
+        return f"{of}, {self.tokens:,} tokens · {self.features:,} features"
 
 
 @dataclass(frozen=True)
@@ -63,11 +75,15 @@ class FeatureView:
         about: of what.
         texts: of every token id that is shown, as people read it.
         profiles: the features, in the order asked for.
+        listed: in short, those that these are connected with, as far as stores tell of them.
+        hosted: dictionaries of those that Neuronpedia hosts.
     """
 
     about: About
     texts: Mapping[int, str]
     profiles: tuple[Profile, ...]
+    listed: tuple[Listed, ...] = ()
+    hosted: tuple[Hosted, ...] = ()
 
     @classmethod
     def build(
@@ -147,43 +163,57 @@ class FeatureView:
 
         return export(self, folder, format, **options)
 
-    def connect(self, connections: Mapping[int, Sequence[Connected | Connections]]) -> FeatureView:
+    def connect(
+        self,
+        connections: Mapping[int, Sequence[Found]],
+        *,
+        stores: Mapping[str, FeatureDictionary] | None = None,
+        n: int = 20,
+    ) -> FeatureView:
         """The same view with connections of its features, for the panel of that name.
 
         Args:
-            connections: by feature, such as those that `sae_circuits.connections` finds; features
-                that are left out keep theirs.
+            connections: by feature, what says with what it is connected: what
+                `sae_circuits.connections` finds of it, or of targets that it may drive; virtual
+                weights from or to its dictionary; or lists of your own. Features that are left
+                out keep theirs.
+            stores: by place, such as "m0" or "mlp_out.0", stores of the dictionaries at the other
+                ends, for labels and histograms.
+            n: how many connections to show of each method and direction.
 
         Raises:
             UnknownName: a feature that is not in the view.
+            OptionError: connections that say nothing of the feature; two values of one connection
+                by the same method; a store of another dictionary.
         """
-        known = {one.feature for one in self.profiles}
-        for feature in connections.keys() - known:
-            raise unknown("feature of the view", feature, map(str, known))
-        shown = {
-            feature: tuple(one if isinstance(one, Connected) else Connected.of(one) for one in some)
-            for feature, some in connections.items()
-        }
-        profiles = (
-            replace(one, connections=shown.get(one.feature, one.connections))
-            for one in self.profiles
-        )
-        return replace(self, profiles=tuple(profiles))
+        from sae_circuits.dashboards.connect import connect
 
-    def render(self, path: str | Path, *, layout: Layout | str | None = None) -> Path:
+        return connect(self, connections, stores, n)
+
+    def render(
+        self,
+        path: str | Path,
+        *,
+        layout: Layout | str | None = None,
+        links: Mapping[str, str] | None = None,
+    ) -> Path:
         """Write it as one HTML page that needs no network.
 
         Args:
             layout: which panels a feature's page shows: a layout, or the name of a ready one
                 ("feature", which is the default, "prompt" or "compact").
+            links: by place or name of another dictionary, such as "m0" or "mlp_out.0", the address
+                of a page of its features, such as "../m0/index.html": those that are listed here
+                have links to it.
 
         Raises:
             UnknownName: no such layout.
+            OptionError: an address that can be none of a page.
             OutputError: the place cannot be written.
         """
         from sae_circuits.dashboards.page import feature_page
 
-        return write_whole(path, feature_page(self, layout))
+        return write_whole(path, feature_page(self, layout, links))
 
     def _repr_html_(self) -> str:
         from sae_circuits.dashboards.page import feature_page, frame
@@ -339,6 +369,7 @@ class PromptView:
         *,
         layout: Layout | str | None = None,
         features: str | None = None,
+        links: Mapping[str, str] | None = None,
     ) -> Path:
         """Write it as one HTML page that needs no network.
 
@@ -347,14 +378,16 @@ class PromptView:
                 which is the default, "compact" or "feature").
             features: the address of a page of features, such as "features.html", to which each
                 feature then has a link.
+            links: as `FeatureView.render` takes them.
 
         Raises:
             UnknownName: no such layout.
+            OptionError: an address that can be none of a page.
             OutputError: the place cannot be written.
         """
         from sae_circuits.dashboards.prompt_page import prompt_page
 
-        return write_whole(path, prompt_page(self, layout, features))
+        return write_whole(path, prompt_page(self, layout, features, links))
 
     def _repr_html_(self) -> str:
         from sae_circuits.dashboards.page import frame

@@ -44,7 +44,8 @@
     const also = profile.statistics.n_active == null ? "" :
       ` (${profile.statistics.n_active.toLocaleString("en")} tokens)`;
     return element("p", { class: "pills" }, type ? element("span", { class: "pill" }, type) : null,
-      density == null ? null : element("span", { class: "pill" }, `active on ${share(density)} of tokens${also}`));
+      density == null ? null : element("span", { class: "pill" }, `active on ${share(density)} of tokens${also}`),
+      dashboard.hosted("", profile.feature));
   }
 
   function asText(profile) {

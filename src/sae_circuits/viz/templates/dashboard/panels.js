@@ -10,11 +10,6 @@
 (() => {
   const { element, number, signed, share, histogram, token, tokenList, barList, aligned } = dashboard;
 
-  const featureLink = (id, words) =>
-    dashboard.known(id)
-      ? element("a", { href: `#feature=${id}` }, words || `${id}`)
-      : element("span", {}, words || `${id}`);
-
   function table(columns, rows, name) {
     if (!rows.length) return null;
     const cell = (tag, [words, kind], content) => {
@@ -107,7 +102,8 @@
     const values = aligned(found.values);
     const rows = found.ids.slice(0, n).map((id, i) => {
       const label = found.labels[i] || (here && dashboard.label(id));
-      const who = here ? featureLink(id) : element("span", {}, `${id}`);
+      const page = dashboard.pageOf(found.among, id);
+      const who = page ? element("a", { href: page }, `${id}`) : element("span", {}, `${id}`);
       return element("li", {}, who, element("span", { class: "amount" }, values[i]),
         label ? element("span", { class: "who", title: label }, label) : null);
     });
@@ -134,17 +130,10 @@
     return length <= 2 * n ? all : [...all.slice(0, n), ...all.slice(length - n)];
   }
 
-  function connections(profile) {
-    const rows = profile.connections || [];
-    if (!rows.length) {
-      return element("p", { class: "faint" },
-        "None given: FeatureView.connect fills this panel, from a connectome or a circuit.");
-    }
-    return rows.map((one) => {
-      const values = aligned(one.values);
-      return table([[one.kind], ["strength", "number"]], one.names.map((name, i) => [
-        one.features[i] == null ? name : featureLink(one.features[i], name), values[i]]), one.kind);
-    });
+  function connections(profile, { n = 10 }) {
+    if (profile.connections.length) return dashboard.connectionTables(profile, n);
+    return element("p", { class: "faint" },
+      "None given: FeatureView.connect fills this panel, from a connectome or a circuit.");
   }
 
   const inGroup = (group, wanted) =>
@@ -239,5 +228,5 @@
     return made;
   }
 
-  Object.assign(dashboard, { panels, feature, featureLink, table });
+  Object.assign(dashboard, { panels, feature, table });
 })();

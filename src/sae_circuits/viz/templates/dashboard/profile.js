@@ -9,7 +9,7 @@
     name: null, labels: [], activations: null, logits: null, top: none(), bottom: none(),
     firing: { ids: [], counts: [], shares: [], recalls: [] },
     neurons: { ids: [], values: [], shares: [] }, heads: null, neighbours: [], probes: [],
-    connections: [],
+    connections: [], differing: [],
   });
 
   function spread(length, at, values) {
@@ -48,7 +48,8 @@
     const filled = { ...empty(), ...json };
     for (const name of ["top", "bottom"]) filled[name] = { ...none(), ...filled[name] };
     for (const name of ["firing", "neurons"]) filled[name] = { ...empty()[name], ...filled[name] };
-    return { ...filled, labels, groups, effects };
+    const connections = filled.connections.map((one) => ({ reference: "", ...one }));
+    return { ...filled, labels, groups, effects, connections };
   }
 
   Object.assign(dashboard, { unpacked });

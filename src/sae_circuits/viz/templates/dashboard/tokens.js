@@ -11,6 +11,7 @@
 //   tip(id, rows, lists)   what to show: rows [[name, value], ...], lists [[name, Values], ...]
 //   tokenList(values, most)   tokens with a number and a bar each
 //   barList(names, values, words)   the same for any elements; words: the numbers as they are said
+//   withTip(element, tip, point)   the same tooltip for any element that can have the focus
 // One token of a strip takes the keyboard's focus; arrow keys hand it on. Click keeps the tooltip,
 // Escape takes it away.
 (() => {
@@ -110,6 +111,15 @@
     }
   }
 
+  // What is said of a thing of any kind, while it is pointed at or has the focus.
+  function withTip(made, tip, point) {
+    const cell = { tip, point };
+    const handle = { mouseenter: open, mouseleave: close, focus: open, blur: close };
+    for (const [name, act] of Object.entries(handle))
+      made.addEventListener(name, () => kept || act(made, cell));
+    return made;
+  }
+
   function cellOf(cell) {
     const made = element("span", {
       class: ["cell", cell.chosen && "chosen", text(cell.id).length > 20 && "long"]
@@ -189,5 +199,5 @@
     }));
   }
 
-  Object.assign(dashboard, { shown, named, token, strip, tip, tokenList, barList, closeTip: close });
+  Object.assign(dashboard, { shown, named, token, strip, tip, tokenList, barList, withTip, closeTip: close });
 })();
