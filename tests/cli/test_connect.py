@@ -15,7 +15,7 @@ def test_it_lists_what_python_finds(tmp_path):
     out = tmp_path / "found.csv"
     said = done(
         "connect", "--feature", "post1.f5", *SAES, "--n", 4, "--method", "total", "--method",
-        "direct", "--top", 3, "--out", out,
+        "direct", "--top", 3, "--out", out, "--page", tmp_path / "page.html",
     )  # fmt: skip
     model = sc.load_model("demo")
     saes, task = sc.load_saes("demo", ["mlp_out.0", "resid_post.1"]), sc.tasks.ioi(model, 4, 0)
@@ -26,6 +26,9 @@ def test_it_lists_what_python_finds(tmp_path):
         assert list(own["source"])[:5] == [name for name, _ in found.top(5)]
         assert list(own["value"])[:5] == pytest.approx([x for _, x in found.top(5)], rel=1e-4)
         assert all(name in said for name, _ in found.top(3))
+    both = [sc.connections(model, "post1.f5", saes, task, method=m) for m in ("total", "direct")]
+    again = sc.ConnectomeView.build(both).render(tmp_path / "again.html")
+    assert (tmp_path / "page.html").read_bytes() == again.read_bytes()
 
 
 def test_texts_come_from_a_file(tmp_path):
@@ -43,6 +46,7 @@ def test_texts_come_from_a_file(tmp_path):
         (["--method", "exact"], "exact"),
         (["--reference", "median"], "give zero, mean, corrupt or a number"),
         (["--out", "found.txt"], "end the name in '.csv'"),
+        (["--page", "found.txt"], "end the name in '.html'"),
         (["--prompts", "nowhere.txt"], "cannot read 'nowhere.txt'"),
         (["--task", "ioy"], "ioy"),
     ],

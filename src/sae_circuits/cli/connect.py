@@ -33,6 +33,7 @@ def connect(
     seed: options.Seed = 0,
     top: Annotated[int, typer.Option(min=1, help="How many features to list.")] = 20,
     out: Annotated[Path | None, typer.Option(help="A .csv for all, by each method.")] = None,
+    page: Annotated[Path | None, typer.Option(help="A .html page with the target in it.")] = None,
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
@@ -42,7 +43,7 @@ def connect(
     A value is the change of the target's activation, summed over a prompt's tokens, when the
     upstream feature is set to the reference: below 0 where it drives the target.
     """
-    from sae_circuits import connections, tasks
+    from sae_circuits import ConnectomeView, connections, tasks
     from sae_circuits.connectome.connect import METHODS, REFERENCES
     from sae_circuits.features.frames import stacked
     from sae_circuits.io.atomic import write_whole
@@ -58,22 +59,27 @@ def connect(
     chosen.check()
     if out is not None and out.suffix != ".csv":
         raise OutputError(f"cannot write {str(out)!r}: end the name in '.csv'")
+    if page is not None and page.suffix != ".html":
+        raise OutputError(f"cannot write {str(page)!r}: end the name in '.html'")
     to = reference if reference in REFERENCES else _number(reference)
     texts = None if prompts is None else _texts(prompts)
     loaded = options.open_model(model, device, dtype)
     asked = texts or options.open_task(loaded, task, None, n, seed)
     saes = chosen.load(options.place_of(loaded))
-    tables = []
+    every = []
     for name in methods:
         way = {"method": name, "reference": to, "batch_size": batch_size}
         found = connections(loaded, feature, saes, asked, **way)
-        tables.append(found.to_pandas())
+        every.append(found)
         typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
         for source, change in found.top(top):
             typer.echo(f"  {source:<14}{change:>12.4g}")
     if out is not None:
-        write_whole(out, stacked(tables).to_csv(index=False))
+        tables = stacked([found.to_pandas() for found in every])
+        write_whole(out, tables.to_csv(index=False))
         typer.echo(f"Table: {out}")
+    if page is not None:
+        typer.echo(f"Page: {ConnectomeView.build(every).render(page)}")
 
 
 def _number(reference: str) -> float:
