@@ -50,7 +50,7 @@ def view(*profiles: Profile, title: str = "A made view", **about: object) -> Fea
         title=title, dictionary="blocks.1.hook_mlp_out", model="made", corpus="made up",
         features=64, tokens=12_000, dead=9, gap="",
         densities=Counts((-4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5), (1, 3, 9, 17, 15, 7, 3)),
-        provenance={"version": "made", "corpus": "0" * 16},
+        provenance={"version": "made", "corpus": "0" * 16}, place="m1",
     )  # fmt: skip
     return FeatureView(replace(said, **about), TEXTS, profiles or usual())
 

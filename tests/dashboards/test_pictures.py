@@ -16,13 +16,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import made_connectome
 import made_page
 import made_prompt
+from sae_circuits.dashboards.layout import Layout
 
 pytestmark = pytest.mark.browser
 
 PICTURES = Path(__file__).parent / "pictures"
-SIZES = {"light": (1280, 900), "dark": (1280, 900), "phone": (360, 760), "prompt": (1280, 900)}
+SIZES = {
+    "light": (1280, 900), "dark": (1280, 900), "phone": (360, 760), "prompt": (1280, 900),
+    "connectome": (1280, 900), "connections": (1280, 1000),
+}  # fmt: skip
+MADE = {"prompt": made_prompt.view, "connectome": made_connectome.connectome,
+        "connections": made_connectome.view}  # fmt: skip
+PLACES = {"prompt": "#position=3", "connectome": "#target=m1.f3"}
 SAME_FONTS, OTHER_FONTS = 0.5, 6.0  # mean difference of brightness that is let pass, of 255
 FONTS = [178.97, 228.78]  # pixels that some words take, of the pictures
 MEASURE = """() => ["body", ".token"].map((where) => {
@@ -47,13 +55,17 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 
 def shown(
-    visit, folder: Path, name: str, layout: str | None = None, style: str = " "
+    visit, folder: Path, name: str, layout: str | Layout | None = None, style: str = " "
 ) -> tuple[Image.Image, float]:
     """A page's picture, and how much it may differ from the one that is kept."""
-    view = made_prompt.view() if name == "prompt" else made_page.view()
-    path = view.render(folder / "page.html", layout=layout)
-    place = "#position=3" if name == "prompt" else "#feature=3"
-    page = visit(path, place, color_scheme="dark" if name == "dark" else "light")
+    view = MADE.get(name, made_page.view)()
+    if name == "connections":
+        layout = Layout.of(["connections"], ["activations", "tokens"])
+    more = {} if name == "connectome" else {"layout": layout}
+    path = view.render(folder / "page.html", **more)
+    page = visit(
+        path, PLACES.get(name, "#feature=3"), color_scheme="dark" if name == "dark" else "light"
+    )
     width, height = SIZES[name]
     page.set_viewport_size({"width": width, "height": height})
     page.add_style_tag(content=style)

@@ -7,10 +7,8 @@ import json
 import numpy as np
 import pytest
 
-import made_page
 import sae_circuits as sc
 from sae_circuits.dashboards.page import feature_page
-from sae_circuits.dashboards.profile import Connected
 from sae_circuits.errors import FileFormatError, UnknownName
 from small_stores import planted, store
 
@@ -32,7 +30,7 @@ def test_a_view_is_the_same_from_its_file_and_its_file_from_it(features, tmp_pat
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"schema": 2}, "reads up to 1"),
+        ({"schema": 3}, "reads up to 2"),
         ({"schema": None}, "schema None"),
         ({"format": "other"}, "no FeatureView"),
         ({"more": 1}, "has no"),
@@ -79,18 +77,3 @@ def test_windows_hold_the_tokens_and_activations_of_the_store(features):
             values = [a for a in example.activations if a]
             shares = [(active <= np.float32(v)).mean() for v in values]
             assert window.quantiles == pytest.approx(shares, rel=1e-4)
-
-
-def test_connections_that_were_found_stand_in_the_view():
-    model = sc.load_model("demo")
-    saes = sc.load_saes("demo", ["mlp_out.0", "resid_post.1"])
-    task = sc.tasks.ioi(model, 4, 0)
-    found = sc.connections(model, "post1.f5", saes, task)
-    one = Connected.of(found, 3)
-    assert one.kind == "total, upstream features set to zero"
-    assert list(zip(one.names, one.values, strict=True)) == [
-        (name, pytest.approx(value, rel=1e-6)) for name, value in found.top(3)
-    ]
-    view = made_page.view()
-    feature = view.profiles[0].feature
-    assert view.connect({feature: [found]}).profiles[0].connections == (Connected.of(found),)
