@@ -14,6 +14,7 @@ from .attribution import (
 from .benchmarking import benchmark
 from .connectome import directions
 from .connectome.connect import Connections, connections
+from .connectome.pairs import PairConnections, pair_connections
 from .connectome.steer import steer
 from .connectome.steering import steering
 from .connectome.virtual import virtual_weights
@@ -63,6 +64,7 @@ __all__ = [
     "Node",
     "NodeScores",
     "NodeValues",
+    "PairConnections",
     "PairScores",
     "PromptView",
     "SampledScores",
@@ -99,6 +101,7 @@ __all__ = [
     "metrics",
     "minimality",
     "overlap",
+    "pair_connections",
     "prune",
     "render_index",
     "save",
