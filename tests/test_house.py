@@ -28,9 +28,9 @@ PUBLIC = """
     SampledScores Scores SpanCircuit SpanPairScores SpanScores Task TensorGraph VirtualWeights
     __version__ ablate active_features against agreement attribute attribute_nodes attribute_pairs
     attribute_spans benchmark combine connections curve demo_corpus directions errors evaluate
-    intervene learn_constants load load_model load_saes methods metrics minimality overlap
-    pair_connections prune render_index save stability steer steering tasks trace virtual_weights
-    viz
+    head_connections intervene learn_constants load load_model load_saes methods metrics minimality
+    overlap pair_connections prune render_index save stability steer steering tasks trace
+    virtual_weights viz
 """
 
 

@@ -14,6 +14,7 @@ from .attribution import (
 from .benchmarking import benchmark
 from .connectome import directions
 from .connectome.connect import Connections, connections
+from .connectome.heads import head_connections
 from .connectome.pairs import PairConnections, pair_connections
 from .connectome.steer import steer
 from .connectome.steering import steering
@@ -92,6 +93,7 @@ __all__ = [
     "directions",
     "errors",
     "evaluate",
+    "head_connections",
     "intervene",
     "learn_constants",
     "load",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -113,6 +113,10 @@ class Work:
                 assert isinstance(self.reference, float)
                 change = self.reference - f
             yield source, change * where
+
+    def of(self, sources: Sequence[ActivePlaced]) -> Work:
+        """The same of some of its sources."""
+        return replace(self, sources=sources)
 
     @property
     def n_features(self) -> int:
