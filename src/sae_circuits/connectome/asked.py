@@ -60,10 +60,12 @@ def prepared(
     sources = [p for p in placed.values() if p is not own and _depth(adapter, p) < first]
     sources += components_of(adapter, components, first) if components else []
     if not sources:
+        late = ", ".join(p.name for p in placed.values() if p is not own)
+        ended = f", and {late} does not" if late else ""
         raise GraphError(
             f"nothing given writes before {_said(target, chosen)} reads"
-            f"{'' if through is None else f' through {through}'}: give dictionaries of earlier "
-            "places"
+            f"{'' if through is None else f' through {through}'}"
+            f"{ended}: give dictionaries of earlier places"
         )
     sources.sort(key=lambda p: _depth(adapter, p))
     graphs = {

@@ -18,7 +18,7 @@ activation; where a feature drives the target, taking it away lowers that, so it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,9 +54,9 @@ class Connections:
         errors: by dictionary, what all changes that its features do not write: its error node, and
             a skip term. Of "total" alone, and where they are set to zero, to corrupt values or to a
             multiple.
-        components: by name, such as "a0.h3" and "m1", of each head and MLP that was asked for.
         active: the target's activation, summed over tokens, as a mean over prompts.
         graphs: by dictionary, the graph of it and the target's.
+        components: by name, such as "a0.h3" and "m1", of each head and MLP that was asked for.
     """
 
     target: str
@@ -64,9 +64,9 @@ class Connections:
     reference: str
     values: Mapping[str, Float[Tensor, "feature"]]
     errors: Mapping[str, float]
-    components: Mapping[str, float]
     active: float
     graphs: Mapping[str, TensorGraph]
+    components: Mapping[str, float] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
         """The value of one feature, one error node or one component, by its name.
@@ -223,4 +223,6 @@ def connections(
         values[source.name] = each
     wrong = {name: float(x) for name, x in errors.items()}
     how = said(reference)
-    return Connections(node.name, method, how, values, wrong, whole, float(active), graphs)
+    return Connections(
+        node.name, method, how, values, wrong, float(active), graphs, components=whole
+    )

@@ -98,8 +98,7 @@ def head_connections(
         q, k, v = ports_of(work, layer, stream)
         pattern = work.adapter.pattern(layer, seen.calls[layer], q, k)[0]
         z = work.adapter.attend(layer, seen.calls[layer], q, k, v)
-    _, dv = torch.func.jvp(lambda x: ports_of(work, layer, x)[2], (stream,), (along,))
-    assert isinstance(dv, Tensor)
+    dv: Tensor = torch.func.jvp(lambda x: ports_of(work, layer, x)[2], (stream,), (along,))[1]
     with torch.enable_grad(), work.adapter.frozen():
         z = z.detach().requires_grad_()
         encoded = target_of_z(work, seen, layer, z)
