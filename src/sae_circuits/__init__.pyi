@@ -14,6 +14,8 @@ from .attribution import (
 from .benchmarking import benchmark
 from .connectome import directions
 from .connectome.connect import Connections, connections
+from .connectome.heads import head_connections
+from .connectome.pairs import PairConnections, pair_connections
 from .connectome.steer import steer
 from .connectome.steering import steering
 from .connectome.virtual import virtual_weights
@@ -65,6 +67,7 @@ __all__ = [
     "Node",
     "NodeScores",
     "NodeValues",
+    "PairConnections",
     "PairScores",
     "PromptView",
     "SampledScores",
@@ -92,6 +95,7 @@ __all__ = [
     "directions",
     "errors",
     "evaluate",
+    "head_connections",
     "intervene",
     "learn_constants",
     "load",
@@ -101,6 +105,7 @@ __all__ = [
     "metrics",
     "minimality",
     "overlap",
+    "pair_connections",
     "prune",
     "render_index",
     "save",

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sae_circuits.cli import dictionaries, options
 from sae_circuits.errors import FileFormatError, OptionError, OutputError, unknown
 
+if TYPE_CHECKING:
+    from sae_circuits.connectome.work import Reference
+    from sae_circuits.models.dictionaries import Dictionary
+
+Sae = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Dictionaries; again for each: 'demo' (bundled, the default) or the name of a bundled "
+        "one, a folder that sae-lens wrote or a folder of such, or a release that sae-lens knows."
+    ),
+]
+SaeId = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Which of them, such as z.0: of one --sae, any number; of several, one for each."
+    ),
+]
+
 
 def connect(
-    feature: Annotated[str, typer.Option(help="The target, such as post1.f228.")],
-    sae: dictionaries.Sae = "demo",
-    sae_id: dictionaries.SaeId = None,
+    feature: Annotated[
+        str,
+        typer.Option(
+            help="The target, such as post1.f228; or 228, of the last --sae that is given."
+        ),
+    ],
+    sae: Sae = None,
+    sae_id: SaeId = None,
     sae_kind: dictionaries.SaeKind = None,
     model: options.Model = "demo",
     method: Annotated[
@@ -23,8 +46,23 @@ def connect(
     ] = None,
     reference: Annotated[
         str,
-        typer.Option(help="What upstream features are set to: zero, mean, corrupt or a number."),
+        typer.Option(
+            help="What upstream features are set to: zero, mean, corrupt, a number, or a multiple "
+            "of what they are, such as 2x."
+        ),
     ] = "zero",
+    component: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A head or an MLP upstream, such as a0.h3 or m1; again for each; or all."
+        ),
+    ] = None,
+    through: Annotated[
+        str | None,
+        typer.Option(
+            help="With --method direct: by way of a layer's heads or its MLP, as a1 or m1."
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A file of texts, one on each line, instead of a task.")
     ] = None,
@@ -55,21 +93,25 @@ def connect(
     if task not in tasks.names():
         raise unknown("task", task, tasks.names())
     options.check_dtype(dtype)
-    chosen = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
-    chosen.check()
+    chosen = dictionaries.Dictionaries.each(sae or ["demo"], sae_id, sae_kind)
+    for one in chosen:
+        one.check()
     if out is not None and out.suffix != ".csv":
         raise OutputError(f"cannot write {str(out)!r}: end the name in '.csv'")
     if page is not None and page.suffix != ".html":
         raise OutputError(f"cannot write {str(page)!r}: end the name in '.html'")
     to = reference if reference in REFERENCES else _number(reference)
+    parts = "all" if component == ["all"] else component or ()
     texts = None if prompts is None else _texts(prompts)
     loaded = options.open_model(model, device, dtype)
     asked = texts or options.open_task(loaded, task, None, n, seed)
-    saes = chosen.load(options.place_of(loaded))
+    each = [one.load(options.place_of(loaded)) for one in chosen]
+    saes = [own for some in each for own in some]
+    feature = _target(feature, each[-1], chosen[-1])
     every = []
     for name in methods:
-        way = {"method": name, "reference": to, "batch_size": batch_size}
-        found = connections(loaded, feature, saes, asked, **way)
+        way = {"method": name, "reference": to, "components": parts, "through": through}
+        found = connections(loaded, feature, saes, asked, batch_size=batch_size, **way)
         every.append(found)
         typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
         for source, change in found.top(top):
@@ -82,12 +124,29 @@ def connect(
         typer.echo(f"Page: {ConnectomeView.build(every).render(page)}")
 
 
-def _number(reference: str) -> float:
+def _target(feature: str, last: list[Dictionary], of: dictionaries.Dictionaries) -> str:
+    """The name of the target: a number is a feature of the dictionary that was named last."""
+    from sae_circuits.graph.splits import PARTS
+
+    if not (feature.isascii() and feature.isdigit()):
+        return feature
+    if len(last) > 1 and not of.ids:
+        raise OptionError(
+            f"--feature {feature} is of one dictionary, and --sae {of.source} has {len(last)}: say "
+            f"which with --sae-id, or name the feature, such as post1.f{int(feature)}"
+        )
+    written = last[-1].writes[0]
+    return f"{PARTS[written.kind]}{written.layer}.f{int(feature)}"
+
+
+def _number(reference: str) -> Reference:
     try:
+        if reference.endswith("x"):
+            return "scale", float(reference[:-1])
         return float(reference)
     except ValueError:
         raise OptionError(
-            f"--reference {reference!r}: give zero, mean, corrupt or a number"
+            f"--reference {reference!r}: give zero, mean, corrupt, a number, or a multiple as 2x"
         ) from None
 
 

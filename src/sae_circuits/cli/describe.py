@@ -230,11 +230,7 @@ def model_and_dictionary(
     Raises:
         OptionError: several dictionaries, or none of that name.
     """
-    from sae_circuits.models.load import demo_path
-
-    bundled = sae != "demo" and (demo_path() / "saes" / sae).is_dir() and not Path(sae).exists()
-    ids = [sae] if bundled else [sae_id] if sae_id else None
-    chosen = dictionaries.Dictionaries.of("demo" if bundled else sae, ids, None)
+    chosen = dictionaries.Dictionaries.named(sae, [sae_id] if sae_id else None, None)
     chosen.check()
     loaded = options.open_model(model, device, dtype)
     found = chosen.load(options.place_of(loaded))

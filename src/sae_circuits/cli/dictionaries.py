@@ -61,6 +61,37 @@ class Dictionaries:
         """What the options say."""
         return cls(source, tuple(ids or ()), kind)
 
+    @classmethod
+    def named(cls, source: str, ids: list[str] | None, kind: str | None) -> Dictionaries:
+        """The same, where a source may be the name of a bundled dictionary, such as resid_post.1.
+
+        A folder of that name comes first.
+        """
+        from sae_circuits.models.load import demo_path
+
+        is_name = source != "demo" and (demo_path() / "saes" / source).is_dir()
+        if is_name and not ids and not Path(source).exists():
+            return cls("demo", (source,), kind)
+        return cls.of(source, ids, kind)
+
+    @classmethod
+    def each(
+        cls, sources: list[str], ids: list[str] | None, kind: str | None
+    ) -> tuple[Dictionaries, ...]:
+        """Those of several sources: of one the ids are all its own, else each has one.
+
+        Raises:
+            OptionError: several sources, and not as many ids.
+        """
+        if len(sources) == 1 or not ids:
+            return tuple(cls.named(source, ids, kind) for source in sources)
+        if len(ids) != len(sources):
+            raise OptionError(
+                f"--sae is given {len(sources)} times and --sae-id {len(ids)} times: give an id "
+                "for each, in their order, or none"
+            )
+        return tuple(cls.of(one, [own], kind) for one, own in zip(sources, ids, strict=True))
+
     def check(self) -> None:
         """Refuse what can be seen to be wrong before a model is loaded.
 

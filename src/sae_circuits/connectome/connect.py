@@ -25,23 +25,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.ablation.batches import default_batch_size
-from sae_circuits.cache import check_model
-from sae_circuits.connectome.ways import Work
-from sae_circuits.errors import DictionaryError, GraphError, OptionError, unknown
-from sae_circuits.graph import Node, PairScores, TensorGraph, depth_of, parse_node
+from sae_circuits.connectome.asked import METHODS, REFERENCES, prepared, said
+from sae_circuits.connectome.components import Component
+from sae_circuits.connectome.ways import run
+from sae_circuits.connectome.work import Reference
+from sae_circuits.errors import DictionaryError, GraphError, unknown
+from sae_circuits.graph import Node, PairScores, TensorGraph, parse_node
 from sae_circuits.graph.scores import Provenance
-from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
-from sae_circuits.models.dictionaries.placed import Placed
-from sae_circuits.tasks import Task
-from sae_circuits.tasks.prompts import Prompts, as_task
+from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
     import pandas
 
-METHODS = ("direct", "total", "patching")
-REFERENCES = ("zero", "mean", "corrupt")
+__all__ = ["METHODS", "REFERENCES", "Connections", "connections"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +52,11 @@ class Connections:
         values: by dictionary, such as "m1", of each of its features; of patching, NaN where a
             feature was not asked for.
         errors: by dictionary, what all changes that its features do not write: its error node, and
-            a skip term. Of "total" alone, and where they are set to zero or corrupt values.
+            a skip term. Of "total" alone, and where they are set to zero, to corrupt values or to a
+            multiple.
         active: the target's activation, summed over tokens, as a mean over prompts.
         graphs: by dictionary, the graph of it and the target's.
+        components: by name, such as "a0.h3" and "m1", of each head and MLP that was asked for.
         neuronpedia: ids on Neuronpedia of the dictionaries that it hosts, the target's too.
     """
 
@@ -68,10 +67,11 @@ class Connections:
     errors: Mapping[str, float]
     active: float
     graphs: Mapping[str, TensorGraph]
+    components: Mapping[str, float] = field(default_factory=dict)
     neuronpedia: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
-        """The value of one feature, or of one error node, by its name.
+        """The value of one feature, one error node or one component, by its name.
 
         Raises:
             GraphError: none of that name.
@@ -80,15 +80,18 @@ class Connections:
         own = f"{node.site}{node.layer}"
         if own in self.errors and node.kind == "error":
             return self.errors[own]
+        if node.name in self.components:
+            return self.components[node.name]
         index = node.index
         if node.kind != "feature" or own not in self.values or index is None:
-            raise GraphError(f"{name!r} is no feature of {', '.join(self.values)}")
+            have = ", ".join([*self.values, *self.components])
+            raise GraphError(f"{name!r} is no feature of {have}")
         if not 0 <= index < len(self.values[own]):
             raise GraphError(f"{name!r}: {own} has features 0 to {len(self.values[own]) - 1}")
         return float(self.values[own][index])
 
     def top(self, n: int = 10) -> list[tuple[str, float]]:
-        """The names and the values of the n features that change most, the largest by size first.
+        """The names and the values of the n that change the target most, the largest by size first.
 
         Those that change nothing are left out.
         """
@@ -98,6 +101,7 @@ class Connections:
             for i in values.nan_to_num().abs().topk(min(n, len(values))).indices.tolist()
             if values[i]
         ]
+        found += [(name, value) for name, value in self.components.items() if value]
         return sorted(found, key=lambda one: -abs(one[1]))[:n]
 
     def scores(self, name: str) -> PairScores:
@@ -121,14 +125,15 @@ class Connections:
         """A table with columns `source`, `target`, `method`, `value`: those that are not 0."""
         from sae_circuits.graph.tables import rows_table
 
-        rows = self.top(sum(map(len, self.values.values())))
+        rows = self.top(len(self.components) + sum(map(len, self.values.values())))
         same = {"target": self.target, "method": self.method}
         return rows_table([{"source": name, **same, "value": value} for name, value in rows])
 
     def __repr__(self) -> str:
         n = sum(int((v.nan_to_num() != 0).sum()) for v in self.values.values())
-        names = ", ".join(self.values)
-        return f"Connections({self.method}: {n:,} features of {names} to {self.target})"
+        parts = [f"{n:,} features of {', '.join(self.values)}"] if self.values else []
+        parts += [f"{len(self.components):,} components"] if self.components else []
+        return f"Connections({self.method}: {' and '.join(parts)} to {self.target})"
 
 
 def connections(
@@ -138,14 +143,16 @@ def connections(
     prompts: Prompts,
     *,
     method: str = "total",
-    reference: str | float = "zero",
+    reference: Reference = "zero",
     steps: int | None = None,
     features: Sequence[Node | str] | None = None,
+    components: Sequence[Node | str] | str = (),
+    through: str | None = None,
     positions: Sequence[int] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
 ) -> Connections:
-    """How upstream features change a target feature.
+    """How upstream features, heads and MLPs change a target feature.
 
     Args:
         model: a TransformerLens model of either kind; left as it was found.
@@ -154,21 +161,28 @@ def connections(
         prompts: a task, one text or several, or token ids [pos] or [n, pos].
         method: "direct", "total" or "patching".
         reference: what upstream features are set to: "zero", "mean" over the prompts' tokens,
-            "corrupt" for what they are on a task's corrupt prompts, or a number, at real tokens.
+            "corrupt" for what they are on a task's corrupt prompts, a number, or ("scale", c) for
+            c times what they are, at real tokens.
         steps: of an integral over gradients, as all features of a dictionary go together from
             what they are to what they are set to, at midpoints; without it, the gradient at the
             clean run alone. Of `total`.
         features: upstream features to patch; without it, all that are active. Of `patching` alone.
+        components: heads and MLPs, such as "a0.h3" and "m1", whose whole output is set to the
+            reference, beside features; "all" for all that write before the target reads.
+        through: the heads or the MLP of a layer, such as "a3" or "m3": the way goes from the stream
+            that they read through them, patterns held as they are, and along the stream to the
+            target. Of `direct` alone, which without it is the way along the stream.
         positions: of upstream features, where they are set; without it, everywhere.
         prepend_bos: whether texts begin with the beginning-of-sequence token, if there is one.
         batch_size: prompts, or patched copies of them, at a time.
 
     Raises:
         GraphError: the target is no feature of these dictionaries, or none writes before it; a
-            feature to patch that is not upstream.
+            feature to patch that is not upstream; a component that does not lie before it.
         DictionaryError: the target is active on none of the prompts.
-        OptionError: an unknown method or reference; an option of another method; a position
-            outside of the prompts.
+        UnknownName: an unknown method or reference.
+        OptionError: an option of another method; a number that components cannot be set to; a
+            position outside of the prompts.
         TaskError, ContextError: prompts that the model cannot read.
 
     Example:
@@ -180,104 +194,37 @@ def connections(
         >>> found.method, found.target
         ('direct', 'post1.f228')
     """
-    adapter = Adapter.of(model)
     node = parse_node(target) if isinstance(target, str) else target
-    _require(method, reference, steps, features, prompts)
-    ends, graphs = _placed(adapter, node, saes)
-    task = as_task(model, prompts, prepend_bos=prepend_bos)
-    task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
-    _require_positions(positions, int(task.lengths.min()))
-    check_model(adapter, task.clean)
-    assert node.index is not None
-    work = Work(adapter, ends[:-1], ends[-1], node.index, task, reference, positions, steps)
-    size = batch_size or default_batch_size(
-        adapter.architecture, task, sum(one.dictionary.n_features for one in ends)
-    )
-    asked = None if features is None else _asked(features, work.sources)
-    values, errors, active = work.run(method, size, asked)
+    if node.kind != "feature" or node.pos is not None or node.index is None:
+        raise GraphError(f"{node.name!r} is no feature: name the target like 'm3.f17'")
+    own = f"{node.site}{node.layer}"
+    work, graphs = prepared(
+        model, own, [node.index], saes, prompts, method=method, reference=reference, steps=steps,
+        features=features, components=components, through=through, positions=positions,
+        prepend_bos=prepend_bos, batch_size=batch_size,
+    )  # fmt: skip
+    sums, errors, active = run(work, method)
     if not active:
         raise DictionaryError(
-            f"{node.name!r} is active on none of the {len(task)} prompts, so nothing drives it "
-            "there: give prompts on which it fires (a store's examples name some)"
+            f"{node.name!r} is active on none of the {len(work.task)} prompts, so nothing drives "
+            "it there: give prompts on which it fires (a store's examples name some)"
         )
-    said = reference if isinstance(reference, str) else f"{reference:g}"
-    hosted = {one.name: id for one in ends if (id := one.dictionary.neuronpedia) is not None}
-    return Connections(node.name, method, said, values, errors, active, graphs, hosted)
-
-
-# -- what is asked for -----------------------------------------------------------------------------
-
-
-def _require(method: str, reference: Any, steps: Any, features: Any, prompts: Any) -> None:
-    if method not in METHODS:
-        raise OptionError(unknown("method", method, METHODS).args[0])
-    if isinstance(reference, str) and reference not in REFERENCES:
-        raise OptionError(unknown("reference", reference, REFERENCES).args[0])
-    if not isinstance(reference, str) and not abs(float(reference)) < float("inf"):
-        raise OptionError(f"reference={reference}: give a finite number, {', '.join(REFERENCES)}")
-    if reference == "corrupt" and not isinstance(prompts, Task):
-        raise OptionError("reference='corrupt' needs corrupt prompts: give a task")
-    if steps is not None and (method != "total" or not isinstance(steps, int) or steps < 1):
-        raise OptionError(f"steps={steps}: give 1 or more, for method='total'")
-    if features is not None and method != "patching":
-        raise OptionError(f"features= goes with method='patching'; {method!r} gives all at once")
-
-
-def _require_positions(positions: Sequence[int] | None, shortest: int) -> None:
-    for position in positions or ():
-        if not 0 <= position < shortest:
-            raise OptionError(
-                f"position {position} lies outside the shortest prompt, of {shortest} tokens"
-            )
-
-
-def _placed(
-    adapter: Adapter, target: Node, saes: Sequence[Dictionary]
-) -> tuple[list[Placed], dict[str, TensorGraph]]:
-    """Upstream dictionaries in their places, the target's last; and the graph of each with it."""
-    each = {}
-    for sae in saes:
-        graph = TensorGraph.from_model(adapter.model, saes=[sae], through=True)
-        (placed,) = Placed.all_of(adapter, graph)
-        each[placed.name] = placed
-    own = each.pop(f"{target.site}{target.layer}", None)
-    if own is None or target.kind != "feature" or target.pos is not None:
-        known = ", ".join(each) or "none"
-        raise GraphError(
-            f"{target.name!r} is no feature of the dictionaries given ({known}): give the "
-            "target's own among saes, and name it like 'm3.f17'"
-        )
-    if target.index is None or not 0 <= target.index < own.dictionary.n_features:
-        raise GraphError(
-            f"{target.name!r}: {own.dictionary!r} has features 0 to {own.dictionary.n_features - 1}"
-        )
-    arch = adapter.architecture
-
-    def depth(placed: Placed) -> int:
-        return depth_of(arch, "feature", placed.layer, placed.part)
-
-    graphs = {}
-    for name, one in each.items():
-        pair = [one.dictionary, own.dictionary]
-        if depth(one) < depth(own):
-            graphs[name] = TensorGraph.from_model(adapter.model, saes=pair, through=True)
-    if not graphs:
-        raise GraphError(
-            f"nothing given writes before {target.name!r} reads: give dictionaries of earlier "
-            "places"
-        )
-    return [*sorted((each[name] for name in graphs), key=depth), own], graphs
-
-
-def _asked(features: Sequence[Node | str], sources: Sequence[Placed]) -> dict[str, list[int]]:
-    """Features to patch, by dictionary."""
-    sizes = {one.name: one.dictionary.n_features for one in sources}
-    found: dict[str, list[int]] = {name: [] for name in sizes}
-    for name in features:
-        node = parse_node(name) if isinstance(name, str) else name
-        own = f"{node.site}{node.layer}"
-        index = node.index
-        if node.kind != "feature" or own not in sizes or index is None or not index < sizes[own]:
-            raise GraphError(f"{node.name!r} is no feature upstream, of {', '.join(sizes)}")
-        found[own].append(index)
-    return found
+    values, whole = dict[str, torch.Tensor](), dict[str, float]()
+    for source in work.sources:
+        found = sums[source.name]
+        if isinstance(source, Component):
+            each = torch.zeros(len(source.members), dtype=torch.float64)
+            each[found.keys] = found.values
+            whole |= dict(zip(source.members, each.tolist(), strict=True))
+            continue
+        n = source.dictionary.n_features
+        each = torch.full((n,), 0.0 if work.asked is None else torch.nan, dtype=torch.float64)
+        if work.asked is not None:
+            each[work.asked[source.name]] = 0.0
+        each[found.keys] = found.values
+        values[source.name] = each
+    dictionaries = [*(s for s in work.sources if not isinstance(s, Component)), work.target]
+    hosted = {s.name: id for s in dictionaries if (id := s.dictionary.neuronpedia) is not None}
+    wrong = {name: float(x) for name, x in errors.items()}
+    how = said(reference)
+    return Connections(node.name, method, how, values, wrong, float(active), graphs, whole, hosted)

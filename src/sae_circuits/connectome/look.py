@@ -26,8 +26,8 @@ class Looked:
     Args:
         at: what stands where each writes, before anything is added.
         encoded: what the encoder of each gets.
-        streams: what enters each layer.
-        calls: how the model calls its attentions.
+        streams: what enters each of these layers.
+        calls: how the model calls their attentions.
     """
 
     at: Mapping[str, Tensor]
@@ -44,20 +44,20 @@ def look(
     grad: bool = False,
     moved: Mapping[str, Tensor] | None = None,
 ) -> Looked:
-    """Run the model on a batch's clean prompts.
+    """Run the model on a batch's clean prompts, up to the last layer where a dictionary stands.
 
     Args:
         grad: keep the graph from what enters the first layer on.
         moved: what is added at some places, in their form.
     """
     at, encoded, streams = dict[str, Tensor](), dict[str, Tensor](), dict[int, Tensor]()
-    layers = range(adapter.architecture.n_layers)
+    layers = range(max(placed.layer for placed in saes) + 1)
 
-    def see(place: Place, x: Tensor) -> Tensor | None:
-        at[place.name], own = x, (moved or {}).get(place.name)
+    def see(name: str, is_read: bool, x: Tensor) -> Tensor | None:
+        at[name], own = x, (moved or {}).get(name)
         changed = x if own is None else x + own.view_as(x)
-        if place.read is None:
-            encoded[place.name] = changed.flatten(2)
+        if is_read:
+            encoded[name] = changed.flatten(2)
         return None if own is None else changed
 
     with ExitStack() as hooks, torch.set_grad_enabled(grad), adapter.frozen():
@@ -67,17 +67,21 @@ def look(
         for placed in saes:
             place = Place(adapter, placed.part, placed.layer, placed)
             if place.read is not None:
-                keep = partial(encoded.__setitem__, place.name)
+                keep = partial(encoded.__setitem__, placed.name)
                 hooks.enter_context(hooked_input(place.read, keep))
             module, is_input = place.written
-            hooks.enter_context((hooked_input if is_input else hooked)(module, partial(see, place)))
+            look_at = partial(see, placed.name, place.read is None)
+            hooks.enter_context((hooked_input if is_input else hooked)(module, look_at))
             if placed.part == "mid" and moved and place.name in moved:  # which the MLP alone sees
                 passed, _ = edited_place(adapter, f"m{placed.layer}")
                 hooks.enter_context(hooked(passed, lambda x, own=moved[place.name]: x + own))
         for layer in layers:
             point = adapter.point(f"blocks.{layer}.hook_resid_pre")
             hooks.enter_context(hooked(point, partial(streams.__setitem__, layer)))
-        stopped_at(adapter.model.unembed, lambda: adapter.forward(batch.clean), before=True)
+        end = adapter.model.unembed
+        if len(layers) < adapter.architecture.n_layers:  # nothing later is looked at
+            end = adapter.point(f"blocks.{len(layers)}.hook_resid_pre")
+        stopped_at(end, lambda: adapter.forward(batch.clean), before=True)
     return Looked(at, encoded, streams, calls)
 
 

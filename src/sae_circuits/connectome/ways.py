@@ -1,226 +1,283 @@
-"""The three ways to say how upstream features change a target: see `connect.py`."""
+"""The three ways to say how upstream features change targets: see `connect.py`.
+
+Each gives the values of all pairs of an upstream feature and a target. Patching takes one run of
+each upstream feature, which all targets read; total one backward pass of each target, which all
+upstream features read. Direct has a closed form where targets read the stream, and else takes one
+small backward pass of each target.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sae_circuits.attribution.pair_kernel import Destination, Source, score_pairs
+from sae_circuits.attribution.sparse import Active, ActivePlaced
+from sae_circuits.connectome.components import Component
 from sae_circuits.connectome.look import Looked, look, read_after, real_tokens
-from sae_circuits.models.adapter import Adapter
-from sae_circuits.models.dictionaries.placed import Placed
+from sae_circuits.connectome.reading import read_stream, target_input
+from sae_circuits.connectome.work import Part, Sums, Work
+from sae_circuits.models.dictionaries.gates import nonzero
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
-Found = tuple[dict[str, Tensor], dict[str, float], float]  # values, errors, activation
+SPARSE = 0.2  # of the features of a token: if fewer change, zeros are left out
+BLOCK = 1 << 24  # numbers in a block of patched rows by targets
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """All that the three ways need."""
+def run(work: Work, method: str) -> tuple[dict[str, Sums], dict[str, Tensor], Tensor]:
+    """By source the values of pairs and the targets' errors; and the targets' activations."""
+    parts: dict[str, list[Sums]] = {source.name: [] for source in work.sources}
+    errors = dict[str, Tensor]()
+    active = torch.zeros(len(work.target.chosen), dtype=torch.float64)
+    n = len(work.task)
+    batches = list(work.task.batches(work.rows))
+    for batch in track(batches, description=f"{method} connections"):
+        part = WAYS[method](work, batch)
+        active += part.active.detach().double().cpu() / n
+        for name, found in part.values.items():
+            parts[name] = [Sums.merged([*parts[name], *found])]
+        for name, wrong in part.errors.items():
+            errors[name] = errors.get(name, 0) + wrong.double().cpu() / n
+    whole = {name: Sums.merged(some) for name, some in parts.items()}
+    return {name: Sums(x.keys, x.values / n) for name, x in whole.items()}, errors, active
 
-    adapter: Adapter
-    sources: Sequence[Placed]
-    target: Placed
-    feature: int
-    task: Task
-    reference: str | float
-    positions: Sequence[int] | None
-    steps: int | None
 
-    def run(self, method: str, size: int, asked: dict[str, list[int]] | None) -> Found:
-        """Values and errors by dictionary, and the target's activation."""
-        means = self._means(size) if self.reference == "mean" else {}
-        totals: dict[str, Tensor] = {}
-        errors: dict[str, float] = {}
-        active, n = 0.0, len(self.task)
-        batches = list(self.task.batches(size))
-        for batch in track(batches, description=f"{method} connections"):
-            found, wrong, own = getattr(self, f"_{method}")(batch, means, size, asked)
-            active += own / n
-            for name, values in found.items():
-                totals[name] = totals.get(name, 0) + values.double().cpu() / n
-            for name, value in wrong.items():
-                errors[name] = errors.get(name, 0.0) + value / n
-        return totals, errors, active
+# -- patching --------------------------------------------------------------------------------------
 
-    def _activation(
-        self, encoded: Float[Tensor, "row pos d_in"], real: Bool[Tensor, "row pos"]
-    ) -> Float[Tensor, "row"]:
-        """The target's, summed over tokens."""
-        f = self.target.dictionary.encode(encoded)[..., self.feature]
-        return (f * real).sum(1)
 
-    # -- changes of upstream features ------------------------------------------------------------
+@torch.no_grad()
+def _patching(work: Work, batch: Task) -> Part:
+    """Each feature set by itself, and all recomputed from where it writes on."""
+    seen = look(work.adapter, [*work.sources, work.target], batch)
+    real = real_tokens(batch, work.adapter.device)
+    before = _activations(work, seen.encoded[work.target.name], real)
+    every = torch.arange(len(work.target.chosen), device=before.device)
+    found: dict[str, list[Sums]] = {source.name: [] for source in work.sources}
+    for source, change in work.changes(batch, seen, work.other(batch)):
+        moved = work.written(source, seen, change)
+        ids = _patched(work, source, change)
+        n = source.dictionary.n_features
+        for some in ids.split(max(1, work.rows // len(batch))) if len(ids) else ():
+            added = _added(source, moved, some)
+            encoded = read_after(work.adapter, seen, source, work.target, added)
+            after = _activations(work, encoded, real.repeat(len(some), 1))
+            values = (after.unflatten(0, (len(some), -1)) - before).sum(1).T
+            width = len(source.members) if isinstance(source, Component) else n
+            found[source.name].append(Sums.of(every, some, values, width))
+    return Part(found, {}, before.sum(0))
 
-    def _set(self, batch: Task) -> Bool[Tensor, "batch pos"]:
-        """Where upstream features are set."""
-        real = real_tokens(batch, self.adapter.device)
-        if self.positions is None:
-            return real
-        chosen = torch.zeros(real.shape[1], dtype=torch.bool, device=real.device)
-        chosen[list(self.positions)] = True
-        return real & chosen
 
-    def _changes(
-        self, batch: Task, seen: Looked, means: Mapping[str, Tensor], other: Looked | None
-    ) -> Iterator[tuple[Placed, Float[Tensor, "batch pos feature"]]]:
-        """D of each dictionary's features, 0 at padding and where they are not to be set."""
-        where = self._set(batch)[..., None]
-        for source in self.sources:
-            f = source.dictionary.encode(seen.encoded[source.name].detach())
-            if other is not None:
-                then: Tensor | float = source.dictionary.encode(other.encoded[source.name])
-            elif self.reference == "mean":
-                then = means[source.name].to(f.dtype)
-            else:
-                then = 0.0 if self.reference == "zero" else float(self.reference)
-            yield source, (then - f) * where
+def _patched(
+    work: Work, source: ActivePlaced, change: Float[Tensor, "batch pos feature"]
+) -> Int64[Tensor, "some"]:
+    """The features to patch, or the components."""
+    if isinstance(source, Component):
+        return torch.arange(len(source.members), device=change.device)
+    ids = change.any(0).any(0).nonzero()[:, 0]
+    if work.asked is None:
+        return ids
+    return ids[torch.isin(ids, ids.new_tensor(work.asked[source.name]))]
 
-    def _other(self, batch: Task) -> Looked | None:
-        """The run that features are set to, if that is one."""
-        if self.reference != "corrupt":
-            return None
-        return look(self.adapter, self.sources, batch.swapped())
 
-    @torch.no_grad()
-    def _means(self, size: int) -> dict[str, Tensor]:
-        """The mean activation of upstream features over real tokens."""
-        sums: dict[str, Tensor] = {}
-        for batch in self.task.batches(size):
-            seen, real = (
-                look(self.adapter, self.sources, batch),
-                real_tokens(batch, self.adapter.device),
+def _added(
+    source: ActivePlaced, moved: Float[Tensor, "batch pos feature"], some: Int64[Tensor, "some"]
+) -> Float[Tensor, "row pos width"]:
+    """What is added where a source writes, one after another of some of its features."""
+    if isinstance(source, Component):
+        return (moved * source.masks[some][:, None, None]).flatten(0, 1)
+    W = source.dictionary.W_dec[some]
+    return torch.einsum("bpf,fw->fbpw", moved[..., some], W).flatten(0, 1)
+
+
+def _activations(
+    work: Work, encoded: Float[Tensor, "row pos d_in"], real: Bool[Tensor, "row pos"]
+) -> Float[Tensor, "row target"]:
+    """The targets', summed over tokens; some rows at a time where targets are many."""
+    size = max(1, BLOCK // (encoded.shape[1] * work.target.dictionary.n_features))
+    found = []
+    for x, own in zip(encoded.split(size), real.split(size), strict=True):
+        f = work.target.dictionary.encode(x)[..., work.target.columns]
+        found.append(torch.einsum("rpv,rp->rv", f, own.to(f.dtype)))
+    return torch.cat(found)
+
+
+# -- gradients -------------------------------------------------------------------------------------
+
+
+def _total(work: Work, batch: Task) -> Part:
+    """One backward pass of each target, or one for each step and dictionary."""
+    seen = look(work.adapter, [*work.sources, work.target], batch, grad=True)
+    real = real_tokens(batch, work.adapter.device)
+    other, where = work.other(batch), work.set_at(batch)[..., None]
+    changes = []
+    for source, change in work.changes(batch, seen, other):
+        moved = work.written(source, seen, change.detach())
+        x = seen.at[source.name].detach().flatten(2)
+        whole = None
+        if work.multiple is not None:
+            whole = (work.multiple - 1) * x * where
+        elif other is not None:
+            whole = (other.at[source.name].flatten(2) - x) * where
+        changes.append((source, moved.detach(), whole))
+    n_v, target = len(work.target.chosen), work.target.name
+    found: dict[str, list[Sums]] = {source.name: [] for source in work.sources}
+    errors = {
+        source.name: torch.zeros(n_v, dtype=torch.float64)
+        for source, _, whole in changes
+        if whole is not None and not isinstance(source, Component)
+    }
+    for looked, weight, some in _points(work, batch, seen, changes):
+        places = [looked.at[source.name] for source, _, _ in some]
+        for v, each in slopes(work, looked.encoded[target], real, places, len(batch)):
+            for (source, moved, whole), g in zip(some, each, strict=True):
+                g = g.flatten(3) * weight
+                u, values = paired(moved, source.dictionary.W_dec, g)
+                found[source.name].append(work.sums(source, v, u, values))
+                if source.name in errors and whole is not None:
+                    error = torch.einsum("bpw,kbpw->k", whole.to(g.dtype), g) - values.sum(1)
+                    errors[source.name][v.cpu()] += error.double().cpu()
+    pre, gate = work.open(seen.encoded[target], real)
+    return Part(found, errors, (pre * gate).sum((0, 1)))
+
+
+Changed = tuple[ActivePlaced, Tensor, Tensor | None]  # D, and the change of the whole place
+
+
+def _points(
+    work: Work, batch: Task, seen: Looked, changes: Sequence[Changed]
+) -> Iterator[tuple[Looked, float, Sequence[Changed]]]:
+    """Runs with their weights, and the dictionaries whose gradients are taken there."""
+    if work.steps is None:
+        yield seen, 1.0, changes
+        return
+    for one in changes:
+        source, moved, _ = one
+        added = moved @ source.dictionary.W_dec
+        for k in range(work.steps):
+            part = {source.name: added * ((k + 0.5) / work.steps)}
+            saes = [*work.sources, work.target]
+            yield look(work.adapter, saes, batch, grad=True, moved=part), 1 / work.steps, [one]
+
+
+def slopes(
+    work: Work,
+    encoded: Float[Tensor, "batch pos d_in"],
+    real: Bool[Tensor, "batch pos"],
+    leaves: Sequence[Tensor],
+    prompts: int,
+) -> Iterator[tuple[Int64[Tensor, "v"], list[Tensor]]]:
+    """Gradients of active targets at some tensors, some targets at a time, which come first."""
+    with torch.no_grad():
+        _, gate = work.open(encoded, real)
+    d = work.target.dictionary
+    with torch.enable_grad():
+        read = d.normalised(encoded)
+    own = torch.arange(d.n_features, device=read.device)[work.target.columns]
+    which = gate.any(0).any(0).nonzero()[:, 0]
+    for v in which.split(max(1, work.rows // prompts)) if len(which) else ():
+        with torch.enable_grad(), work.adapter.frozen():
+            pre = read @ d.W_enc[:, own[v]] + d.b_enc[own[v]]
+            f = (pre * gate[..., v]).sum((0, 1))
+            each = torch.eye(len(v), dtype=f.dtype, device=f.device)
+            found = torch.autograd.grad(
+                f, leaves, each, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
-            for source in self.sources:
-                f = source.dictionary.encode(seen.encoded[source.name])
-                own = (f.double() * real[..., None]).sum((0, 1))
-                sums[source.name] = sums.get(source.name, 0) + own
-        return {name: x / int(self.task.lengths.sum()) for name, x in sums.items()}
+        zero = [x.new_zeros(len(v), *x.shape) for x in leaves]
+        yield v, [z if g is None else g for g, z in zip(found, zero, strict=True)]
 
-    def _written(
-        self, source: Placed, seen: Looked, change: Float[Tensor, "batch pos some"]
-    ) -> Float[Tensor, "batch pos some"]:
-        """How much of their directions features add where they write."""
-        d = source.dictionary
-        scale = d.scale(seen.encoded[source.name].detach()) if d.is_sae else None
-        return change if scale is None else change * scale.multiply
 
-    # -- three ways ------------------------------------------------------------------------------
+def paired(
+    moved: Float[Tensor, "batch pos feature"],
+    W: Float[Tensor, "feature width"],
+    g: Float[Tensor, "v batch pos width"],
+) -> tuple[Int64[Tensor, "u"], Float[Tensor, "v u"]]:
+    """sum_t D_u(t) (W_u . g_v(t)), for the features u that change."""
+    u = moved.any(0).any(0).nonzero()[:, 0]
+    D, rows = moved.flatten(0, 1)[:, u], g.to(W.dtype).flatten(1, 2).movedim(0, 1).flatten(1)
+    if D.count_nonzero() < SPARSE * D.numel():
+        along = torch.sparse.mm(D.T.to_sparse(), rows)
+    else:
+        along = D.T @ rows
+    return u, torch.einsum("ukw,uw->ku", along.unflatten(1, (len(g), -1)), W[u])
 
-    def _patching(
-        self,
-        batch: Task,
-        means: Mapping[str, Tensor],
-        size: int,
-        asked: dict[str, list[int]] | None,
-    ) -> Found:
-        """Each feature set by itself, and all recomputed from where it writes on."""
-        seen = look(self.adapter, [*self.sources, self.target], batch)
-        real = real_tokens(batch, self.adapter.device)
-        before = self._activation(seen.encoded[self.target.name], real)
-        found: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for source, change in self._changes(batch, seen, means, self._other(batch)):
-                values = change.new_full((change.shape[2],), 0.0 if asked is None else torch.nan)
-                ids = change.any(0).any(0).nonzero()[:, 0]
-                if asked is not None:
-                    values[asked[source.name]] = 0.0
-                    ids = ids[torch.isin(ids, ids.new_tensor(asked[source.name]))]
-                for some in ids.split(max(1, size // len(batch))) if len(ids) else ():
-                    moved = self._written(source, seen, change[..., some])
-                    W = source.dictionary.W_dec[some]
-                    added = torch.einsum("bpf,fw->fbpw", moved, W).flatten(0, 1)
-                    encoded = read_after(self.adapter, seen, source, self.target, added)
-                    after = self._activation(encoded, real.repeat(len(some), 1))
-                    values[some] = (after.view(len(some), -1) - before).sum(1)
-                found[source.name] = values
-        return found, {}, float(before.sum())
 
-    def _total(self, batch: Task, means: Mapping[str, Tensor], size: int, asked: Any) -> Found:
-        """One backward pass for all features, or one for each step and dictionary."""
-        seen = look(self.adapter, [*self.sources, self.target], batch, grad=True)
-        own, of = self._gradients(batch, seen)
-        other, where = self._other(batch), self._set(batch)[..., None]
-        found, errors = dict[str, Tensor](), dict[str, float]()
-        for source, change in self._changes(batch, seen, means, other):
-            W, x = source.dictionary.W_dec, seen.at[source.name].detach().flatten(2)
-            moved = self._written(source, seen, change)
-            g = of[source.name]
-            if self.steps is not None:
-                g = self._averaged(batch, source, moved @ W, self.steps)
-            found[source.name] = (moved * (g.to(W.dtype) @ W.T)).sum((0, 1))
-            if self.reference in ("zero", "corrupt"):
-                then = 0 if other is None else other.at[source.name].flatten(2)
-                whole = ((then - x) * where * g).sum()
-                errors[source.name] = float(whole - found[source.name].sum())
-        return found, errors, own
+# -- direct ----------------------------------------------------------------------------------------
 
-    def _gradients(self, batch: Task, seen: Looked) -> tuple[float, dict[str, Tensor]]:
-        """The target's activation, and its gradient at what stands where each dictionary writes."""
-        real = real_tokens(batch, self.adapter.device)
-        own = self._activation(seen.encoded[self.target.name], real).sum()
-        places = [seen.at[source.name] for source in self.sources]
-        grads = torch.autograd.grad(own, places, allow_unused=True)
-        each = zip(self.sources, places, grads, strict=True)
-        found = {s.name: (torch.zeros_like(x) if g is None else g) for s, x, g in each}
-        return float(own.detach()), {name: g.flatten(2) for name, g in found.items()}
 
-    def _averaged(
-        self, batch: Task, source: Placed, added: Float[Tensor, "batch pos width"], steps: int
-    ) -> Float[Tensor, "batch pos width"]:
-        """The gradient at one dictionary's place, along the way of all its features together."""
-        total = torch.zeros_like(added)
-        for k in range(steps):
-            moved = {source.name: added * ((k + 0.5) / steps)}
-            saes = [*self.sources, self.target]
-            seen = look(self.adapter, saes, batch, grad=True, moved=moved)
-            total += self._gradients(batch, seen)[1][source.name] / steps
-        return total
+@torch.no_grad()
+def _direct(work: Work, batch: Task) -> Part:
+    """Along the stream that the targets read."""
+    seen = look(work.adapter, [*work.sources, work.target], batch)
+    real = real_tokens(batch, work.adapter.device)
+    pre, gate = work.open(seen.encoded[work.target.name], real)
+    moved = {}
+    for source, change in work.changes(batch, seen, work.other(batch)):
+        factor = source.factor(seen.encoded[source.name].to(source.dictionary.W_enc.dtype))
+        moved[source] = change if factor is None else change * factor
+    found: dict[str, list[Sums]] = {source.name: [] for source in work.sources}
+    if work.target.is_linear and work.through is None:
+        for source, values in _in_closed_form(work, seen, moved, pre, gate):
+            found[source.name].append(values)
+    else:
+        stream = read_stream(work, seen).detach().requires_grad_()
+        with torch.enable_grad(), work.adapter.frozen():
+            encoded = target_input(work, seen, stream)
+        for v, (g,) in slopes(work, encoded, real, [stream], len(batch)):
+            for source, change in moved.items():
+                u, values = paired(change, source.W_dec, g)
+                found[source.name].append(work.sums(source, v, u, values))
+    return Part(found, {}, (pre * gate).sum((0, 1)))
 
-    def _direct(self, batch: Task, means: Mapping[str, Tensor], size: int, asked: Any) -> Found:
-        """Along the stream that the target reads."""
-        seen = look(self.adapter, [*self.sources, self.target], batch)
-        real = real_tokens(batch, self.adapter.device)
-        stream = self._read_stream(seen).detach().requires_grad_()
-        with torch.enable_grad(), self.adapter.frozen():
-            own = self._activation(self._read(seen, stream), real).sum()
-            (g,) = torch.autograd.grad(own, stream)
-        found = {}
-        with torch.no_grad():
-            for source, change in self._changes(batch, seen, means, self._other(batch)):
-                factor = source.factor(seen.encoded[source.name].to(source.dictionary.W_enc.dtype))
-                moved = change if factor is None else change * factor
-                along = g.to(source.W_dec.dtype) @ source.W_dec.T
-                found[source.name] = (moved * along).sum((0, 1))
-        return found, {}, float(own.detach())
 
-    def _read_stream(self, seen: Looked) -> Float[Tensor, "batch pos d_model"]:
-        """The stream that the target's features read, or the component before them."""
-        target, arch = self.target, self.adapter.architecture
-        if target.part in ("pre", "mid", "post") and not target.is_transcoder:
-            return seen.at[target.name]
-        stream = seen.streams[target.layer]
-        if target.part == "a" or arch.parallel:
-            return stream
-        return stream + self.adapter.attn_out(target.layer, seen.calls[target.layer], stream)
+def _in_closed_form(
+    work: Work,
+    seen: Looked,
+    moved: Mapping[ActivePlaced, Tensor],
+    pre: Float[Tensor, "batch pos target"],
+    gate: Bool[Tensor, "batch pos target"],
+) -> Iterator[tuple[ActivePlaced, Sums]]:
+    """By the kernel of pairs, over what is active together."""
+    target, d_model = work.target, work.adapter.architecture.d_model
+    norm, tokens = target.norm, gate.flatten(0, 1)
+    columns = [tokens.to(pre.dtype)]
+    normed = pre.new_empty(len(tokens), 0, d_model)
+    if norm is not None:
+        stream = read_stream(work, seen).to(pre.dtype).flatten(0, 1)
+        x, scale = norm.normalise(stream)
+        zero = x.new_zeros(d_model) if norm.bias is None else norm.bias.to(x.dtype)
+        columns[0] = columns[0] / scale
+        columns.append(columns[0] * (pre.flatten(0, 1) - target.pre(zero)) / d_model)
+        normed = x[:, None]
+    to = Destination(0, target, _active(columns), normed)
+    for source, change in moved.items():
+        change = change.flatten(0, 1).to(pre.dtype)
+        n = source.dictionary.n_features
+        for u, v, sums in score_pairs(Source(0, source, _active([change])), to):
+            if isinstance(source, Component):
+                some, at = v.unique(return_inverse=True)
+                block = sums.new_zeros(len(some), n).index_put_((at.long(), u.long()), sums)
+                every = torch.arange(n, device=u.device)
+                yield source, work.sums(source, some.long(), every, block)
+            else:
+                there = sums != 0
+                keys = (v.long() * n + u.long())[there]
+                yield source, Sums(keys.cpu(), sums[there].cpu())
 
-    def _read(
-        self, seen: Looked, stream: Float[Tensor, "batch pos d_model"]
-    ) -> Float[Tensor, "batch pos d_in"]:
-        """What its encoder gets, with attention patterns held as they are."""
-        target, adapter, layer = self.target, self.adapter, self.target.layer
-        if target.part != "a":
-            return target.read(stream)
-        ports = {}
-        for port, x in (("q", stream.detach()), ("k", stream.detach()), ("v", stream)):
-            n = adapter.W_in(layer, port).shape[0]
-            project = adapter.projection(layer, port, list(range(n)))
-            read = adapter.read(layer, x)
-            ports[port] = project(read.expand(n, *read.shape)).movedim(0, 2)
-        z = adapter.attend(layer, seen.calls[layer], ports["q"], ports["k"], ports["v"])
-        return target.of_heads(z).to(target.dictionary.W_enc.dtype)
+
+def _active(columns: Sequence[Float[Tensor, "token feature"]]) -> Active:
+    """Numbers of features at tokens, where the first of them are not 0."""
+    n, at = columns[0].shape[1], nonzero(columns[0])
+    counts = torch.bincount(at // n, minlength=len(columns[0]))
+    values = torch.stack([x.flatten()[at] for x in columns], 1)
+    return Active(counts, (at % n).int(), values)
+
+
+WAYS: Mapping[str, Callable[[Work, Task], Part]] = {
+    "direct": _direct,
+    "total": _total,
+    "patching": _patching,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.errors import GraphError
+from sae_circuits.graph.blocks import Block, Key
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, parse_edge
-from sae_circuits.graph.scores import Provenance
+from sae_circuits.graph.scores import Provenance, Scores
 from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
@@ -115,6 +116,41 @@ class PairScores:
         edges = Edges(self.graph, few.ids[few.order()].cpu())
         return list(dict.fromkeys(node for edge in edges for node in (edge.src, edge.dest)))
 
+    def among(self, features: Iterable[Node | str]) -> Scores:
+        """The scores between some features alone, as those of every edge of a graph with these.
+
+        So they can be pruned, drawn and compared as those of a circuit. Edges that do not join two
+        features score 0, as do those that were left out here.
+
+        Args:
+            features: nodes or their names, such as `features(20)` gives.
+
+        Raises:
+            GraphError: a feature that the graph does not have.
+
+        >>> import sae_circuits as sc
+        >>> model, saes = sc.load_model("demo"), sc.load_saes("demo", ["mlp_out.0", "resid_post.1"])
+        >>> pairs = sc.pair_connections(model, "post1", saes, sc.tasks.ioi(model, 8)).scores("m0")
+        >>> few = pairs.among(pairs.features(10))
+        >>> few.top(10) == pairs.top(10)
+        True
+        """
+        small = self.graph.restrict(features)
+        src, dest = (
+            _moved(own, new)[ends]
+            for own, new, ends in zip(
+                (self.graph.src_starts, self.graph.dest_starts),
+                (small.src_starts, small.dest_starts),
+                self.graph.ends(self.ids.cpu()),
+                strict=True,
+            )
+        )
+        there = (src >= 0) & (dest >= 0)
+        src, dest = src[there], dest[there]
+        values = torch.zeros(small.n_edges, dtype=self.values.dtype)
+        ids = small.offsets[dest] + src - small.seen[dest, 0]
+        return Scores(small, values.index_put((ids,), self.values.cpu()[there]), self.provenance)
+
     def with_saes(self, saes: Sequence[FeatureSource]) -> PairScores:
         """The same scores of a graph with its dictionaries, which files do not hold.
 
@@ -140,6 +176,20 @@ class PairScores:
         what = ", ".join(x for x in (made.method, made.task, made.metric) if x)
         held = "edges" if self.is_whole else "strongest edges"
         return f"PairScores({what or 'no record'}; {len(self):,} {held}, {self.graph!r})"
+
+
+def _moved(
+    own: Mapping[Key, tuple[int, Block]], new: Mapping[Key, tuple[int, Block]]
+) -> Int64[Tensor, "node"]:
+    """Where each node of a graph stands in one with fewer features; -1 for those that it lacks."""
+    moved = torch.full((sum(len(block) for _, block in own.values()),), -1)
+    for key, (start, block) in new.items():
+        first, whole = own[key]
+        at = torch.searchsorted(
+            torch.tensor(list(whole.members)), torch.tensor(list(block.members))
+        )
+        moved[first + at] = torch.arange(start, start + len(block))
+    return moved
 
 
 def strongest(size: Float[Tensor, "edge"], n: int) -> Int64[Tensor, "kept"]:

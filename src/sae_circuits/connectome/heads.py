@@ -1,0 +1,120 @@
+"""`head_connections`: a connection through a layer's heads, by head, from token to token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_circuits.connectome.asked import prepared
+from sae_circuits.connectome.look import look, real_tokens
+from sae_circuits.connectome.reading import ports_of, read_stream, target_of_z
+from sae_circuits.connectome.work import Reference
+from sae_circuits.errors import DictionaryError, GraphError, OptionError
+from sae_circuits.graph import Node, parse_node
+from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.tasks.prompts import Prompts
+
+
+def head_connections(
+    model: Any,
+    source: Node | str,
+    target: Node | str,
+    saes: Sequence[Dictionary],
+    prompt: Prompts,
+    *,
+    through: str | None = None,
+    reference: Reference = "zero",
+    prepend_bos: bool = True,
+) -> Float[Tensor, "head src dest"]:
+    """How a feature at one token changes another at a later one, through each head of a layer.
+
+    With A_h the pattern of head h, held as it is, D_u(s) how the source changes at token s, v_h the
+    head's values, z_h what it gives, and f the target's activation summed over tokens,
+
+        value(h, s, t) = A_h[t, s] (dv_h(s) . df/dz_h(t)),   dv_h(s) = J_v D_u(s) w_u
+
+    to first order, with norms linearised. Its sum is the value that `connections` gives with
+    `method="direct"` and the same `through`.
+
+    Args:
+        source, target: features of two of the dictionaries, such as "pre0.f3" and "post1.f5".
+        prompt: one: a text, token ids [pos], or a task of one pair.
+        through: the layer, such as "a1", whose heads read the stream that the source is written to
+            and write to the one that the target reads; without it, of a target that splits what
+            heads write, its own.
+        model, saes, reference, prepend_bos: as in `connections`.
+
+    Raises:
+        OptionError: several prompts; or no layer is named, and the target is not of heads.
+        DictionaryError: the target is not active on the prompt.
+        GraphError and others: as in `connections`.
+
+    Example:
+        >>> import sae_circuits as sc
+        >>> model = sc.load_model("demo")
+        >>> saes = sc.load_saes("demo", ["mlp_out.0", "resid_post.1"])
+        >>> prompt = sc.tasks.ioi(model, n=1, seed=0)
+        >>> by_head = sc.head_connections(model, "m0.f3", "post1.f5", saes, prompt, through="a1")
+        >>> tuple(by_head.shape) == (4, *2 * prompt.clean.shape[1:])
+        True
+    """
+    first, last = (parse_node(one) if isinstance(one, str) else one for one in (source, target))
+    for node in (first, last):
+        if node.kind != "feature" or node.index is None or node.pos is not None:
+            raise GraphError(f"{node.name!r} is no feature: name it like 'm3.f17'")
+    own = through is None
+    if through is None and last.site != "a":
+        raise OptionError(
+            f"{last.name!r} does not split what heads write: say through which layer's, as in "
+            "through='a1'"
+        )
+    assert last.index is not None
+    work, _ = prepared(
+        model, f"{last.site}{last.layer}", [last.index], saes, prompt, method="direct",
+        reference=reference, steps=None, features=None, components=(), through=through,
+        positions=None, prepend_bos=prepend_bos, batch_size=1,
+    )  # fmt: skip
+    layer = last.layer if own else _layer(through)
+    assert layer is not None
+    if len(work.task) != 1:
+        raise OptionError(f"{len(work.task)} prompts: give one, since tokens differ between them")
+    known = {one.name: one for one in work.sources}
+    placed = known.get(f"{first.site}{first.layer}")
+    if placed is None or first.index not in range(placed.dictionary.n_features):
+        raise GraphError(f"{first.name!r} is no feature upstream, of {', '.join(known)}")
+    work = work.of([placed])
+    with torch.no_grad():
+        seen = look(work.adapter, [placed, work.target], work.task)
+        ((_, change),) = work.changes(work.task, seen, work.other(work.task))
+        factor = placed.factor(seen.encoded[placed.name].to(placed.dictionary.W_enc.dtype))
+        moved = change[..., first.index]
+        moved = moved if factor is None else moved * factor[..., 0]
+        stream = read_stream(work, seen)
+        along = (moved[..., None] * placed.W_dec[first.index]).to(stream.dtype)
+        q, k, v = ports_of(work, layer, stream)
+        pattern = work.adapter.pattern(layer, seen.calls[layer], q, k)[0]
+        z = work.adapter.attend(layer, seen.calls[layer], q, k, v)
+    dv: Tensor = torch.func.jvp(lambda x: ports_of(work, layer, x)[2], (stream,), (along,))[1]
+    with torch.enable_grad(), work.adapter.frozen():
+        z = z.detach().requires_grad_()
+        encoded = target_of_z(work, seen, layer, z)
+        d = work.target.dictionary
+        f = d.encode(encoded)[..., work.target.columns]
+        f = (f * real_tokens(work.task, z.device)[..., None]).sum()
+        (y,) = torch.autograd.grad(f, z)
+    if not f:
+        raise DictionaryError(
+            f"{last.name!r} is not active on the prompt: give one on which it fires"
+        )
+    dv = dv[0].repeat_interleave(z.shape[2] // dv.shape[2], 1)
+    return pattern.mT * torch.einsum("shk,thk->hst", dv, y[0])
+
+
+def _layer(through: str | None) -> int:
+    if through is None or not through.startswith("a"):
+        raise OptionError(f"through={through!r}: name a layer's heads, as in 'a1'")
+    return int(through[1:])
