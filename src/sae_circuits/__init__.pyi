@@ -13,6 +13,7 @@ from .attribution import (
 )
 from .benchmarking import benchmark
 from .connectome import directions
+from .connectome.clusters import cluster
 from .connectome.connect import Connections, connections
 from .connectome.steer import steer
 from .connectome.steering import steering
@@ -29,6 +30,7 @@ from .graph import (
     Architecture,
     AttributionGraph,
     Circuit,
+    Clusters,
     Edge,
     Node,
     NodeScores,
@@ -51,6 +53,7 @@ __all__ = [
     "Architecture",
     "AttributionGraph",
     "Circuit",
+    "Clusters",
     "Connections",
     "Corpus",
     "Dictionary",
@@ -83,6 +86,7 @@ __all__ = [
     "attribute_pairs",
     "attribute_spans",
     "benchmark",
+    "cluster",
     "combine",
     "connections",
     "curve",
