@@ -100,6 +100,14 @@ def test_blocks_of_directions_are_found_and_are_stable(method):
     assert torch.allclose(found.neighbours[:3, :3], torch.eye(3, dtype=torch.float64))
 
 
+def test_samples_in_which_too_little_of_a_cluster_is_left_do_not_count():
+    rows = torch.eye(2).repeat_interleave(2, 0)  # two pairs: half of the features seldom hold one
+    found = cluster(dictionary(rows), "decoder", k=2, min_size=2, repeats=20)
+    assert found.stability.tolist() == [1.0, 1.0]
+    one = cluster(dictionary(rows), "decoder", k=2, min_size=2, features=[0, 1], repeats=3)
+    assert bool(one.stability.isnan().all())
+
+
 def test_directions_of_noise_make_no_stable_clusters():
     generator = torch.Generator().manual_seed(1)
     found = cluster(dictionary(torch.randn(90, 40, generator=generator)), "decoder", repeats=10)
@@ -321,13 +329,13 @@ def test_the_largest_jaccard_index_is_that_of_the_sets():
     rng = np.random.default_rng(0)
     for _ in range(20):
         mine, its = rng.integers(-1, 4, 15), rng.integers(-1, 3, 15)
-        found, there = best_jaccard(mine, its, 4)
+        found, there = best_jaccard(mine, its, 4, 3)
         for c in range(4):
             own = set(np.flatnonzero(mine == c))
             others = [set(np.flatnonzero(its == d)) for d in range(3)]
             want = max(len(own & d) / max(len(own | d), 1) for d in others)
             assert found[c] == pytest.approx(want)
-            assert there[c] == bool(own)
+            assert there[c] == (len(own) >= 3)
 
 
 # -- HDBSCAN --------------------------------------------------------------------------------------

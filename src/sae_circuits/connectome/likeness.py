@@ -24,6 +24,7 @@ from sae_circuits.features.decoders import nearest_decoders
 from sae_circuits.features.measures import MEASURES
 from sae_circuits.features.nearest import CELLS, Neighbours, nearest
 from sae_circuits.features.numerics.sparse import Rows, pairs
+from sae_circuits.features.shards import ranges
 
 
 @runtime_checkable
@@ -158,12 +159,17 @@ class ByConnections:
 
     def within(self, some: Int64[np.ndarray, "some"]) -> Float64[np.ndarray, "some"]:
         """How like each of some features is to the others of them, in the mean."""
-        mine = np.isin(self.table.owner, some)
         counts = self.table.counts[some]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        held = self.table.places[mine], self.table.values[mine]
-        rows = Rows(np.asarray(some), starts, *held, self.table.n_places)
-        return _within(self._scaled(rows), self.measure, rows.n_places)
+        held = ranges(self.table.starts[some], counts)
+        places, values = self.table.places[held], self.table.values[held]
+        rows = Rows(np.asarray(some), starts, places, values, self.table.n_places)
+        rows = self._scaled(rows)
+        lengths = np.sqrt(rows.sums(rows.values**2))
+        units = rows.values / lengths[rows.owner]
+        total = np.bincount(rows.places, units, minlength=rows.n_places)
+        sums = rows.sums(units * total[rows.places]) - (lengths > 0)
+        return sums / max(len(some) - 1, 1)
 
     def half(self, rng: np.random.Generator) -> tuple[Int64[np.ndarray, "left"], Likeness]:
         """Half of the partners."""

@@ -123,7 +123,8 @@ def stability(
     """How well each cluster is found again in other samples, from 0 to 1.
 
     The mean over samples of the largest Jaccard index that the cluster, as far as its features are
-    left, has with a cluster of the sample; NaN without a sample that any of it is left in.
+    left, has with a cluster of the sample. Samples count in which as many are left as make a
+    cluster there; without one it is NaN.
 
     Reference: Hennig, C., Computational Statistics & Data Analysis 52 (2007) 258.
     """
@@ -133,16 +134,19 @@ def stability(
         left, sample = likeness.half(rng)
         own = how.of_sample(len(left), len(labels))
         again = Neighbourhood.of(sample, own.k).clusters(own)
-        found, there = best_jaccard(labels[left], again, n)
-        total += found
+        found, there = best_jaccard(labels[left], again, n, own.min_size)
+        total += np.where(there, found, 0.0)
         times += there
     return np.where(times > 0, total / np.maximum(times, 1), np.nan)
 
 
 def best_jaccard(
-    labels: Int64[np.ndarray, "feature"], others: Int64[np.ndarray, "feature"], n: int
+    labels: Int64[np.ndarray, "feature"],
+    others: Int64[np.ndarray, "feature"],
+    n: int,
+    least: int = 1,
 ) -> tuple[Float64[np.ndarray, "cluster"], Bool[np.ndarray, "cluster"]]:
-    """The largest Jaccard index of each of n clusters with other ones; and which are there at all.
+    """The largest Jaccard index of each of n clusters with others; which have so many features.
 
     >>> best_jaccard(np.array([0, 0, 0, 1, -1]), np.array([0, 0, 1, 1, 1]), 3)[0].round(3).tolist()
     [0.667, 0.333, 0.0]
@@ -154,4 +158,4 @@ def best_jaccard(
     in_both = (labels >= 0) & (others >= 0)
     np.add.at(both, (labels[in_both], others[in_both]), 1)
     either = mine[:, None] + its - both
-    return (both / np.maximum(either, 1)).max(1, initial=0.0), mine > 0
+    return (both / np.maximum(either, 1)).max(1, initial=0.0), mine >= least
