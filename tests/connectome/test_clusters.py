@@ -196,6 +196,16 @@ def test_what_is_too_small_or_like_nothing_is_in_no_cluster():
         none.members(0)
 
 
+@pytest.mark.parametrize("method", ["louvain", "hdbscan"])
+def test_features_that_are_like_none_make_no_cluster(method):
+    if method == "hdbscan":
+        pytest.importorskip("sklearn")
+    found = cluster(dictionary(torch.eye(6)), "decoder", method=method, repeats=1)
+    assert found.unclustered == list(found.names)
+    assert not found.neighbours.any()
+    assert found.to_pandas().empty
+
+
 def test_some_features_are_clustered_as_if_there_were_no_others():
     rows = blocks()
     some = list(range(5, 60, 2))
