@@ -13,6 +13,7 @@ from .attribution import (
 )
 from .benchmarking import benchmark
 from .connectome import directions
+from .connectome.clusters import cluster
 from .connectome.connect import Connections, connections
 from .connectome.heads import head_connections
 from .connectome.pairs import PairConnections, pair_connections
@@ -32,6 +33,7 @@ from .graph import (
     Architecture,
     AttributionGraph,
     Circuit,
+    Clusters,
     Edge,
     Node,
     NodeScores,
@@ -54,6 +56,7 @@ __all__ = [
     "Architecture",
     "AttributionGraph",
     "Circuit",
+    "Clusters",
     "Connections",
     "ConnectomeView",
     "Corpus",
@@ -88,6 +91,7 @@ __all__ = [
     "attribute_pairs",
     "attribute_spans",
     "benchmark",
+    "cluster",
     "combine",
     "connections",
     "curve",

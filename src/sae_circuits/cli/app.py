@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from sae_circuits._version import __version__
 from sae_circuits.cli import (
     benchmark,
+    cluster,
     connect,
     dashboard,
     demo,
@@ -77,6 +78,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     "to' --out trace-run/",
     connect.connect: "sae-circuits connect --sae demo --sae-id mlp_out.0 --sae-id resid_post.1 "
     "--feature post1.f5 --method direct --method patching",
+    cluster.cluster: "sae-circuits cluster --sae demo --sae-id resid_post.1 --by decoder "
+    "--out clusters.json --out clusters.svg",
     steer.steer: "sae-circuits steer --sae demo --sae-id z.1 --feature 228 --amount 4 "
     "--strengths 0,1,2 --prompt 'Mary and John went to the park, and Mary gave a pen to' "
     "--task ioi --out steered/",

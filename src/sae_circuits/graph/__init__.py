@@ -4,6 +4,7 @@ from sae_circuits.graph.architecture import Architecture
 from sae_circuits.graph.attribution_graph import AttributionGraph
 from sae_circuits.graph.blocks import Block, depth_of
 from sae_circuits.graph.circuit import Circuit
+from sae_circuits.graph.clusters import Clusters
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.neurons import Neurons
 from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
@@ -22,6 +23,7 @@ __all__ = [
     "AttributionGraph",
     "Block",
     "Circuit",
+    "Clusters",
     "Edge",
     "Edges",
     "FeatureSource",

@@ -1,10 +1,12 @@
-"""Export to and import from networkx: the only module that imports it."""
+"""Export to and import from networkx, and its communities: the only module that imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import networkx
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.circuit import Circuit
@@ -48,3 +50,37 @@ def _edges(network: networkx.MultiDiGraph) -> Iterable[Edge]:
         if not isinstance(key, str):
             raise GraphError(f"edge key {key!r} is not an edge's name such as 'a0.h1->m1'")
         yield parse_edge(key)
+
+
+def louvain(
+    n: int,
+    left: Int64[Tensor, "pair"],
+    right: Int64[Tensor, "pair"],
+    weights: Float[Tensor, "pair"],
+    *,
+    resolution: float = 1.0,
+    seed: int = 0,
+) -> list[list[int]]:
+    """Communities of an undirected graph of n nodes, by modularity; a lone node is in none.
+
+    Args:
+        left, right: the ends of each edge, once.
+        weights: of the edges, above 0.
+        resolution: above 1 for more and smaller communities.
+        seed: of the order in which nodes are moved.
+
+    Reference: Blondel et al., arXiv 0803.0476; the resolution is that of 0812.1770.
+
+    >>> import torch
+    >>> ends = torch.tensor([[0, 0, 1, 3, 2], [1, 2, 2, 4, 3]])
+    >>> louvain(6, *ends, torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1]))
+    [[0, 1, 2], [3, 4]]
+    """
+    network = networkx.Graph()
+    network.add_nodes_from(range(n))
+    network.add_weighted_edges_from(
+        zip(left.tolist(), right.tolist(), weights.tolist(), strict=True)
+    )
+    network.remove_nodes_from([node for node, degree in list(network.degree) if not degree])
+    found = networkx.community.louvain_communities(network, resolution=resolution, seed=seed)
+    return sorted(sorted(community) for community in found)

@@ -27,7 +27,7 @@ FORMAT, SCHEMA = "sae-circuits", 2
 SAVED = (
     "scores", "sampled_scores", "pair_scores", "virtual_weights", "node_values", "circuit",
     "span_circuit", "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
-    "steered",
+    "steered", "clusters",
 )  # fmt: skip
 TENSORS = {  # of kinds that are safetensors
     "scores": ("values",),
@@ -44,7 +44,7 @@ def save(value: object, path: str | Path) -> Path:
     """Write scores or values of nodes (`.safetensors`), or another value (`.json`), to one file.
 
     Those are a circuit, an attribution graph, a curve, a minimality, a report, a benchmark with its
-    cells, and what steering does.
+    cells, what steering does, and clusters.
 
     Raises:
         OutputError: the suffix does not fit the value, or the place cannot be written.

@@ -13,13 +13,14 @@ from sae_circuits.viz.pictures import graph_picture, picture
 from sae_circuits.viz.render import circuit_html, render
 
 if TYPE_CHECKING:
-    from sae_circuits.viz.plots import curves, heat_map, scatter, side_by_side, strengths
+    from sae_circuits.viz.plots import clusters, curves, heat_map, scatter, side_by_side, strengths
 
 __all__ = [
     "Picture",
     "PictureEdge",
     "PictureNode",
     "circuit_html",
+    "clusters",
     "curves",
     "graph_picture",
     "heat_map",
@@ -32,7 +33,14 @@ __all__ = [
 ]
 
 
-PLOTS = ("curves", "heat_map", "scatter", "side_by_side", "strengths")  # which load matplotlib
+PLOTS = (
+    "clusters",
+    "curves",
+    "heat_map",
+    "scatter",
+    "side_by_side",
+    "strengths",
+)  # which load matplotlib
 
 
 def __getattr__(name: str) -> Any:

@@ -87,7 +87,7 @@ def _by_layer(architecture: Architecture, values: dict[Node, float], title: str)
         at = node.layer, columns.index(_column(node))
         grid[at] = grid[at].nan_to_num() + values[node]
     rows = [str(layer) for layer in range(architecture.n_layers)]
-    figure = _heat_map(grid, rows, columns, title)
+    figure = grid_map(grid, rows, columns, title)
     figure.axes[0].set_ylabel("layer")
     return figure
 
@@ -108,7 +108,7 @@ def _by_group(scores: Scores) -> Figure:
     src_names, dest_names = list(dict.fromkeys(src)), list(dict.fromkeys(dest))
     sums = _indicator(src).T @ scores.dense().cpu().to(torch.float64) @ _indicator(dest)
     sums[_indicator(src).T @ _seen(graph) @ _indicator(dest) == 0] = float("nan")
-    figure = _heat_map(sums, src_names, dest_names, f"{BY['groups']}{unit_of(scores)}")
+    figure = grid_map(sums, src_names, dest_names, f"{BY['groups']}{unit_of(scores)}")
     figure.axes[0].set(xlabel="destination", ylabel="source")
     return figure
 
@@ -136,7 +136,7 @@ def _seen(graph: TensorGraph) -> Float[Tensor, "src dest"]:
     return graph.dense(torch.ones(graph.n_edges, dtype=torch.float64))
 
 
-def _heat_map(
+def grid_map(
     grid: Float[Tensor, "row column"], rows: list[str], columns: list[str], title: str
 ) -> Figure:
     """A grid of signed values, first row at the bottom, with a bar that says what a colour is."""

@@ -1,0 +1,94 @@
+"""Clusters of one dictionary's decoder rows, step by step, beside the product of the rows.
+
+    python benchmarks/clusters.py [--quick] [--json FILE]
+
+Rows of 768 numbers: once near to 400 directions, once at random. The floor is the product of all
+rows with all in tiles of 1,024, in float32, of which nothing is kept. Peaks of memory stand above
+the rows, each in a fresh process. `--quick`: 4,096 features. HDBSCAN needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import machine, peak_bytes, seconds, table, write_json
+
+from sae_circuits.connectome.likeness import ByDecoder
+from sae_circuits.connectome.partition import How, Neighbourhood, stability
+from sae_circuits.features.decoders import unit_rows
+
+WIDTH, BLOCKS, NOISE, TILE, K = 768, 400, 1.5, 1024, 10
+KINDS = ("near to 400", "at random")
+
+
+def rows_of(kind: str, n: int) -> torch.Tensor:
+    """Decoder rows."""
+    g = torch.Generator().manual_seed(0)
+    drawn = torch.randn(n, WIDTH, generator=g)
+    if kind == "at random":
+        return drawn
+    centres = torch.randn(BLOCKS, WIDTH, generator=g)
+    return centres[torch.randint(BLOCKS, (n,), generator=g)] + NOISE * drawn
+
+
+def product(rows: torch.Tensor) -> None:
+    """All rows with all, tile by tile."""
+    for first in range(0, len(rows), TILE):
+        rows[first : first + TILE] @ rows.T
+
+
+def functions(kind: str, n: int) -> dict[str, Callable[[], Any]]:
+    """What is timed."""
+    rows = rows_of(kind, n)
+    likeness = ByDecoder(unit_rows(rows))
+    graph = Neighbourhood.of(likeness, K)
+    by = {method: How(method, K, 4, 1.0, 0) for method in ("louvain", "hdbscan")}
+    none = np.zeros(n, dtype=np.int64)
+    return {
+        "product": partial(product, rows),
+        "neighbours": partial(Neighbourhood.of, likeness, K),
+        "louvain": partial(graph.clusters, by["louvain"]),
+        "hdbscan": partial(graph.clusters, by["hdbscan"]),
+        "one sample, louvain": partial(stability, likeness, none, by["louvain"], 1, 0),
+    }
+
+
+def made(kind: str, n: int, name: str, threads: int) -> Callable[[], Any]:
+    """One of them, in a process of its own."""
+    torch.set_num_threads(threads)
+    return functions(kind, n)[name]
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer features")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    n = 4096 if args.quick else 24_576
+    print(f"{n:,} features, {WIDTH} wide, {K} neighbours of each; {machine()}\n")
+    results: dict[str, Any] = {}
+    for kind in KINDS:
+        for name, own in seconds(functions(kind, n), args.repeats).items():
+            peak = peak_bytes(partial(made, kind, n, name, args.threads)) / 1e6
+            results[f"{kind}: {name}"] = {"seconds": statistics.median(own), "peak_mb": peak}
+    rows = [
+        [*name.split(": "), f"{r['seconds']:.1f}", f"{r['peak_mb']:,.0f}"]
+        for name, r in results.items()
+    ]
+    print(table(["rows", "what", "seconds", "peak MB"], rows))
+    write_json(args.json, {"features": n, "clusters": results})
+
+
+if __name__ == "__main__":
+    main()
