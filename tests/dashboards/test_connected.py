@@ -403,3 +403,22 @@ def test_what_is_listed_has_what_a_store_says_of_the_target_too(found, store):
     feature = store.feature(int(name.partition(".f")[2]))
     assert isinstance(view.listed[0], Listed)
     assert (view.listed[0].name, view.listed[0].label) == (name, feature.label)
+
+
+def test_pairs_and_components_stand_where_single_connections_would(model, saes):
+    task, target = sc.tasks.ioi(model, n=8, seed=0), "post1.f228"
+    pairs = sc.pair_connections(model, "post1", saes, task)
+    one = sc.connections(model, target, saes, task, method="direct", components=["a0.h2", "m0"])
+    (up,) = sc.ConnectomeView.build(one, n=400).targets[0].connections
+    (same,) = sc.ConnectomeView.build(pairs, targets=[target], n=400).targets[0].connections
+    values, others = (dict(zip(c.names, c.values, strict=True)) for c in (up, same))
+    assert values["a0.h2"] == pytest.approx(one["a0.h2"])
+    assert values["m0"] == pytest.approx(one["m0"])
+    features = {name: value for name, value in values.items() if ".f" in name}
+    assert others == pytest.approx(features, rel=1e-3, abs=1e-6)
+    source = max(features, key=lambda name: abs(features[name]))
+    (down,) = sc.ConnectomeView.build(pairs, targets=[source], n=400).targets[0].connections
+    assert down.direction == "down"
+    assert down.values[down.names.index(target)] == pytest.approx(values[source], rel=1e-3)
+    with pytest.raises(OptionError, match="nothing that was given says anything of m3"):
+        sc.ConnectomeView.build(pairs, targets=["m3.f0"])

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sae_circuits._version import __version__
 from sae_circuits.connectome.connect import Connections
+from sae_circuits.connectome.pairs import PairConnections
 from sae_circuits.dashboards.connect import hosted_in
 from sae_circuits.dashboards.connected import differing
 from sae_circuits.dashboards.connectome_view import ConnectomeView, Drawn, Target
 from sae_circuits.dashboards.gathered import Measured, connected_with
 from sae_circuits.dashboards.listed import hosted_by, listed
 from sae_circuits.errors import GraphError, OptionError
-from sae_circuits.graph import SourceRecord, VirtualWeights, parse_node
+from sae_circuits.graph import SourceRecord, TensorGraph, VirtualWeights, parse_node
 
 if TYPE_CHECKING:
     from sae_circuits.features.dictionary import FeatureDictionary
@@ -27,7 +28,7 @@ def connectome_view(
     title: str | None = None,
 ) -> ConnectomeView:
     """A view of the connections of some features: see `ConnectomeView.build`."""
-    if isinstance(connections, Connections | VirtualWeights):
+    if isinstance(connections, Measured):
         connections = [connections]
     found = _required(connections)
     middle = tuple(_target(name, found, n) for name in _names(found, targets))
@@ -45,10 +46,10 @@ def connectome_view(
 
 def _required(connections: Sequence[Any]) -> list[Measured]:
     for one in connections:
-        if not isinstance(one, Connections | VirtualWeights):
+        if not isinstance(one, Measured):
             raise OptionError(
-                f"{one!r:.60} is no Connections and no VirtualWeights: give what "
-                "sae_circuits.connections and sae_circuits.virtual_weights return"
+                f"{one!r:.60} is no Connections, PairConnections or VirtualWeights: give what "
+                "connections, pair_connections and virtual_weights of sae_circuits return"
             )
     return list(connections)
 
@@ -79,9 +80,16 @@ def _target(name: str, found: Sequence[Measured], n: int) -> Target:
     return Target(name, own, differing(own))
 
 
+def _graphs(one: Measured) -> list[TensorGraph]:
+    if isinstance(one, Connections):
+        return list(one.graphs.values())
+    return (
+        [scores.graph for scores in one.pairs.values()] if isinstance(one, PairConnections) else []
+    )
+
+
 def _model(found: Sequence[Measured]) -> str:
-    graphs = (g for one in found if isinstance(one, Connections) for g in one.graphs.values())
-    first = next(graphs, None)
+    first = next((graph for one in found for graph in _graphs(one)), None)
     if first is not None:
         return first.architecture.model
     weights = (one.provenance.model for one in found if isinstance(one, VirtualWeights))
@@ -90,11 +98,11 @@ def _model(found: Sequence[Measured]) -> str:
 
 def _records(found: Sequence[Measured]) -> Iterator[SourceRecord]:
     for one in found:
-        if isinstance(one, Connections):
-            for graph in one.graphs.values():
-                yield from graph.records
-        elif isinstance(one, VirtualWeights):
+        if isinstance(one, VirtualWeights):
             yield from (one.source, one.target)
+        else:
+            for graph in _graphs(one):
+                yield from graph.records
 
 
 def _provenance(found: Sequence[Measured]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from math import isnan
 import numpy as np
 
 from sae_circuits.connectome.connect import Connections
+from sae_circuits.connectome.pairs import PairConnections
 from sae_circuits.dashboards.connected import Connected
 from sae_circuits.dashboards.numbers import short
 from sae_circuits.dashboards.places import place_of
 from sae_circuits.errors import GraphError, OptionError
 from sae_circuits.graph import Node, VirtualWeights, parse_node
 
-Measured = Connections | VirtualWeights
+Measured = Connections | PairConnections | VirtualWeights
 Found = Connected | Measured
 
 Way = tuple[str, str, str]  # direction, method, reference
@@ -77,6 +78,8 @@ def _told(source: Found, name: str, n: int) -> Iterator[_Told]:
         yield _listed((source.direction, source.method, source.reference), values, n)
     elif isinstance(source, Connections):
         yield from _of_connections(source, parse_node(name), n)
+    elif isinstance(source, PairConnections):
+        yield from _of_pairs(source, parse_node(name), n)
     else:
         yield from _of_weights(source, parse_node(name), n)
 
@@ -101,12 +104,31 @@ def _reader(found: Connections) -> Callable[[str], float | None]:
             node = parse_node(name)
         except GraphError:
             return None
-        if f"{node.site}{node.layer}" not in found.values:
+        if f"{node.site}{node.layer}" not in found.values and name not in found.components:
             return None
         known = found[name]
         return None if isnan(known) else known
 
     return value
+
+
+def _of_pairs(found: PairConnections, node: Node, n: int) -> Iterator[_Told]:
+    own, name = f"{node.site}{node.layer}", node.name
+    if node.kind != "feature" or node.index not in found.asked.get(own, ()):
+        return
+
+    def value(edge: str) -> float | None:
+        try:
+            return found[edge]
+        except GraphError:
+            return None
+
+    if own == found.target:
+        way = "up", found.method, found.reference
+        yield _Told(way, found.into(name, n), lambda other: value(f"{other}->{name}"))
+    else:
+        way = "down", found.method, found.reference
+        yield _Told(way, found.of(name, n), lambda other: value(f"{name}->{other}"))
 
 
 def _of_weights(found: VirtualWeights, node: Node, n: int) -> Iterator[_Told]:
