@@ -6,7 +6,7 @@ import random
 
 import made_page
 from made_page import HELL
-from sae_circuits.dashboards.views import Active, PromptView, Ranked
+from sae_circuits.dashboards.prompt_view import Active, PromptView, Ranked
 from sae_circuits.dashboards.window import Values
 
 FEATURES = (3, 17, 42, 50)

@@ -2,8 +2,8 @@
 
     python docs/images/screenshots.py
 
-Writes dashboard.png and prompt.png beside itself. It needs Playwright (`pip install playwright`)
-and a Chromium: `--chromium` says where it is.
+Writes dashboard.png, prompt.png and connectome.png beside itself. It needs Playwright
+(`pip install playwright`) and a Chromium: `--chromium` says where it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -23,7 +24,7 @@ PROMPT = "When Mary and John went to the store, John gave a pen to"
 
 
 def main() -> int:
-    """Make both."""
+    """Make all."""
     options = parse()
     model = sc.load_model("demo")
     (sae,) = sc.load_saes("demo", ["mlp_out.1"])
@@ -37,6 +38,7 @@ def main() -> int:
         window = browser.new_context(viewport=size, offline=True, color_scheme="light")
         picture_of_a_feature(features, Path(folder), window.new_page())
         picture_of_a_prompt(features, Path(folder), window.new_page())
+        picture_of_a_connectome(model, Path(folder), window.new_page())
         browser.close()
     return 0
 
@@ -66,6 +68,26 @@ def picture_of_a_prompt(features: sc.FeatureDictionary, folder: Path, page: Page
     page.wait_for_selector("main h1[tabindex]")
     page.wait_for_timeout(300)
     page.screenshot(path=HERE / "prompt.png")
+
+
+def picture_of_a_connectome(model: Any, folder: Path, page: Page) -> None:
+    """A feature of the stream after layer 1, with what drives it and what it drives."""
+    sites = ["mlp_out.0", "mlp_out.1", "resid_post.1", "mlp_out.2"]
+    saes, places = sc.load_saes("demo", sites), ["m0", "m1", "post1", "m2"]
+    stores = {}
+    for place, sae in zip(places, saes, strict=True):
+        stores[place] = sc.FeatureDictionary.build(model, sae, sc.demo_corpus(20_000))
+        stores[place].label()
+    target = f"post1.f{feature_of_names(stores['post1'])}"
+    task = sc.tasks.ioi(model, n=32, seed=0)
+    graph = sc.TensorGraph.from_model(model, saes=saes[3:])
+    later = [node.name for node in sc.active_features(model, graph, task, at_least=30)]
+    found = [sc.connections(model, name, saes, task) for name in [target, *later]]
+    found.append(sc.connections(model, target, saes, task, method="direct"))
+    view = sc.ConnectomeView.build(found, targets=[target], stores=stores)
+    page.goto(view.render(folder / "connectome.html").as_uri())
+    page.wait_for_selector("main h1[tabindex]")
+    page.screenshot(path=HERE / "connectome.png")
 
 
 def parse() -> argparse.Namespace:

@@ -23,7 +23,8 @@ from .connectome.virtual import virtual_weights
 from .dashboards.connectome_view import ConnectomeView
 from .dashboards.index import render_index
 from .dashboards.layout import Layout
-from .dashboards.views import FeatureView, PromptView
+from .dashboards.prompt_view import PromptView
+from .dashboards.views import FeatureView
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus

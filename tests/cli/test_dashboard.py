@@ -17,7 +17,8 @@ import command_line
 import sae_circuits as sc
 from command_line import refused
 from sae_circuits.cli.dashboard import COMMANDS
-from sae_circuits.dashboards.views import FeatureView, PromptView
+from sae_circuits.dashboards.prompt_view import PromptView
+from sae_circuits.dashboards.views import FeatureView
 
 call, done = (partial(run, "dashboard") for run in (command_line.call, command_line.done))
 SAE = "mlp_out.1"

@@ -11,7 +11,7 @@ import made_prompt
 import sae_circuits as sc
 from made_page import HELL, TEXTS
 from sae_circuits.dashboards.prompt_page import prompt_page
-from sae_circuits.dashboards.views import PromptView
+from sae_circuits.dashboards.prompt_view import PromptView
 
 pytestmark = pytest.mark.browser
 

@@ -11,6 +11,7 @@ from sae_circuits.cli import dictionaries, options
 from sae_circuits.errors import FileFormatError, OptionError, OutputError, unknown
 
 if TYPE_CHECKING:
+    from sae_circuits.connectome.connect import Connections
     from sae_circuits.connectome.work import Reference
     from sae_circuits.models.dictionaries import Dictionary
 
@@ -81,10 +82,8 @@ def connect(
     A value is the change of the target's activation, summed over a prompt's tokens, when the
     upstream feature is set to the reference: below 0 where it drives the target.
     """
-    from sae_circuits import ConnectomeView, connections, tasks
+    from sae_circuits import connections, tasks
     from sae_circuits.connectome.connect import METHODS, REFERENCES
-    from sae_circuits.features.frames import stacked
-    from sae_circuits.io.atomic import write_whole
 
     methods = method or ["total"]
     for name in methods:
@@ -96,10 +95,9 @@ def connect(
     chosen = dictionaries.Dictionaries.each(sae or ["demo"], sae_id, sae_kind)
     for one in chosen:
         one.check()
-    if out is not None and out.suffix != ".csv":
-        raise OutputError(f"cannot write {str(out)!r}: end the name in '.csv'")
-    if page is not None and page.suffix != ".html":
-        raise OutputError(f"cannot write {str(page)!r}: end the name in '.html'")
+    for path, ending in ((out, ".csv"), (page, ".html")):
+        if path is not None and path.suffix != ending:
+            raise OutputError(f"cannot write {str(path)!r}: end the name in {ending!r}")
     to = reference if reference in REFERENCES else _number(reference)
     parts = "all" if component == ["all"] else component or ()
     texts = None if prompts is None else _texts(prompts)
@@ -116,12 +114,20 @@ def connect(
         typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
         for source, change in found.top(top):
             typer.echo(f"  {source:<14}{change:>12.4g}")
+    _write(every, out, page)
+
+
+def _write(found: list[Connections], out: Path | None, page: Path | None) -> None:
+    from sae_circuits import ConnectomeView
+    from sae_circuits.features.frames import stacked
+    from sae_circuits.io.atomic import write_whole
+
     if out is not None:
-        tables = stacked([found.to_pandas() for found in every])
+        tables = stacked([one.to_pandas() for one in found])
         write_whole(out, tables.to_csv(index=False))
         typer.echo(f"Table: {out}")
     if page is not None:
-        typer.echo(f"Page: {ConnectomeView.build(every).render(page)}")
+        typer.echo(f"Page: {ConnectomeView.build(found).render(page)}")
 
 
 def _target(feature: str, last: list[Dictionary], of: dictionaries.Dictionaries) -> str:

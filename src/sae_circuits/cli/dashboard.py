@@ -128,7 +128,7 @@ def prompt(
     With a metric, the features' share in it too: --metric logit_diff --answer Mary --wrong John.
     """
     from sae_circuits import metrics
-    from sae_circuits.dashboards.views import PromptView
+    from sae_circuits.dashboards.prompt_view import PromptView
 
     if metric is not None and metric not in metrics.names():
         raise unknown("metric", metric, metrics.names())

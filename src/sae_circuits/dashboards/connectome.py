@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def connectome_view(
-    connections: Measured | Sequence[Measured],
+    connections: Measured | Sequence[Any],
     targets: Sequence[str] | None = None,
     stores: Mapping[str, FeatureDictionary] | None = None,
     n: int = 50,

@@ -73,7 +73,7 @@ class ConnectomeView:
     @classmethod
     def build(
         cls,
-        connections: Measured | Sequence[Measured],
+        connections: Measured | Sequence[Any],
         *,
         targets: Sequence[str] | None = None,
         stores: Mapping[str, FeatureDictionary] | None = None,
@@ -107,7 +107,7 @@ class ConnectomeView:
         >>> task = sc.tasks.ioi(model, n=8, seed=0)
         >>> found = sc.connections(model, "post1.f228", saes, task)
         >>> sc.ConnectomeView.build(found, n=5)
-        ConnectomeView(1 feature in the middle, 5 connections by total)
+        ConnectomeView(1 feature in the middle, 5 connections by total (zero))
         """
         from sae_circuits.dashboards.connectome import connectome_view
 

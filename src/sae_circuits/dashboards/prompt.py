@@ -15,7 +15,8 @@ from torch import Tensor
 from sae_circuits.dashboards.numbers import short
 from sae_circuits.dashboards.profile import Firing, Neighbours, Profile
 from sae_circuits.dashboards.profiles import shown_tokens
-from sae_circuits.dashboards.views import Active, FeatureView, PromptView, Ranked, Tokens
+from sae_circuits.dashboards.prompt_view import Active, PromptView, Ranked, Tokens
+from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import OptionError, StoreError, UnknownName, unknown
 from sae_circuits.features.asked import check_k

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import dashboard_page, index_columns, layout_data, others_of
+from sae_circuits.dashboards.prompt_view import PromptView
 from sae_circuits.dashboards.view_file import plain
-from sae_circuits.dashboards.views import PromptView
 
 SCRIPTS = ("base", "profile", "histogram", "tokens", "examples", "connections", "panels", "prompt")
 

@@ -19,7 +19,8 @@ import orjson
 from sae_circuits._version import __version__
 from sae_circuits.dashboards.connectome_view import ConnectomeView
 from sae_circuits.dashboards.profile import Profile
-from sae_circuits.dashboards.views import FeatureView, PromptView
+from sae_circuits.dashboards.prompt_view import PromptView
+from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import FileFormatError
 from sae_circuits.io.atomic import write_whole
