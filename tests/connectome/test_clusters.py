@@ -13,6 +13,7 @@ import sae_circuits as sc
 from sae_circuits.connectome.clusters import cluster
 from sae_circuits.connectome.links import links_of
 from sae_circuits.errors import (
+    DictionaryError,
     GraphError,
     MissingProgram,
     NumericalError,
@@ -571,6 +572,8 @@ def test_scores_and_stores_of_others_are_refused(store):
         cluster(weights, "connections", features=["post0.f20"])
     with pytest.raises(UnknownName, match="dictionary with connections 'post1'"):
         cluster(weights, "connections", features="post1")
+    with pytest.raises(DictionaryError, match=r"writes at mlp_in\.0, where no graph has features"):
+        cluster(dictionary(blocks(), "mlp_in"), "decoder")
     two = replace(weights, source=replace(weights.source, fingerprint="other"))
     with pytest.raises(GraphError, match="the scores are of two dictionaries at post0"):
         cluster([weights, two], "connections")

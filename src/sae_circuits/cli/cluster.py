@@ -37,6 +37,12 @@ Out = Annotated[
     list[Path] | None,
     typer.Option(help="A .json to load again, a .csv of features, a .svg or .png. Again for each."),
 ]
+Method = Annotated[str, typer.Option(help="louvain or hdbscan.")]
+Measure = Annotated[str, typer.Option(help="Of co-activation: jaccard, pearson or cosine.")]
+Neighbours = Annotated[int, typer.Option("--k", min=1, help="Neighbours of each feature.")]
+Resolution = Annotated[
+    float, typer.Option(help="Of louvain; above 1 for more and smaller clusters.")
+]
 
 
 def cluster(
@@ -45,15 +51,11 @@ def cluster(
     sae_kind: dictionaries.SaeKind = None,
     model: options.Model = "demo",
     by: By = "decoder",
-    method: Annotated[str, typer.Option(help="louvain or hdbscan.")] = "louvain",
-    measure: Annotated[
-        str, typer.Option(help="Of co-activation: jaccard, pearson or cosine.")
-    ] = "jaccard",
-    k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of each feature.")] = 10,
+    method: Method = "louvain",
+    measure: Measure = "jaccard",
+    k: Neighbours = 10,
     min_size: Annotated[int, typer.Option(min=2, help="Of a cluster.")] = 4,
-    resolution: Annotated[
-        float, typer.Option(help="Of louvain; above 1 for more and smaller clusters.")
-    ] = 1.0,
+    resolution: Resolution = 1.0,
     store: Store = None,
     scores: ScoresFile = None,
     repeats: Annotated[int, typer.Option(min=0, help="Samples for the stability.")] = 10,

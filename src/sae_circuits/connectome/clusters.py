@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from sae_circuits._version import __version__
-from sae_circuits.connectome.common_labels import common_label, said_by
+from sae_circuits.connectome.common_labels import common_labels, part_in, place_of
 from sae_circuits.connectome.likeness import ByActivity, ByConnections, ByDecoder, Likeness
 from sae_circuits.connectome.links import Links, Scored, links_of, part_of
 from sae_circuits.connectome.partition import METHODS, How, Neighbourhood, stability
@@ -26,11 +25,9 @@ from sae_circuits.features.numerics.density import require_hdbscan
 from sae_circuits.features.sources import DictionarySource
 from sae_circuits.graph import Provenance, SourceRecord
 from sae_circuits.graph.clusters import Clusters
-from sae_circuits.graph.splits import PARTS
 from sae_circuits.models.dictionaries import Dictionary
 
 KINDS = ("decoder", "co-activation", "connections")
-TRANSCODED = {"mlp_normalized": "m", "mlp_in": "m"}
 
 
 def cluster(
@@ -109,13 +106,13 @@ def cluster(
     if links is not None:
         _require_of(subject, links)
     given = [of, *stores] if isinstance(of, FeatureDictionary) else list(stores)
-    placed = {_part(store, subject): store for store in given}
+    placed = {part_in(subject.dictionaries, store): store for store in given}
     graph = Neighbourhood.of(subject.likeness, how.k)
     labels = graph.clusters(how)
     n = int(labels.max(initial=-1)) + 1
     group = np.where(labels < 0, n, labels)
     weights, sizes = (None, None) if links is None else links.among(subject.names, group, n + 2)
-    common = _common(subject.names, labels, n, placed)
+    common = common_labels(subject.names, labels, n, placed)
     options = {**asdict(how), "repeats": repeats}
     if by == "co-activation":
         options["measure"] = measure
@@ -200,7 +197,7 @@ def _subject(of: Any, by: str, measure: str, features: Any, at_once: int) -> Sub
                 f"{type(of).__name__} has no activations: give a FeatureDictionary, or take "
                 f"by={'decoder' if isinstance(of, Dictionary) else 'connections'!r}"
             )
-        activity, (part, known) = of.activations, _place_of(of)
+        activity, (part, known) = of.activations, place_of(of)
         ids = _ids(features, part, activity.n_features)
         names = tuple(f"{part}.f{i}" for i in ids.tolist())
         return Subject(names, ByActivity(activity, ids, measure, at_once), {part: known})
@@ -271,61 +268,6 @@ def _require_of(subject: Subject, links: Links) -> None:
             f"the scores are of {', '.join(sorted(links.dictionaries))}, and none leads to or from "
             f"a feature of {', '.join(sorted(subject.dictionaries))}"
         )
-
-
-# -- stores ----------------------------------------------------------------------------------------
-
-
-def _place_of(store: FeatureDictionary) -> tuple[str, str]:
-    """What the names of a store's features begin with, and the fingerprint of its dictionary."""
-    if isinstance(store.source, DictionarySource):
-        dictionary = store.source.dictionary
-        return part_of(SourceRecord.of(dictionary)), dictionary.fingerprint
-    source = store.database.meta()["source"]
-    if source["kind"] != "dictionary":
-        raise StoreError(f"{store!r} describes {source['kind']}, and no dictionary's features")
-    kind, _, layer = source["site"].partition(".")
-    part = TRANSCODED.get(kind) or PARTS.get(kind)
-    if part is None or kind == "resid_mid":  # of which an SAE writes there, and a transcoder not
-        raise StoreError(
-            f"what stands at {source['site']} may write elsewhere: load {store!r} with its model "
-            "and dictionary, by FeatureDictionary.load(folder, model, sae)"
-        )
-    return f"{part}{layer}", source["dictionary_id"]
-
-
-def _part(store: FeatureDictionary, subject: Subject) -> str:
-    """Where a store's features stand among those that are clustered."""
-    known = store.database.meta()["source"].get("dictionary_id")
-    for part, fingerprint in subject.dictionaries.items():
-        if fingerprint == known:
-            return part
-    there = ", ".join(sorted(subject.dictionaries))
-    raise StoreError(
-        f"{store!r} is of none of the dictionaries that are clustered ({there}): build a store of "
-        "one of these"
-    )
-
-
-def _common(
-    names: Sequence[str],
-    labels: Int64[np.ndarray, "feature"],
-    n: int,
-    stores: Mapping[str, FeatureDictionary],
-) -> list[tuple[str, float]]:
-    """What the features of each cluster have in common, and the share of them that have it."""
-    every = {
-        f"{part}.f{i}": said for part, store in stores.items() for i, said in said_by(store).items()
-    }
-    known = [
-        (i, every[name]) for i, name in zip(labels.tolist(), names, strict=True) if name in every
-    ]
-    words = Counter(word for _, said in known for word in said.words)
-    found = []
-    for number in range(n):
-        own = [said for i, said in known if i == number]
-        found.append(common_label(own, words, len(known)) if own else ("", float("nan")))
-    return found
 
 
 def _typicality(

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sae_circuits.connectome.connect import Connections
-from sae_circuits.errors import GraphError, NumericalError, OptionError
+from sae_circuits.errors import DictionaryError, GraphError, NumericalError, OptionError
 from sae_circuits.features.numerics.sparse import Rows
 from sae_circuits.graph import PairScores, SourceRecord, VirtualWeights
 from sae_circuits.graph.blocks import node_at
@@ -118,10 +118,18 @@ def links_of(scores: Any) -> Links:
 def part_of(record: SourceRecord) -> str:
     """What the names of a dictionary's features begin with, such as `m3`.
 
+    Raises:
+        DictionaryError: one that stands where no graph has features.
+
     >>> part_of(SourceRecord("t", "mlp_normalized.3", ("mlp_out.3",), 256, "c0ffee"))
     'm3'
     """
     kind, _, layer = record.writes[0].partition(".")
+    if kind not in PARTS:
+        raise DictionaryError(
+            f"{record.name!r} writes at {record.writes[0]}, where no graph has features: take one "
+            f"of {', '.join(PARTS)}"
+        )
     return f"{PARTS[kind]}{layer}"
 
 
