@@ -17,6 +17,7 @@ features, and a model of four layers.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--part", choices=PARTS, action="append", help="by default all")
+    parser.add_argument("--processor-time", action="store_true", help="for a busy machine")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"{machine()}\n")
@@ -208,7 +210,8 @@ def measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
     """The figures of one part, printed as a table."""
     of = timed(part, args.quick, args.device)
     floor = next(iter(of))
-    times = seconds(of, args.repeats)
+    clock = time.process_time if args.processor_time else time.perf_counter
+    times = seconds(of, args.repeats, clock)
     make = partial(made, part, quick=args.quick, device=args.device, threads=args.threads)
     del of
     results = {

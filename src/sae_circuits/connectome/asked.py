@@ -81,7 +81,7 @@ def prepared(
     _require_positions(positions, int(task.lengths.min()))
     check_model(adapter, task.clean)
     n_features = sum(p.dictionary.n_features for p in (*sources, own))
-    rows = batch_size or default_batch_size(adapter.architecture, task, n_features)
+    rows = batch_size or default_batch_size(adapter.architecture, task, n_features, copies=True)
     if isinstance(reference, int | float):
         reference = float(reference)
     means = means_of(adapter, sources, task, rows) if reference == "mean" else {}
