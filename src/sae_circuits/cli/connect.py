@@ -82,22 +82,12 @@ def connect(
     A value is the change of the target's activation, summed over a prompt's tokens, when the
     upstream feature is set to the reference: below 0 where it drives the target.
     """
-    from sae_circuits import connections, tasks
-    from sae_circuits.connectome.connect import METHODS, REFERENCES
+    from sae_circuits import connections
+    from sae_circuits.connectome.connect import REFERENCES
 
     methods = method or ["total"]
-    for name in methods:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
-    if task not in tasks.names():
-        raise unknown("task", task, tasks.names())
-    options.check_dtype(dtype)
     chosen = dictionaries.Dictionaries.each(sae or ["demo"], sae_id, sae_kind)
-    for one in chosen:
-        one.check()
-    for path, ending in ((out, ".csv"), (page, ".html")):
-        if path is not None and path.suffix != ending:
-            raise OutputError(f"cannot write {str(path)!r}: end the name in {ending!r}")
+    _check(methods, task, dtype, chosen, {".csv": out, ".html": page})
     to = reference if reference in REFERENCES else _number(reference)
     parts = "all" if component == ["all"] else component or ()
     texts = None if prompts is None else _texts(prompts)
@@ -115,6 +105,30 @@ def connect(
         for source, change in found.top(top):
             typer.echo(f"  {source:<14}{change:>12.4g}")
     _write(every, out, page)
+
+
+def _check(
+    methods: list[str],
+    task: str,
+    dtype: str,
+    chosen: list[dictionaries.Dictionaries],
+    written: dict[str, Path | None],
+) -> None:
+    """What can be refused before anything is loaded."""
+    from sae_circuits import tasks
+    from sae_circuits.connectome.connect import METHODS
+
+    for name in methods:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    if task not in tasks.names():
+        raise unknown("task", task, tasks.names())
+    options.check_dtype(dtype)
+    for one in chosen:
+        one.check()
+    for ending, path in written.items():
+        if path is not None and path.suffix != ending:
+            raise OutputError(f"cannot write {str(path)!r}: end the name in {ending!r}")
 
 
 def _write(found: list[Connections], out: Path | None, page: Path | None) -> None:
