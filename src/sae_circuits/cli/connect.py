@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,7 +112,7 @@ def _check(
     methods: list[str],
     task: str,
     dtype: str,
-    chosen: list[dictionaries.Dictionaries],
+    chosen: Sequence[dictionaries.Dictionaries],
     written: dict[str, Path | None],
 ) -> None:
     """What can be refused before anything is loaded."""
