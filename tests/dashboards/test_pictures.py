@@ -1,8 +1,8 @@
 """Pages as pictures: near to those that a person has looked at.
 
-What is compared is small: where things stand, and how light or dark they are; no rule or tint may be
-missing. The letters are always those of the same fonts. After a change of look, run this file with
-UPDATE_PICTURES=1 and look at the pictures.
+What is compared is small: where things stand, and how light or dark they are; no rule or tint may
+be missing. The letters are always those of the same fonts. After a change of look, run this file
+with UPDATE_PICTURES=1 and look at the pictures.
 """
 
 from __future__ import annotations
