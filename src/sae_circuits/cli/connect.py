@@ -29,42 +29,41 @@ SaeId = Annotated[
         help="Which of them, such as z.0: of one --sae, any number; of several, one for each."
     ),
 ]
+Feature = Annotated[
+    str,
+    typer.Option(help="The target, such as post1.f228; or 228, of the last --sae that is given."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(help="direct, total or patching; again for each. By default total."),
+]
+ReferenceText = Annotated[
+    str,
+    typer.Option(
+        help="What upstream features are set to: zero, mean, corrupt, a number, or a multiple "
+        "of what they are, such as 2x."
+    ),
+]
+Components = Annotated[
+    list[str] | None,
+    typer.Option(help="A head or an MLP upstream, such as a0.h3 or m1; again for each; or all."),
+]
+Through = Annotated[
+    str | None,
+    typer.Option(help="With --method direct: by way of a layer's heads or its MLP, as a1 or m1."),
+]
 
 
 def connect(
-    feature: Annotated[
-        str,
-        typer.Option(
-            help="The target, such as post1.f228; or 228, of the last --sae that is given."
-        ),
-    ],
+    feature: Feature,
     sae: Sae = None,
     sae_id: SaeId = None,
     sae_kind: dictionaries.SaeKind = None,
     model: options.Model = "demo",
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="direct, total or patching; again for each. By default total."),
-    ] = None,
-    reference: Annotated[
-        str,
-        typer.Option(
-            help="What upstream features are set to: zero, mean, corrupt, a number, or a multiple "
-            "of what they are, such as 2x."
-        ),
-    ] = "zero",
-    component: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A head or an MLP upstream, such as a0.h3 or m1; again for each; or all."
-        ),
-    ] = None,
-    through: Annotated[
-        str | None,
-        typer.Option(
-            help="With --method direct: by way of a layer's heads or its MLP, as a1 or m1."
-        ),
-    ] = None,
+    method: Methods = None,
+    reference: ReferenceText = "zero",
+    component: Components = None,
+    through: Through = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A file of texts, one on each line, instead of a task.")
     ] = None,
@@ -119,11 +118,10 @@ def _check(
     from sae_circuits import tasks
     from sae_circuits.connectome.connect import METHODS
 
-    for name in methods:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
-    if task not in tasks.names():
-        raise unknown("task", task, tasks.names())
+    for kind, names, known in (("method", methods, METHODS), ("task", [task], tasks.names())):
+        for name in names:
+            if name not in known:
+                raise unknown(kind, name, known)
     options.check_dtype(dtype)
     for one in chosen:
         one.check()

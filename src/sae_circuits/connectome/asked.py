@@ -68,13 +68,7 @@ def prepared(
             f"{ended}: give dictionaries of earlier places"
         )
     sources.sort(key=lambda p: _depth(adapter, p))
-    graphs = {
-        p.name: TensorGraph.from_model(
-            adapter.model, saes=[p.dictionary, own.dictionary], through=True
-        )
-        for p in sources
-        if p.name in placed
-    }
+    graphs = _graphs(adapter, [p for p in sources if p.name in placed], own)
     asked = None if features is None else _asked(features, [p for p in sources if p.name in placed])
     task = as_task(model, prompts, prepend_bos=prepend_bos)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
@@ -162,6 +156,18 @@ def _placed(adapter: Adapter, saes: Sequence[Dictionary]) -> dict[str, ActivePla
             )
         found[placed.name] = placed
     return found
+
+
+def _graphs(
+    adapter: Adapter, sources: Sequence[ActivePlaced], own: ActivePlaced
+) -> dict[str, TensorGraph]:
+    """The graph of each upstream dictionary and the target's."""
+    return {
+        p.name: TensorGraph.from_model(
+            adapter.model, saes=[p.dictionary, own.dictionary], through=True
+        )
+        for p in sources
+    }
 
 
 def _target(

@@ -63,23 +63,13 @@ def head_connections(
         True
     """
     first, last = (parse_node(one) if isinstance(one, str) else one for one in (source, target))
-    for node in (first, last):
-        if node.kind != "feature" or node.index is None or node.pos is not None:
-            raise GraphError(f"{node.name!r} is no feature: name it like 'm3.f17'")
-    own = through is None
-    if through is None and last.site != "a":
-        raise OptionError(
-            f"{last.name!r} does not split what heads write: say through which layer's, as in "
-            "through='a1'"
-        )
+    layer = _layer(first, last, through)
     assert last.index is not None
     work, _ = prepared(
         model, f"{last.site}{last.layer}", [last.index], saes, prompt, method="direct",
         reference=reference, steps=None, features=None, components=(), through=through,
         positions=None, prepend_bos=prepend_bos, batch_size=1,
     )  # fmt: skip
-    layer = last.layer if own else _layer(through)
-    assert layer is not None
     if len(work.task) != 1:
         raise OptionError(f"{len(work.task)} prompts: give one, since tokens differ between them")
     known = {one.name: one for one in work.sources}
@@ -114,7 +104,18 @@ def head_connections(
     return pattern.mT * torch.einsum("shk,thk->hst", dv, y[0])
 
 
-def _layer(through: str | None) -> int:
-    if through is None or not through.startswith("a"):
+def _layer(source: Node, target: Node, through: str | None) -> int:
+    """The layer whose heads are meant."""
+    for node in (source, target):
+        if node.kind != "feature" or node.index is None or node.pos is not None:
+            raise GraphError(f"{node.name!r} is no feature: name it like 'm3.f17'")
+    if through is None:
+        if target.site != "a" or target.layer is None:
+            raise OptionError(
+                f"{target.name!r} does not split what heads write: say through which layer's, as "
+                "in through='a1'"
+            )
+        return target.layer
+    if not (through.startswith("a") and through[1:].isdecimal()):
         raise OptionError(f"through={through!r}: name a layer's heads, as in 'a1'")
     return int(through[1:])
