@@ -50,7 +50,10 @@ def clusters(found: Clusters, *, n: int = 20) -> Figure:
     columns = [found.ends[i] for i, there in zip(kept, writes.tolist(), strict=True) if there]
     title = "share of likeness to neighbours" if found.weights is None else "summed score"
     from_below = torch.flip(grid[reads][:, writes], (0,))
-    return grid_map(from_below, rows[::-1], columns, title)
+    drawn = grid_map(from_below, rows[::-1], columns, title)
+    if found.weights is None:
+        drawn.axes[-1].set_ylim(bottom=0)  # the legend: no share is below that
+    return drawn
 
 
 def _said(found: Clusters, i: int) -> str:
