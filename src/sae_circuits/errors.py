@@ -15,6 +15,8 @@ CircuitsError
 ├── NumericalError       NaN or infinity, with the node and the example
 ├── FileFormatError      a file that is damaged, truncated, of another kind or newer
 ├── OutputError          a place that cannot be written
+├── ShardError           parts of a long job that failed, with what is in them
+├── WorkerError          workers that cannot be had, or that went away
 └── MissingProgram       an external program that is not installed
 
 CircuitsWarning
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class CircuitsError(Exception):
@@ -98,6 +101,16 @@ class StoreError(FileFormatError):
 
 class OutputError(CircuitsError, OSError):
     """A place that exists already or cannot be written."""
+
+
+class ShardError(CircuitsError, RuntimeError):
+    """Parts of a long job that failed, where the others went on; `bad` has each with its error."""
+
+    bad: tuple[Any, ...] = ()
+
+
+class WorkerError(CircuitsError, RuntimeError):
+    """A cluster that does not answer, or workers that went away."""
 
 
 class MissingProgram(CircuitsError, RuntimeError):

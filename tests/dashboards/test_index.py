@@ -166,7 +166,7 @@ import os, signal, sys
 import sae_circuits.dashboards.index as index
 from sae_circuits.dashboards import blocks
 from sae_circuits.features.dictionary import FeatureDictionary
-from sae_circuits.io.atomic import write_whole
+from sae_circuits.disk.atomic import write_whole
 
 store, folder = sys.argv[1:]
 

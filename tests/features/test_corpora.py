@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import sae_circuits as sc
+from sae_circuits.disk.arrays import write_arrays
 from sae_circuits.errors import (
     CorpusError,
     FileFormatError,
@@ -22,7 +23,6 @@ from sae_circuits.errors import (
 )
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.vocabulary import Vocabulary
-from sae_circuits.io.arrays import write_arrays
 from sae_circuits.models.small import random_model
 from small_tokenizers import byte_level, word_level
 

@@ -68,7 +68,7 @@ def python(code: str, *args: object, **options: object) -> subprocess.Popen[str]
 
 WRITING = """
 import os, signal, sys
-import sae_circuits.io.atomic as atomic, sae_circuits.features.store.database as database
+import sae_circuits.disk.atomic as atomic, sae_circuits.features.store.database as database
 from small_stores import store
 place, left = os.replace, [int(sys.argv[2])]
 def killed(*args):

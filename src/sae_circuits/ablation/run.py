@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,15 @@ from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
-from sae_circuits.progress import track
+from sae_circuits.shards import (
+    Means,
+    Partial,
+    Shard,
+    Workers,
+    fingerprint,
+    run_shards,
+    shards_of,
+)
 from sae_circuits.tasks import Task
 
 Direction = Literal["noising", "denoising"]
@@ -38,6 +47,8 @@ def ablate(
     direction: Direction = "noising",
     batch_size: int | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> Float[Tensor, "n vocab"]:
     """The logits at the answer positions with every edge outside a circuit intervened on.
 
@@ -55,6 +66,7 @@ def ablate(
             "denoising" runs the corrupt one and restores what is inside to its clean value.
         batch_size: examples at a time.
         seed: of `resample`.
+        workers, folder: as in `attribute`.
 
     Raises:
         GraphError: a circuit of another model's graph, or of a part of it.
@@ -74,15 +86,16 @@ def ablate(
         model,
         [circuit],
         task,
-        lambda logits, _: logits,
+        _logits,
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
         seed=seed,
+        workers=workers,
+        folder=folder,
     )[0]
 
 
-@torch.no_grad()
 def run_circuits(
     model: Any,
     circuits: Sequence[Circuit | SpanCircuit],
@@ -93,6 +106,8 @@ def run_circuits(
     direction: Direction = "noising",
     batch_size: int | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> Shaped[Tensor, "circuit n *rest"]:
     """What `read` makes of the logits of every circuit on every example.
 
@@ -109,19 +124,88 @@ def run_circuits(
     saes = Placed.all_of(adapter, circuits[0].graph)
     n_features = sum(len(placed.chosen) for placed in saes)
     size = batch_size or default_batch_size(adapter.architecture, task, n_features)
-    prepared = Intervention.prepare(
-        adapter, task, intervention, batch_size=size, seed=seed, saes=saes
-    )
+    with torch.no_grad():
+        prepared = Intervention.prepare(
+            adapter, task, intervention, batch_size=size, seed=seed, saes=saes
+        )
     if direction == "denoising":
         prepared, circuits = _denoising(prepared), [~circuit for circuit in circuits]
     elif direction != "noising":
         raise OptionError(f"unknown direction {direction!r}: 'noising' or 'denoising'")
-    located = locate(circuits, task)
-    found = [
-        torch.stack([read(logits, targets) for logits in every])
-        for targets, every in _batches(adapter, located, prepared, task, size, direction, saes)
-    ]
-    return torch.cat(found, 1).cpu()
+    locate(circuits, task)  # what spans do not fit is refused before anything runs
+    job = CircuitsJob(model, tuple(circuits), task, read, prepared, direction, size, seed)
+    found = run_shards(job, shards_of(len(task), size), Means(workers, folder))
+    return torch.cat([one["rows"] for one in found], 1).cpu()
+
+
+def _logits(logits: Float[Tensor, "batch vocab"], _: Targets) -> Float[Tensor, "batch vocab"]:
+    return logits
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitsJob:
+    """Circuits on the examples of a task, a row of what is read for each of both.
+
+    Args:
+        intervention: prepared on the whole task, and swapped for denoising.
+        task: as it was given.
+        size: examples that go through the model at a time.
+    """
+
+    model: Any
+    circuits: tuple[Circuit | SpanCircuit, ...]
+    task: Task
+    read: Read
+    intervention: Intervention
+    direction: str
+    size: int
+    seed: int
+
+    name = "circuits"
+    unit = "example"
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """All that decides the rows."""
+        adapter, graph = Adapter.of(self.model), self.circuits[0].graph
+        constant = self.intervention.constant
+        return {
+            "model": adapter.fingerprint,
+            "task": self.task.fingerprint,
+            "read": fingerprint(self.read),
+            "intervention": self.intervention.name,
+            "replacement": self.intervention.task.fingerprint,
+            "values": fingerprint(None if constant is None else dict(constant.values)),
+            "direction": self.direction,
+            "batch_size": self.size,
+            "graph": fingerprint([repr(graph.writers), repr(graph.readers)]),
+            "saes": [record.fingerprint for record in graph.records],
+            "circuits": fingerprint([circuit.mask for circuit in self.circuits]),
+        }
+
+    def with_model(self, model: Any) -> CircuitsJob:
+        """The same on a copy of the model."""
+        return replace(self, model=model)
+
+    def describe(self, shard: Shard) -> str:
+        """The examples, and the first of their prompts."""
+        return self.task.describe(shard.start, shard.stop)
+
+    def open(self) -> Callable[[Shard], Partial]:
+        """What is read of every circuit on a shard's examples."""
+        adapter = Adapter.of(self.model)
+        saes = Placed.all_of(adapter, self.circuits[0].graph)
+        located = locate(self.circuits, self.task)
+
+        @torch.no_grad()
+        def work(shard: Shard) -> Partial:
+            found = [
+                torch.stack([self.read(logits, targets) for logits in every])
+                for targets, every in _batches(self, adapter, located, saes, shard)
+            ]
+            return {"rows": torch.cat(found, 1)}
+
+        return work
 
 
 def clean_logits(
@@ -162,22 +246,21 @@ def _denoising(prepared: Intervention) -> Intervention:
 
 
 def _batches(
+    job: CircuitsJob,
     adapter: Adapter,
     circuits: Sequence[Located],
-    prepared: Intervention,
-    task: Task,
-    size: int,
-    direction: str,
     saes: tuple[Placed, ...],
+    shard: Shard,
 ) -> Iterator[tuple[Targets, Iterator[Tensor]]]:
     """For each batch, the targets and the logits of every circuit, one after the other."""
-    first, total = 0, -(-len(task) // size)
-    pairs = zip(prepared.task.batches(size), task.batches(size), strict=True)
-    for batch, original in track(pairs, total=total, description=f"batches, {prepared.name}"):
+    prepared, denoising = job.intervention, job.direction == "denoising"
+    for first in range(shard.start, shard.stop, job.size):
+        examples = slice(first, min(first + job.size, shard.stop))
+        batch, original = prepared.task[examples], job.task[examples]
         now = run(adapter, batch.clean, batch.position, saes=saes)
-        require_finite(now.writes, first, f"the {_START[direction]} run")
+        require_finite(now.writes, first, f"the {_START[job.direction]} run")
         clean = now.logits
-        if direction == "denoising":
+        if denoising:
             clean = run(adapter, original.clean, original.position).logits
         replacement = prepared.writes(adapter, batch, saes)
         require_finite(replacement, first, f"the {prepared.name} values")
@@ -191,11 +274,9 @@ def _batches(
             position=batch.position.to(clean.device),
             saes=saes,
         )
-        examples, width = slice(first, first + len(batch)), batch.clean.shape[1]
-        here = [circuit.of(examples, width) for circuit in circuits]
+        here = [circuit.of(examples, batch.clean.shape[1]) for circuit in circuits]
         logits = (_finite(each, first) for each in sweep.logits(here))
         yield Targets.of(original, clean), logits
-        first += len(batch)
 
 
 def _finite(logits: Float[Tensor, "batch vocab"], first: int) -> Float[Tensor, "batch vocab"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -24,6 +25,7 @@ from sae_circuits.graph import (
     TensorGraph,
 )
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.shards import Means, Workers
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.spans import Spans
 
@@ -33,21 +35,24 @@ def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
     across: Literal[False] = ...,
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
+    folder: str | Path | None = ..., **options: Any,
 ) -> SpanScores[Scores]: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
     across: Literal[True],
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
+    folder: str | Path | None = ..., **options: Any,
 ) -> SpanPairScores: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["nodes"],
     across: Literal[False] = ...,
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
+    folder: str | Path | None = ..., **options: Any,
 ) -> SpanScores[NodeScores]: ...  # fmt: skip
 def attribute_spans(
     model: Any,
@@ -62,6 +67,8 @@ def attribute_spans(
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
     **options: Any,
 ) -> SpanScores[Any] | SpanPairScores:
     """Score every edge, or every writer, at each position or in each named span of the prompts.
@@ -78,8 +85,8 @@ def attribute_spans(
         of: "edges", or "nodes" for the writers.
         across: give the scores from each span to each: an edge into a head's key or value goes from
             where its writer writes to where the head does (see `SpanPairScores`).
-        model, graph, task, metric, method, intervention, batch_size, seed, options: as in
-            `attribute`.
+        model, graph, task, metric, method, intervention, batch_size, seed, workers, folder,
+            options: as in `attribute`.
 
     Raises:
         TaskError: a span outside of a prompt, two spans at one token, or a span that is elsewhere
@@ -127,6 +134,7 @@ def attribute_spans(
         seed=seed,
         options=options,
         spans=labelled,
+        means=Means(workers, folder),
     )
     if across:
         values = total.flatten(2)[..., _ids(graph)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from sae_circuits.cache import Run
 from sae_circuits.cache.expand import expand_writes, take
 from sae_circuits.graph import Block, NodeScores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.shards import Means, Workers
 from sae_circuits.tasks import Task
 
 
@@ -39,6 +41,8 @@ def attribute_nodes(
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
     **options: Any,
 ) -> NodeScores:
     """Estimate what corrupting each writer alone would do to the metric.
@@ -51,7 +55,7 @@ def attribute_nodes(
     Args:
         model: a TransformerLens model of either kind; left as it was found.
         graph: whose writers to score, such as one with whole dictionaries.
-        task, metric, intervention, batch_size, seed: as in `attribute`.
+        task, metric, intervention, batch_size, seed, workers, folder: as in `attribute`.
         method: a rule over gradients, such as "eap" or "eap-ig".
         options: of the method, such as `steps=5`.
 
@@ -81,6 +85,7 @@ def attribute_nodes(
         batch_size=batch_size,
         seed=seed,
         options=options,
+        means=Means(workers, folder),
     )
     return NodeScores(graph, total[:, 0], made)
 

@@ -87,7 +87,7 @@ def attribute_pairs(
     rule = chosen.score_batch
     _require(graph, chosen, intervention, at_least, keep)
     assert isinstance(rule, Rule)
-    problems, settings, made = prepare(
+    job = prepare(
         PairProblem,
         model,
         graph,
@@ -99,12 +99,12 @@ def attribute_pairs(
         seed=seed,
         options=options,
     )
-    ends = ends_of(problems, rule, settings)
+    ends = ends_of(job.problems(), rule, job.settings)
     dtype = torch.promote_types(Adapter.of(model).dtype, torch.float32)
     ids, values = score_ends(graph, ends, 1 / len(task), dtype, at_least, keep)
     _require_finite(graph, ids, values)
     left_out = {name: x for name, x in (("at_least", at_least), ("keep", keep)) if x}
-    made = replace(made, options={**made.options, **left_out})
+    made = replace(job.made, options={**job.made.options, **left_out})
     return PairScores(graph, ids, values, made, not left_out)
 
 

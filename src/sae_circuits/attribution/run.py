@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -12,8 +14,7 @@ from torch import Tensor
 from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.ablation.values import Intervening, intervention_name
-from sae_circuits.attribution.flat import require_slope
-from sae_circuits.attribution.groups import each_batch, each_example
+from sae_circuits.attribution.job import AttributionJob
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.problem import AnyProblem, Problem
@@ -22,8 +23,8 @@ from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Provenance, SampledScores, Scores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
+from sae_circuits.shards import Means, Partial, Workers, run_shards
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.spans import Spans
 
@@ -37,13 +38,15 @@ def methods() -> tuple[str, ...]:
 def attribute(
     model: Any, graph: TensorGraph, task: Task, *, metric: str | Metric = ...,
     method: str | Method = ..., intervention: str = ..., batch_size: int | None = ...,
-    seed: int = ..., keep: None = ..., **options: Any,
+    seed: int = ..., keep: None = ..., workers: Workers | None = ...,
+    folder: str | Path | None = ..., **options: Any,
 ) -> Scores: ...  # fmt: skip
 @overload
 def attribute(
     model: Any, graph: TensorGraph, task: Task, *, keep: Literal["example", "batch"],
     metric: str | Metric = ..., method: str | Method = ..., intervention: str = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
+    folder: str | Path | None = ..., **options: Any,
 ) -> SampledScores: ...  # fmt: skip
 def attribute(
     model: Any,
@@ -56,6 +59,8 @@ def attribute(
     batch_size: int | None = None,
     seed: int = 0,
     keep: str | None = None,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
     **options: Any,
 ) -> Scores:
     """Estimate what corrupting each edge alone would do to the metric.
@@ -77,6 +82,9 @@ def attribute(
         keep: "example" or "batch" to keep the scores of each beside their mean (`SampledScores`,
             with standard errors), in the same pass where the method scores spans; other methods
             run example by example.
+        workers: what works on the examples' shards (see `sae_circuits.workers`); this process by
+            default. The scores do not depend on it.
+        folder: where each shard is kept as it is done; the same call goes on from what is there.
         options: of the method, such as `steps=5, rule="midpoint"` of `eap-ig`.
 
     Raises:
@@ -86,6 +94,8 @@ def attribute(
         ContextError: a prompt longer than the model's context.
         MetricError: a metric that is not differentiable, or constant where gradients are taken.
         NumericalError: NaN or infinity, with the place and the example.
+        ShardError: with `workers` or a `folder`: shards that failed, after the others are done.
+        OutputError: a folder that holds shards of another run, or cannot be written.
 
     Example:
         >>> import sae_circuits as sc
@@ -105,29 +115,29 @@ def attribute(
         "seed": seed,
         "options": options,
     }
+    means = Means(workers, folder)
     if keep is not None and how["method"].search is not None:
         raise OptionError(
             f"method {how['method'].name!r} looks at all examples together, so that there are "
             f"none to keep for each {keep}: take subsets of the task instead"
         )
     if keep is None:
-        total, made = score_task(Problem, model, graph, task, **how)
+        total, made = score_task(Problem, model, graph, task, means=means, **how)
         return Scores(graph, graph.flat(total), made)
-    problems, settings, made = prepare(Problem, model, graph, task, **how)
-    groups = each_example if keep == "example" else each_batch
+    job = replace(prepare(Problem, model, graph, task, **how), keep=keep)
+    found = list(run_shards(job, job.shards, means))
+    job.require_slope(_flat(found))
+    each, sizes = (torch.cat([one[name] for one in found]) for name in ("each", "sizes"))
     total = torch.zeros(graph.n_edges, dtype=torch.float64)
-    dtype, each, sizes = score_dtype(model), [], []
-    for score, size in groups(problems, how["method"], settings):
-        found = graph.flat(score).cpu()
-        total += found
-        each.append((found / size).to(dtype))
-        sizes.append(size)
+    for score in each:
+        total += score
+    dtype = score_dtype(model)
     return SampledScores(
         graph,
         (total / len(task)).to(dtype),
-        made,
-        each=torch.stack(each),
-        sizes=torch.tensor(sizes),
+        job.made,
+        each=(each / sizes[:, None]).to(dtype),
+        sizes=sizes,
     )
 
 
@@ -137,41 +147,29 @@ def score_task(
     graph: TensorGraph,
     task: Task,
     *,
-    metric: Metric,
-    method: Method,
-    intervention: Intervening,
-    batch_size: int | None,
-    seed: int,
-    options: dict[str, Any],
-    spans: Spans | None = None,
+    means: Means | None = None,
+    **how: Any,
 ) -> tuple[Float[Tensor, "*span src dest"], Provenance]:
     """What a method gives for a whole task, as a mean over examples, and how it was made.
 
     Args:
         kind: what a batch is asked for: scores of edges, or of nodes.
-        spans: of the prompts, where each has scores of its own.
+        means: by which it is run.
+        how: what `prepare` takes.
     """
-    problems, settings, made = prepare(
-        kind,
-        model,
-        graph,
-        task,
-        metric=metric,
-        method=method,
-        intervention=intervention,
-        batch_size=batch_size,
-        seed=seed,
-        options=options,
-        spans=spans,
-    )
-    if method.search is not None:
-        found = method.search(list(problems), **settings)
-        return found.to(score_dtype(model)).cpu(), made
-    assert method.score_batch is not None  # it is one or the other
-    totals = []
-    for problem in problems:
-        totals = [sum(totals, method.score_batch(problem, **settings))]
-    return (totals[0] / len(task)).to(score_dtype(model)).cpu(), made
+    job = prepare(kind, model, graph, task, **how)
+    total, flat = None, list[bool]()
+    for found in run_shards(job, job.shards, means):
+        total = found["total"] if total is None else total + found["total"]
+        flat += _flat([found])
+    assert total is not None  # a task is never empty
+    job.require_slope(flat)
+    n = 1 if job.method.search is not None else len(task)
+    return (total / n).to(score_dtype(model)).cpu(), job.made
+
+
+def _flat(found: Sequence[Partial]) -> list[bool]:
+    return [flat for one in found for flat in one["flat"].tolist()]
 
 
 def score_dtype(model: Any) -> torch.dtype:
@@ -192,8 +190,8 @@ def prepare(
     seed: int,
     options: dict[str, Any],
     spans: Spans | None = None,
-) -> tuple[Iterator[AnyProblem], dict[str, Any], Provenance]:
-    """A task batch by batch, the options of its method, and the record of how scores were made.
+) -> AttributionJob[AnyProblem]:
+    """A method on a task, with all that it needs of the whole task worked out.
 
     Args:
         kind: what each batch becomes.
@@ -213,14 +211,6 @@ def prepare(
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )
-
-    def problems() -> Iterator[AnyProblem]:
-        first, batches, flat = 0, -(-len(task) // size), list[bool]()
-        for batch in track(prepared.task.batches(size), total=batches, description=method.name):
-            yield kind(adapter, graph, batch, metric, prepared, first, flat, saes=saes, spans=spans)
-            first += len(batch)
-        require_slope(flat, metric_name(metric), method.name)
-
     made = provenance_of(
         adapter,
         task,
@@ -230,7 +220,9 @@ def prepare(
         seed=seed,
         options=settings,
     )
-    return problems(), settings, made
+    return AttributionJob(
+        kind, model, graph, task, metric, method, settings, prepared, size, made, spans
+    )
 
 
 def require_model(graph: TensorGraph, adapter: Adapter) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sae_circuits.benchmarking.folder import Folder
 from sae_circuits.benchmarking.page import benchmark_page, markdown
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import GraphError
 from sae_circuits.evaluation import Benchmark
 from sae_circuits.graph import Scores
-from sae_circuits.io import Record, export_eap_ig, load, save, write_whole
+from sae_circuits.io import Record, export_eap_ig, load, save
 from sae_circuits.prune import top_n
 
 TABLES = ("cpr", "cmd", "auroc")

@@ -20,11 +20,12 @@ from sae_circuits.benchmarking.subjects import (
     open_models,
     subjects_of,
 )
+from sae_circuits.disk.atomic import ready_folder
 from sae_circuits.errors import CircuitsError, OptionError
 from sae_circuits.evaluation import against, agreement, curve
 from sae_circuits.evaluation.benchmark import BY, Benchmark, Cell
 from sae_circuits.graph import Scores
-from sae_circuits.io import Record, load, ready_folder, save
+from sae_circuits.io import Record, load, save
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track

@@ -164,7 +164,7 @@ def table(found: Clusters) -> str:
 
 def write(found: Clusters, path: Path) -> None:
     """The clusters as the path's suffix says."""
-    from sae_circuits.io import write_whole
+    from sae_circuits.disk.atomic import write_whole
 
     if path.suffix == ".json":
         found.save(path)

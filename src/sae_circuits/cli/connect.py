@@ -132,8 +132,8 @@ def _check(
 
 def _write(found: list[Connections], out: Path | None, page: Path | None) -> None:
     from sae_circuits import ConnectomeView
+    from sae_circuits.disk.atomic import write_whole
     from sae_circuits.features.frames import stacked
-    from sae_circuits.io.atomic import write_whole
 
     if out is not None:
         tables = stacked([one.to_pandas() for one in found])

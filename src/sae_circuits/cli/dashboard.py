@@ -224,7 +224,7 @@ def check_output(out: Path | None, *, as_json: bool, folder: bool = False) -> No
         OptionError: both a place and JSON to print, neither, or a file of another kind.
         OutputError: the place cannot be written.
     """
-    from sae_circuits.io.atomic import ready_folder
+    from sae_circuits.disk.atomic import ready_folder
 
     if (out is None) != as_json:
         raise OptionError("give --out for a page, or --json to print the view: one of both")

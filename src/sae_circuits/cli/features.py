@@ -77,8 +77,8 @@ def show(
     """Show all that is known of one feature."""
     from markupsafe import Markup
 
+    from sae_circuits.disk.atomic import write_whole
     from sae_circuits.features.dictionary import FeatureDictionary
-    from sae_circuits.io.atomic import write_whole
     from sae_circuits.viz.pages import page
 
     features = FeatureDictionary.load(store)

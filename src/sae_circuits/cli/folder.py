@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import typer
 
+from sae_circuits.disk.atomic import ready_folder
 from sae_circuits.errors import FileFormatError, OutputError
-from sae_circuits.io import Record, load, ready_folder, save
+from sae_circuits.io import Record, load, save
 
 RECORD = "record.json"
 STAGES = ("scores.safetensors", "circuit.json", "curve.json", "report.json", "graph.json")

@@ -222,7 +222,7 @@ def _short(text: str) -> str:
 
 def write(done: Steered, out: Path) -> None:
     """The result, and its curve where something was measured."""
-    from sae_circuits.io import write_whole
+    from sae_circuits.disk.atomic import write_whole
     from sae_circuits.viz.plots import png_of, strengths
 
     done.save(out / "steered.json")

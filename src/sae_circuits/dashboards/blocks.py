@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from sae_circuits.dashboards.page import script_json
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import OptionError
-from sae_circuits.io.atomic import write_whole
 
 DATA = "data"
 NAME = re.compile(r"\d{5,}\.js")

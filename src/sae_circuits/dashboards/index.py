@@ -26,8 +26,8 @@ from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.profiles import shown_tokens
 from sae_circuits.dashboards.reading import texts_of
 from sae_circuits.dashboards.view_file import made_of, plain
+from sae_circuits.disk.atomic import ready_folder, write_whole
 from sae_circuits.errors import OutputError
-from sae_circuits.io.atomic import ready_folder, write_whole
 
 if TYPE_CHECKING:
     from sae_circuits.features.dictionary import FeatureDictionary

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.dashboards.window import Values
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import unknown
-from sae_circuits.io.atomic import write_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Int64

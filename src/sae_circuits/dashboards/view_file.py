@@ -22,8 +22,8 @@ from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.prompt_view import PromptView
 from sae_circuits.dashboards.views import FeatureView
 from sae_circuits.dashboards.window import Values
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import FileFormatError
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.files import bytes_of, strict_json
 
 SCHEMA = 2  # since which connections have directions and methods

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sae_circuits.dashboards.listed import Listed
 from sae_circuits.dashboards.places import Hosted
 from sae_circuits.dashboards.profile import Counts, Profile
-from sae_circuits.io.atomic import write_whole
+from sae_circuits.disk.atomic import write_whole
 
 if TYPE_CHECKING:
     from sae_circuits.dashboards.gathered import Found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from sae_circuits.evaluation.per_example import (
 )
 from sae_circuits.graph import Circuit, Scores, SpanScores
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.shards import Workers
 from sae_circuits.tasks import Task
 
 RANDOM = ("size", "degrees")
@@ -54,6 +56,8 @@ def curve(
     batch_size: int | None = None,
     seed: int = 0,
     n_bootstrap: int = 1000,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> Curve:
     """Faithfulness of the best circuits at growing sizes, beside random ones.
 
@@ -72,7 +76,8 @@ def curve(
         seed: of the random circuits, of the bootstrap, and of `resample`.
         n_bootstrap: how often the examples are resampled for the 95% intervals; the same examples
             at all sizes.
-        model, task, metric, intervention, direction, batch_size: as in `evaluate`.
+        model, task, metric, intervention, direction, batch_size, workers, folder: as in
+            `evaluate`.
 
     Raises:
         OptionError: fractions that do not ascend from above 0 to at most 1.
@@ -104,6 +109,8 @@ def curve(
         direction=direction,
         batch_size=batch_size,
         seed=seed,
+        workers=workers,
+        folder=folder,
     )
     clean, corrupt = value[Circuit.full(scores.graph)], value[Circuit.empty(scores.graph)]
     rows = {"kept": _rows([best], value), **{k: _rows(draws[k], value) for k in kinds}}

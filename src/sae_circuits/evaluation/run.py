@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from sae_circuits.evaluation.report import Report
 from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.prune import random_circuit
+from sae_circuits.shards import Workers
 from sae_circuits.tasks import Task
 
 RATIOS = {
@@ -37,6 +39,8 @@ def evaluate(
     seed: int = 0,
     n_random: int = 0,
     n_bootstrap: int = 1000,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> Report:
     """How much of what the model does a circuit does alone.
 
@@ -57,6 +61,7 @@ def evaluate(
         n_random: how many random circuits to draw of each kind (see `prune.random_circuit`); what
             is reported of them is the mean over draws.
         n_bootstrap: how often the examples are resampled for the 95% intervals.
+        workers, folder: as in `attribute`.
 
     Raises:
         GraphError: a circuit of another model's graph.
@@ -91,6 +96,8 @@ def evaluate(
         direction=direction,
         batch_size=batch_size,
         seed=seed,
+        workers=workers,
+        folder=folder,
     )
     found = dict(zip(every, measured, strict=False))
     if n_random:

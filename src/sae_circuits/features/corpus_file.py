@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sae_circuits.disk.arrays import open_arrays, write_arrays
 from sae_circuits.errors import CorpusError, FileFormatError, OutputError
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.vocabulary import Vocabulary
-from sae_circuits.io.arrays import open_arrays, write_arrays
 
 KIND, SCHEMA = "corpus", 1
 

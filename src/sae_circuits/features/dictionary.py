@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_circuits._version import __version__
+from sae_circuits.disk.atomic import ready_folder, remove_parts
 from sae_circuits.errors import StoreError
 from sae_circuits.features.activations import Activations
 from sae_circuits.features.analyses import Analyses
@@ -31,7 +32,6 @@ from sae_circuits.features.store.database import Change, Database
 from sae_circuits.features.store.exchange import export, imported
 from sae_circuits.features.store.tables import Contents, label_rows, store_tables
 from sae_circuits.features.store.weights import HeldWeights, Weights
-from sae_circuits.io.atomic import ready_folder, remove_parts
 
 if TYPE_CHECKING:
     import pandas

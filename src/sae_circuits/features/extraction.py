@@ -20,13 +20,13 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 
 from sae_circuits._version import __version__
+from sae_circuits.disk.atomic import ready_folder
 from sae_circuits.errors import CorpusError, NumericalError, OptionError
 from sae_circuits.features.activations import Activations, Piece
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.shards import Shard
 from sae_circuits.features.sources import Source, require_finite
-from sae_circuits.io.atomic import ready_folder
 from sae_circuits.progress import bar
 
 HELD_BYTES = 40  # of one activation until its shard is written: unsorted, sorted, and the order

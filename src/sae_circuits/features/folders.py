@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sae_circuits.disk.atomic import ready_folder
 from sae_circuits.errors import OutputError, StoreError
 from sae_circuits.features.activations import Activations, Piece
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.extraction import held_shards
 from sae_circuits.features.masks import Masks
-from sae_circuits.io.atomic import ready_folder
 
 STORE, CORPUS, SHARDS = "features.duckdb", "corpus.safetensors", "activations"
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
+from sae_circuits.disk.arrays import Arrays, open_arrays, write_arrays
 from sae_circuits.errors import StoreError
-from sae_circuits.io.arrays import Arrays, open_arrays, write_arrays
 
 KIND, SCHEMA = "activations", 1
 

@@ -1,6 +1,5 @@
 """Files: saving and loading, and the formats of others."""
 
-from sae_circuits.io.atomic import ready_folder, write_whole
 from sae_circuits.io.eap_ig import export_eap_ig, import_eap_ig
 from sae_circuits.io.files import load, save
 from sae_circuits.io.neuronpedia import from_neuronpedia, to_neuronpedia
@@ -12,9 +11,7 @@ __all__ = [
     "from_neuronpedia",
     "import_eap_ig",
     "load",
-    "ready_folder",
     "save",
     "to_neuronpedia",
     "versions",
-    "write_whole",
 ]

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import FileFormatError, GraphError
 from sae_circuits.graph import Architecture, Circuit, Provenance, Scores, TensorGraph
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.files import bytes_of, strict_json
 
 

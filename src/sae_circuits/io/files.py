@@ -19,8 +19,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from sae_circuits._version import __version__
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import CircuitsError, FileFormatError, OutputError
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import from_plain, kind_of, kinds, to_plain
 
 FORMAT, SCHEMA = "sae-circuits", 2

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sae_circuits._version import __version__
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import FileFormatError
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.files import strict_json
 
 LIBRARIES = ("torch", "transformer-lens", "sae-lens", "transformers", "safetensors")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import OutputError, TaskError
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.layouts import Layout, Written, get
 from sae_circuits.tasks.layouts.plain import SEPARATOR

@@ -250,6 +250,11 @@ class Task:
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
+    def describe(self, start: int, stop: int) -> str:
+        """Which pairs some are, and the first of their prompts where it came as text."""
+        text = f" ({self.clean_text[start]!r}, ...)" if self.clean_text else ""
+        return f"examples {start} to {stop - 1}{text}"
+
     def swapped(self) -> Task:
         """Exchange clean and corrupt prompts, and keep the answers."""
         return replace(

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sae_circuits.disk.atomic import ready_folder, write_whole
 from sae_circuits.errors import OutputError
 from sae_circuits.graph import Scores, SpanCircuit
-from sae_circuits.io import Record, ready_folder, save, write_whole
+from sae_circuits.io import Record, save
 from sae_circuits.viz.render import render
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import OutputError
 from sae_circuits.graph import AttributionGraph, Circuit
 from sae_circuits.graph.annotations import Groups, Texts
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.viz.picture import Picture
 from sae_circuits.viz.pictures import graph_picture, picture
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sae_circuits.dashboards.formats import circuit_tracer, neuronpedia
 from sae_circuits.dashboards.views import FeatureView
+from sae_circuits.disk.atomic import ready_folder, write_whole
 from sae_circuits.errors import OptionError, unknown
-from sae_circuits.io.atomic import ready_folder, write_whole
 
 FORMATS = {module.NAME: module.files for module in (neuronpedia, circuit_tracer)}
 

@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sae_circuits.disk.atomic import part_of
 from sae_circuits.errors import CircuitsError, OutputError, StoreError
 from sae_circuits.features.store.schema import CREATE, DERIVED, FORMAT, SCHEMA, TABLES
-from sae_circuits.io.atomic import part_of
 
 AT_A_TIME = 4  # small queries: most of their time is planning, which DuckDB does in one thread
 

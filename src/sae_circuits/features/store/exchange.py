@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sae_circuits.disk.atomic import ready_folder, write_whole
 from sae_circuits.errors import OptionError, StoreError
 from sae_circuits.features.store.database import Database, meta_rows
 from sae_circuits.features.store.schema import TABLES
-from sae_circuits.io.atomic import ready_folder, write_whole
 
 
 def export(database: Database, path: str | Path, features: Sequence[int] | None = None) -> Path:

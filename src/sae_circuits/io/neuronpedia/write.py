@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from sae_circuits._version import __version__
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import GraphError
 from sae_circuits.graph import AttributionGraph, Node
 from sae_circuits.graph.annotations import Groups, Texts, group_of, text_of
-from sae_circuits.io.atomic import write_whole
 from sae_circuits.io.codec import to_plain
 
 NUMBERS = ("activation", "influence", "weight")

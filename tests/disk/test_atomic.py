@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sae_circuits.disk.atomic import ready_folder, write_whole
 from sae_circuits.errors import OutputError
-from sae_circuits.io import ready_folder, write_whole
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_the_old_content(tmp_path: Path) -> None:
     path = write_whole(tmp_path / "a.txt", "old")
     code = (
-        "import sys, itertools; from sae_circuits.io import write_whole\n"
+        "import sys, itertools; from sae_circuits.disk.atomic import write_whole\n"
         "print('ready', flush=True)\n"
         "for i in itertools.count(): write_whole(sys.argv[1], str(i % 10) * 1_000_000)\n"
     )

@@ -13,8 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import FileFormatError
-from sae_circuits.io.atomic import write_whole
 
 FORMAT = "sae-circuits"
 
@@ -40,6 +40,11 @@ class Arrays:
     def part(self, name: str, start: int, stop: int) -> np.ndarray:
         """Some of the entries of an array."""
         return self._open.get_slice(name)[start:stop]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all arrays."""
+        return sorted(self._open.keys())
 
     @cached_property
     def _open(self) -> Any:

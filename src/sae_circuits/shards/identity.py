@@ -1,0 +1,67 @@
+"""A hash of what decides a result: plain values, tensors, and the code of functions."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def fingerprint(value: Any) -> str:
+    """A hash that is equal where two values say the same, in this process and in another.
+
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
+    False
+    """
+    said = json.dumps(_plain(value), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """What a value says, in what JSON has."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, Tensor):
+        held = value.detach().cpu().contiguous()
+        return _bytes(held.flatten().view(dtype=torch.uint8).numpy(), value.dtype, value.shape)
+    if isinstance(value, np.ndarray):
+        return _bytes(value, value.dtype, value.shape)
+    if isinstance(value, functools.partial):
+        return ["partial", _plain(value.func), _plain(value.args), _plain(value.keywords)]
+    if isinstance(value, range) or not isinstance(value, Sequence):
+        return _code(value) if callable(value) else repr(value)
+    return [_plain(each) for each in value]
+
+
+def _bytes(array: np.ndarray, dtype: Any, shape: Any) -> list[Any]:
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return [str(dtype), list(shape), digest]
+
+
+def _code(function: Callable[..., Any]) -> Any:
+    """What a function does, as far as can be seen: its code, defaults, and what it closes over."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    function = getattr(function, "__wrapped__", function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        own = vars(function) if hasattr(function, "__dict__") else {}
+        return [name, _plain({key: each for key, each in own.items() if key[:2] != "__"})]
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [name, _of_code(code), _plain(function.__defaults__ or ()), _plain(cells)]
+
+
+def _of_code(code: CodeType) -> list[Any]:
+    constants = [_of_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    digest = hashlib.sha256(code.co_code).hexdigest()
+    return [digest, constants, list(code.co_names)]
