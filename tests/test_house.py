@@ -31,7 +31,7 @@ PUBLIC = """
     combine connections curve demo_corpus directions errors evaluate head_connections intervene
     learn_constants load load_model load_saes methods metrics minimality overlap
     pair_connections prune render_index save stability steer steering tasks trace
-    virtual_weights viz
+    virtual_weights viz workers
 """
 
 

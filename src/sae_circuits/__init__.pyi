@@ -25,6 +25,7 @@ from .dashboards.index import render_index
 from .dashboards.layout import Layout
 from .dashboards.prompt_view import PromptView
 from .dashboards.views import FeatureView
+from .distributed import workers
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
@@ -121,4 +122,5 @@ __all__ = [
     "trace",
     "virtual_weights",
     "viz",
+    "workers",
 ]
