@@ -133,7 +133,9 @@ def run_circuits(
     elif direction != "noising":
         raise OptionError(f"unknown direction {direction!r}: 'noising' or 'denoising'")
     locate(circuits, task)  # what spans do not fit is refused before anything runs
-    job = CircuitsJob(model, tuple(circuits), task, read, prepared, direction, size, seed)
+    job = CircuitsJob(
+        model, tuple(circuits), task, read, prepared, direction, size, adapter.fingerprint
+    )
     found = run_shards(job, shards_of(len(task), size), Means(workers, folder))
     return torch.cat([one["rows"] for one in found], 1).cpu()
 
@@ -159,7 +161,7 @@ class CircuitsJob:
     intervention: Intervention
     direction: str
     size: int
-    seed: int
+    model_id: str
 
     name = "circuits"
     unit = "example"
@@ -167,10 +169,10 @@ class CircuitsJob:
     @property
     def said(self) -> dict[str, Any]:
         """All that decides the rows."""
-        adapter, graph = Adapter.of(self.model), self.circuits[0].graph
+        graph = self.circuits[0].graph
         constant = self.intervention.constant
         return {
-            "model": adapter.fingerprint,
+            "model": self.model_id,
             "task": self.task.fingerprint,
             "read": fingerprint(self.read),
             "intervention": self.intervention.name,
@@ -185,6 +187,8 @@ class CircuitsJob:
 
     def with_model(self, model: Any) -> CircuitsJob:
         """The same on a copy of the model."""
+        if model is not None:
+            Adapter.of(model).require_same(self.model_id)
         return replace(self, model=model)
 
     def describe(self, shard: Shard) -> str:

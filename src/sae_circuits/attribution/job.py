@@ -49,6 +49,11 @@ class AttributionJob(Generic[AnyProblem]):
     spans: Spans | None = None
     keep: str | None = None
 
+    @property
+    def model_id(self) -> str:
+        """Of the model that all copies have to be."""
+        return self.made.model_id
+
     name = "attribution"
     unit = "example"
 
@@ -79,6 +84,8 @@ class AttributionJob(Generic[AnyProblem]):
 
     def with_model(self, model: Any) -> AttributionJob[AnyProblem]:
         """The same on a copy of the model."""
+        if model is not None:
+            Adapter.of(model).require_same(self.model_id)
         return replace(self, model=model)
 
     def describe(self, shard: Shard) -> str:

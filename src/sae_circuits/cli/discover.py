@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,9 @@ def discover(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     no_curve: options.NoCurve = False,
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Find a circuit, test it, draw it, and write all to a folder.
@@ -76,5 +80,9 @@ def discover(
         dtype=dtype,
         curve=not no_curve,
     )
-    report = run(settings, out, sys.argv[1:], batch_size=batch_size, overwrite=overwrite)
+    load = partial(options.open_model, model, dtype=dtype)
+    with options.workers_of(ray, workers, gpus_per_worker, load) as found:
+        report = run(
+            settings, out, sys.argv[1:], batch_size=batch_size, overwrite=overwrite, workers=found
+        )
     typer.echo(summary(report, out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +34,9 @@ def evaluate(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
     out: Annotated[
         Path | None, typer.Option(help="A new folder for the report and its pictures.")
     ] = None,
@@ -41,6 +46,7 @@ def evaluate(
     A circuit with features needs the dictionaries that it was found with, by --sae.
     """
     from sae_circuits import metrics
+    from sae_circuits.cli.folder import SHARDS
     from sae_circuits.evaluation import evaluate as measure
     from sae_circuits.graph import Circuit
     from sae_circuits.io import load
@@ -59,22 +65,27 @@ def evaluate(
     found = load(circuit, Circuit)
     dictionaries.require_given(found, saes)
     if out is not None:
-        empty_folder(out)
-    loaded = options.open_model(model, device, dtype)
-    found = dictionaries.with_dictionaries(found, saes, options.place_of(loaded))
-    prompts = options.open_task(loaded, task, task_file, n, seed, skip=skip)
-    report = measure(
-        loaded,
-        found,
-        prompts,
-        metric=metrics.get(metric),
-        intervention=intervention,
-        direction=direction,
-        batch_size=batch_size,
-        seed=seed,
-    )
+        empty_folder(out, but=SHARDS)
+    load = partial(options.open_model, model, dtype=dtype)
+    with options.workers_of(ray, workers, gpus_per_worker, load) as shared:
+        loaded = load(device=device)
+        found = dictionaries.with_dictionaries(found, saes, options.place_of(loaded))
+        prompts = options.open_task(loaded, task, task_file, n, seed, skip=skip)
+        report = measure(
+            loaded,
+            found,
+            prompts,
+            metric=metrics.get(metric),
+            intervention=intervention,
+            direction=direction,
+            batch_size=batch_size,
+            seed=seed,
+            workers=shared,
+            folder=None if out is None else out / SHARDS,
+        )
     typer.echo(table(report))
     if out is not None:
+        shutil.rmtree(out / SHARDS)
         save_report(report, out, task=prompts)
         typer.echo(f"Report: {out / 'report.html'}")
 

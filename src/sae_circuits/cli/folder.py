@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sae_circuits.errors import FileFormatError, OutputError
 from sae_circuits.io import Record, load, save
 
 RECORD = "record.json"
+SHARDS = "shards"
 STAGES = ("scores.safetensors", "circuit.json", "curve.json", "report.json", "graph.json")
 PICTURES = (
     "circuit.svg",
@@ -69,8 +71,10 @@ class RunFolder:
 
     def begin(self) -> None:
         """Write the record, and clear away another run where that is asked for."""
-        for name in (*STAGES, *PICTURES) if self.overwrite else ():
-            (self.path / name).unlink(missing_ok=True)
+        if self.overwrite:
+            for name in (*STAGES, *PICTURES):
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / SHARDS, ignore_errors=True)
         self.record.save(self.path / RECORD)
 
     def stage(self, name: str, kind: type[Value], make: Callable[[], Value]) -> Value:
@@ -83,10 +87,16 @@ class RunFolder:
                 typer.echo(f"sae-circuits: {error}: making it anew", err=True)
         value = make()
         save(value, path)
+        shutil.rmtree(self.shards(name), ignore_errors=True)  # all of it is in the file now
         return value
+
+    def shards(self, name: str) -> Path:
+        """Where what is done of a stage is kept until it is finished."""
+        return self.path / SHARDS / name.partition(".")[0]
 
     def finish(self) -> None:
         """Note in the record that the run has ended."""
+        shutil.rmtree(self.path / SHARDS, ignore_errors=True)
         self.record.end().save(self.path / RECORD)
 
 
@@ -120,5 +130,5 @@ def stamp(folder: Path) -> str:
 
 def _is_ours(name: str) -> bool:
     """Whether a run writes a file of this name, or a killed one has left a part of it."""
-    known = (*STAGES, *PICTURES, RECORD)
+    known = (*STAGES, *PICTURES, RECORD, SHARDS)
     return name in known or (name.startswith(".") and name.endswith(".part"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +13,7 @@ import typer
 from sae_circuits.errors import FileFormatError, OptionError, unknown
 
 if TYPE_CHECKING:
+    from sae_circuits.shards import Workers
     from sae_circuits.tasks import Task
 
 Model = Annotated[
@@ -50,6 +54,20 @@ Device = Annotated[
     str | None, typer.Option(help="Such as cpu, cuda or mps; by default the best there is.")
 ]
 Dtype = Annotated[str, typer.Option(help="Of the weights: float32, float64, bfloat16 or float16.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="Share the work out on Ray: auto, local, or the address of a cluster, such as "
+        "10.0.0.1:6379; see docs/scaling.md."
+    ),
+]
+NWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", help="How many share the work; by default as many as there is room."),
+]
+GpusPerWorker = Annotated[
+    float, typer.Option(help="Of each of Ray's workers: 1, a part such as 0.5, or 0.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what another run has left in the folder.")
 ]
@@ -113,6 +131,32 @@ def open_model(name: str, device: str | None, dtype: str) -> Any:
         reason = str(error).partition("\n")[0]
         raise OptionError(f"cannot use the device {device!r}: {reason}") from error
     return load_model(name, device=place, dtype=getattr(torch, dtype))
+
+
+@contextmanager
+def workers_of(
+    ray: str | None, n: int | None, gpus_per_worker: float, load: Callable[..., Any]
+) -> Iterator[Workers | None]:
+    """The workers that the options ask for, until the block ends; None for this process.
+
+    Args:
+        load: gives the model on a device, in each worker.
+
+    Raises:
+        OptionError: fewer than one worker, or GPUs without Ray.
+        WorkerError: a cluster that does not answer.
+    """
+    from sae_circuits.distributed import workers
+
+    if ray is None and n is None:
+        if gpus_per_worker:
+            raise OptionError("--gpus-per-worker is of Ray's workers: give --ray too")
+        yield None
+        return
+    place = "cuda" if gpus_per_worker else "cpu"
+    where, here = ray or "auto", partial(load, device=place)
+    with workers(where, n, gpus_per_worker=gpus_per_worker, load=here) as found:
+        yield found
 
 
 def place_of(model: Any) -> Any:

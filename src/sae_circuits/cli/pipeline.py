@@ -16,6 +16,7 @@ from sae_circuits.io import Record
 
 if TYPE_CHECKING:
     from sae_circuits.evaluation import Report
+    from sae_circuits.shards import Workers
     from sae_circuits.tasks import Task
 
 PRUNERS = ("top-n", "best-first")
@@ -141,6 +142,7 @@ def run(
     *,
     batch_size: int | None = None,
     overwrite: bool = False,
+    workers: Workers | None = None,
 ) -> Report:
     """Find, test and draw a circuit; every file is written whole, in the order of the stages.
 
@@ -165,12 +167,12 @@ def run(
     )
     task.check(model, settings.metric, batch_size=batch_size)
     folder.begin()
-    job = Job(settings, model, graph, task, batch_size)
+    job = Job(settings, model, graph, task, folder, batch_size, workers)
     scores = folder.stage("scores.safetensors", Scores, job.scores)
     scores = scores.with_saes(saes) if saes else scores
     circuit = folder.stage("circuit.json", Circuit, lambda: job.circuit(scores))
     circuit = circuit.with_saes(saes) if saes else circuit
-    report = folder.stage("report.json", Report, lambda: job.report(folder, scores, circuit))
+    report = folder.stage("report.json", Report, lambda: job.report(scores, circuit))
     write_pictures(report, folder.path, record=folder.record, task=task)
     folder.finish()
     return report
@@ -208,16 +210,20 @@ class Job:
     model: Any
     graph: TensorGraph
     task: Task
+    folder: RunFolder
     batch_size: int | None
+    workers: Workers | None
 
     def scores(self) -> Scores:
         """Score every edge, of a graph with dictionaries those between its strongest features."""
         from sae_circuits.attribution import attribute, attribute_nodes
 
         settings, graph = self.settings, self.graph
-        how = {**self._how(), "method": settings.method, **settings.options()}
+        how = {**self._how("scores"), "method": settings.method, **settings.options()}
         if settings.chooses:
-            nodes = attribute_nodes(self.model, graph, self.task, **how)
+            of_nodes = {**how, "folder": self.folder.shards("scores") / "nodes"}
+            nodes = attribute_nodes(self.model, graph, self.task, **of_nodes)
+            how["folder"] = self.folder.shards("scores") / "edges"
             graph = graph.restrict(nodes.features(settings.features))
             settings.require_edges(graph)
         return attribute(self.model, graph, self.task, **how)
@@ -226,14 +232,14 @@ class Job:
         """Keep the edges asked for."""
         return self._pruner()(scores, self.settings.edges, by=self.settings.by)
 
-    def report(self, folder: RunFolder, scores: Scores, circuit: Circuit) -> Report:
+    def report(self, scores: Scores, circuit: Circuit) -> Report:
         """Test the circuit, and draw the curve unless that is left out."""
         from sae_circuits.evaluation import Curve, evaluate
 
-        report = evaluate(self.model, circuit, self.task, **self._how())
+        report = evaluate(self.model, circuit, self.task, **self._how("report"))
         if not self.settings.curve:
             return report
-        return report.with_curve(folder.stage("curve.json", Curve, lambda: self.curve(scores)))
+        return report.with_curve(self.folder.stage("curve.json", Curve, lambda: self.curve(scores)))
 
     def curve(self, scores: Scores) -> Any:
         """Faithfulness over circuit sizes."""
@@ -246,7 +252,7 @@ class Job:
             by=self.settings.by,
             pruner=self._pruner(),
             random=("size", "degrees"),
-            **self._how(),
+            **self._how("curve"),
         )
 
     def _pruner(self) -> Callable[..., Circuit]:
@@ -254,7 +260,7 @@ class Job:
 
         return {"top-n": prune.top_n, "best-first": prune.best_first}[self.settings.pruner]
 
-    def _how(self) -> dict[str, Any]:
+    def _how(self, stage: str) -> dict[str, Any]:
         from sae_circuits import metrics
 
         return {
@@ -262,4 +268,6 @@ class Job:
             "intervention": self.settings.intervention,
             "batch_size": self.batch_size,
             "seed": self.settings.seed,
+            "workers": self.workers,
+            "folder": self.folder.shards(stage),
         }

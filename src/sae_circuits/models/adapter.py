@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sae_circuits.errors import UnsupportedModel
+from sae_circuits.errors import ModelError, UnsupportedModel
 from sae_circuits.graph import Architecture
 from sae_circuits.models.hooks import first, replaced_heads, stopped_at
 from sae_circuits.models.norms import Norm
@@ -104,6 +104,18 @@ class Adapter:
             some = values[:: max(1, len(values) // 1024)].double().cpu().numpy()
             digest.update(f"{tuple(parameter.shape)}".encode() + some.tobytes())
         return digest.hexdigest()[:16]
+
+    def require_same(self, fingerprint: str) -> None:
+        """See that a copy of a model, as another process loads it, is the same.
+
+        Raises:
+            ModelError: its weights are others.
+        """
+        if self.fingerprint != fingerprint:
+            raise ModelError(
+                f"the model that a worker loaded ({self.architecture.model!r}) has other weights "
+                "than the one that it works for: give workers(load=...) the same model and dtype"
+            )
 
     def block(self, layer: int) -> Any:
         """The module of one layer."""

@@ -104,6 +104,10 @@ class Workers(Protocol):
         """
         ...
 
+    def __enter__(self) -> Workers: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
 
 @dataclass(frozen=True)
 class InProcess:
@@ -116,6 +120,12 @@ class InProcess:
         work = job.open()
         for shard in shards:
             yield attempt(work, shard)
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
 def attempt(work: Callable[[Shard], Partial], shard: Shard) -> Done | Bad:

@@ -37,14 +37,17 @@ def save_report(
     return folder
 
 
-def empty_folder(folder: str | Path) -> Path:
+def empty_folder(folder: str | Path, *, but: str = "") -> Path:
     """Make a folder where needed, and see before long work that it is empty and can be written.
+
+    Args:
+        but: what may be in it.
 
     Raises:
         OutputError: it is not, or cannot.
     """
     folder = ready_folder(folder)
-    if there := sorted(item.name for item in folder.iterdir()):
+    if there := sorted(item.name for item in folder.iterdir() if item.name != but):
         raise OutputError(
             f"{str(folder)!r} is not empty (it has {there[0]!r}): choose another folder"
         )
