@@ -23,6 +23,7 @@ from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.shards import (
+    Job,
     Means,
     Partial,
     Shard,
@@ -145,7 +146,7 @@ def _logits(logits: Float[Tensor, "batch vocab"], _: Targets) -> Float[Tensor, "
 
 
 @dataclass(frozen=True, eq=False)
-class CircuitsJob:
+class CircuitsJob(Job):
     """Circuits on the examples of a task, a row of what is read for each of both.
 
     Args:
@@ -185,11 +186,9 @@ class CircuitsJob:
             "circuits": fingerprint([circuit.mask for circuit in self.circuits]),
         }
 
-    def with_model(self, model: Any) -> CircuitsJob:
-        """The same on a copy of the model."""
-        if model is not None:
-            Adapter.of(model).require_same(self.model_id)
-        return replace(self, model=model)
+    def check(self) -> None:
+        """See that a worker's copy of the model is the one that is meant."""
+        Adapter.of(self.model).require_same(self.model_id)
 
     def describe(self, shard: Shard) -> str:
         """The examples, and the first of their prompts."""

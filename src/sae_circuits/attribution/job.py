@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic
 
@@ -17,13 +17,13 @@ from sae_circuits.attribution.problem import AnyProblem
 from sae_circuits.graph import Provenance, TensorGraph
 from sae_circuits.metrics import Metric, metric_name
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.shards import Partial, Shard, fingerprint, shards_of
+from sae_circuits.shards import Job, Partial, Shard, fingerprint, shards_of
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.spans import Spans
 
 
 @dataclass(frozen=True, eq=False)
-class AttributionJob(Generic[AnyProblem]):
+class AttributionJob(Job, Generic[AnyProblem]):
     """A method on a task, whose scores are sums over examples.
 
     Args:
@@ -48,11 +48,6 @@ class AttributionJob(Generic[AnyProblem]):
     made: Provenance
     spans: Spans | None = None
     keep: str | None = None
-
-    @property
-    def model_id(self) -> str:
-        """Of the model that all copies have to be."""
-        return self.made.model_id
 
     name = "attribution"
     unit = "example"
@@ -82,11 +77,9 @@ class AttributionJob(Generic[AnyProblem]):
             "keep": self.keep,
         }  # fmt: skip
 
-    def with_model(self, model: Any) -> AttributionJob[AnyProblem]:
-        """The same on a copy of the model."""
-        if model is not None:
-            Adapter.of(model).require_same(self.model_id)
-        return replace(self, model=model)
+    def check(self) -> None:
+        """See that a worker's copy of the model is the one that is meant."""
+        Adapter.of(self.model).require_same(self.made.model_id)
 
     def describe(self, shard: Shard) -> str:
         """The examples, and the first of their prompts."""

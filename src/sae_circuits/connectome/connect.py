@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,12 +28,13 @@ from torch import Tensor
 
 from sae_circuits.connectome.asked import METHODS, REFERENCES, prepared, said
 from sae_circuits.connectome.components import Component
-from sae_circuits.connectome.ways import run
+from sae_circuits.connectome.job import run
 from sae_circuits.connectome.work import Reference
 from sae_circuits.errors import DictionaryError, GraphError, unknown
 from sae_circuits.graph import Node, PairScores, TensorGraph, parse_node
 from sae_circuits.graph.scores import Provenance
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.shards import Means, Workers
 from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -151,6 +153,8 @@ def connections(
     positions: Sequence[int] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> Connections:
     """How upstream features, heads and MLPs change a target feature.
 
@@ -175,6 +179,7 @@ def connections(
         positions: of upstream features, where they are set; without it, everywhere.
         prepend_bos: whether texts begin with the beginning-of-sequence token, if there is one.
         batch_size: prompts, or patched copies of them, at a time.
+        workers, folder: as in `attribute`; shards are of prompts.
 
     Raises:
         GraphError: the target is no feature of these dictionaries, or none writes before it; a
@@ -203,7 +208,7 @@ def connections(
         features=features, components=components, through=through, positions=positions,
         prepend_bos=prepend_bos, batch_size=batch_size,
     )  # fmt: skip
-    sums, errors, active = run(work, method)
+    sums, errors, active = run(work, method, Means(workers, folder))
     if not active:
         raise DictionaryError(
             f"{node.name!r} is active on none of the {len(work.task)} prompts, so nothing drives "

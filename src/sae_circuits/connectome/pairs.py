@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.connectome.asked import prepared, said
-from sae_circuits.connectome.ways import run
+from sae_circuits.connectome.job import run
 from sae_circuits.connectome.work import Reference, Sums, Work
 from sae_circuits.errors import DictionaryError, GraphError, unknown
 from sae_circuits.graph import Block, Node, PairScores, TensorGraph, parse_edge, parse_node
@@ -19,6 +20,7 @@ from sae_circuits.graph.blocks import Key
 from sae_circuits.graph.scores import Provenance
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.provenance import provenance_of
+from sae_circuits.shards import Means, Workers
 from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -140,6 +142,8 @@ def pair_connections(
     positions: Sequence[int] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> PairConnections:
     """How upstream features change every feature of a later dictionary, in one call.
 
@@ -151,8 +155,8 @@ def pair_connections(
         target: the name of one of the dictionaries, such as "post1"; or some of its features, such
             as ["post1.f5", "post1.f9"].
         features: upstream features to patch; without it, all that are active. Of `patching` alone.
-        model, saes, prompts, method, reference, steps, through, positions, prepend_bos, batch_size:
-            as in `connections`.
+        model, saes, prompts, method, reference, steps, through, positions, prepend_bos, batch_size,
+            workers, folder: as in `connections`.
 
     Raises:
         GraphError: no such dictionary or feature, features of several dictionaries, or nothing that
@@ -180,7 +184,7 @@ def pair_connections(
         features=features, components=(), through=through, positions=positions,
         prepend_bos=prepend_bos, batch_size=batch_size,
     )  # fmt: skip
-    sums, _, active = run(work, method)
+    sums, _, active = run(work, method, Means(workers, folder))
     if not bool(active.any()):
         raise DictionaryError(
             f"no target of {own!r} is active on any of the {len(work.task)} prompts: give prompts "

@@ -43,6 +43,11 @@ class Listed:
     def __getitem__(self, lines: slice) -> Listed:
         return Listed(self.ids[lines], self.values[lines])
 
+    def largest(self, k: int) -> Listed:
+        """The k largest of each line; of equal ones those that are listed first."""
+        order = self.values.abs().sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return Listed(self.ids.gather(1, order), self.values.gather(1, order))
+
     def put(self, lines: slice, new: Listed) -> None:
         """Write what is listed for some lines."""
         self.ids[lines], self.values[lines] = new.ids, new.values
@@ -146,8 +151,7 @@ def _merged(
     new = Listed.empty(n, int(counts.max()), entries)
     new.ids[line, rank], new.values[line, rank] = place + start, _entries(entries, line, place)
     ids, values = torch.cat([kept.ids, new.ids], 1), torch.cat([kept.values, new.values], 1)
-    order = values.abs().sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return Listed(ids.gather(1, order), values.gather(1, order))
+    return Listed(ids, values).largest(k)
 
 
 def _least(

@@ -14,8 +14,9 @@ dictionary normalises its input; and so do a head's patterns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.connectome.tiles import Left, largest_of_both, side_within
+from sae_circuits.connectome.tiles import WIDEST, Left, Listed, largest_of_both, side_within
 from sae_circuits.errors import DictionaryError, GraphError, OptionError, UnknownName
 from sae_circuits.features.asked import Features, check_k, require_features
 from sae_circuits.features.effects.directions import in_stream, require_stream
@@ -35,9 +36,20 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.models.norms import Norm
 from sae_circuits.provenance import provenance_of
+from sae_circuits.shards import (
+    Job,
+    Means,
+    Partial,
+    Shard,
+    Workers,
+    fingerprint,
+    run_shards,
+    shards_of,
+)
 
 MEMORY = 1 << 26
 LEAST = 1 << 20
+BAND = 4 * WIDEST  # features of the source in a shard
 
 Head = tuple[int, int]
 
@@ -52,6 +64,8 @@ def virtual_weights(
     heads: None = None,
     features: Features = None,
     memory: int = MEMORY,
+    workers: Workers | None = None,
+    folder: str | FilePath | None = None,
 ) -> VirtualWeights: ...
 @overload
 def virtual_weights(
@@ -63,6 +77,8 @@ def virtual_weights(
     heads: Sequence[Head] | Literal["all"],
     features: Features = None,
     memory: int = MEMORY,
+    workers: Workers | None = None,
+    folder: str | FilePath | None = None,
 ) -> Mapping[Head, VirtualWeights]: ...
 @torch.no_grad()
 def virtual_weights(
@@ -74,6 +90,8 @@ def virtual_weights(
     heads: Any = None,
     features: Features = None,
     memory: int = MEMORY,
+    workers: Workers | None = None,
+    folder: str | FilePath | None = None,
 ) -> VirtualWeights | Mapping[Head, VirtualWeights]:
     """Find the strongest connections between two dictionaries that their weights alone make.
 
@@ -100,6 +118,9 @@ def virtual_weights(
         memory: bytes that the work on a tile may take, 1 MiB at least. Beside it stand the result
             and, by heads, d_head numbers for each of the target's features. Results hang on it no
             more than on rounding.
+
+        workers, folder: as in `attribute`; shards are of the source's features.
+        workers, folder: as in `attribute`; shards are of the source's features.
 
     Returns:
         One table, or, by heads, one for each, in the order in which they are named.
@@ -128,16 +149,23 @@ def virtual_weights(
     require_stream(adapter, source)
     ends = Ends.of(adapter, source, target)
     ids = torch.from_numpy(np.sort(require_features(features, target.n_features)))
-    paths = [ends.along_stream()] if heads is None else ends.by_heads(heads)
-    found = {path.head: _table(ends, path, ids, k, memory) for path in paths}
-    return found[None] if heads is None else found  # type: ignore[return-value]
+    means = Means(workers, folder)
+    if heads is None:
+        ends.along_stream()  # refuses what has no such way
+        return _table(TilesJob(adapter.model, ends, None, ids, k, memory), means)
+    return {
+        head: _table(
+            TilesJob(adapter.model, ends, head, ids, k, memory),
+            means.within("a{}.h{}".format(*head)),
+        )
+        for head in ends.by_heads(heads)
+    }
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
     """A way from source to target: W is `left right W_enc`, and `right` the identity if None."""
 
-    head: Head | None
     left: Left
     right: Float[Tensor, "width d_in"] | None = None
 
@@ -194,10 +222,10 @@ class Ends:
                 f"{self.target!r} reads what the heads of layer {layer} write, each along its own "
                 f"way: name heads, as in heads=[({layer}, 0)], or heads='all'"
             )
-        return Path(None, lambda some: self._seen(self._written(some, self.before)))
+        return Path(lambda some: self._seen(self._written(some, self.before)))
 
-    def by_heads(self, heads: Sequence[Any] | str) -> Iterator[Path]:
-        """The ways by some heads."""
+    def by_heads(self, heads: Sequence[Any] | str) -> Iterator[Head]:
+        """Those of some heads that lie between, each once."""
         arch = self.adapter.architecture
         between = [
             layer
@@ -220,7 +248,7 @@ class Ends:
                     f"a{layer}.h{head} does not lie between {self.source!r} and {self.target!r}: "
                     f"heads of {_layers(between)} do"
                 )
-        return (self._by_head(layer, head) for layer, head in dict.fromkeys(named))
+        return iter(dict.fromkeys(named))
 
     def _lies_before(self, layer: int) -> bool:
         """Whether the target sees what a layer's heads write, or is itself a part of that."""
@@ -229,7 +257,8 @@ class Ends:
             return layer == reads.layer
         return depth_of(arch, "head", layer, None) < self.before
 
-    def _by_head(self, layer: int, head: int) -> Path:
+    def by_head(self, layer: int, head: int) -> Path:
+        """The way by one head."""
         arch, adapter = self.adapter.architecture, self.adapter
         depth, norm = depth_of(arch, "head", layer, None), adapter.attn_norm(layer)
         W_V = adapter.W_in(layer, "v")
@@ -241,8 +270,8 @@ class Ends:
 
         if self.target.reads.kind == "z":
             each = torch.eye(arch.n_heads * arch.d_head, device=adapter.device, dtype=W_V.dtype)
-            return Path((layer, head), values, self._seen(each.split(arch.d_head)[head]))
-        return Path((layer, head), values, self._seen(adapter.W_write(layer)[head]))
+            return Path(values, self._seen(each.split(arch.d_head)[head]))
+        return Path(values, self._seen(adapter.W_write(layer)[head]))
 
     def _written(self, some: slice, before: int) -> Float[Tensor, "some d_model"]:
         """What some source features add to the stream before a depth."""
@@ -267,29 +296,85 @@ class Ends:
         return torch.promote_types(own, torch.float32)
 
 
-def _table(
-    ends: Ends, path: Path, ids: Int64[Tensor, "target"], k: int, memory: int
-) -> VirtualWeights:
-    source, target, dtype = ends.source, ends.target, ends.dtype
-    right = target.W_enc
-    if len(ids) < target.n_features:
-        right = right[:, ids.to(right.device)]
-    if path.right is not None:
-        right = path.right.to(dtype) @ right.to(path.right.device, dtype)
-    width = max(ends.adapter.architecture.d_model, len(right))
-    side = side_within(memory, width, dtype.itemsize)
-    of, into = largest_of_both(path.left, source.n_features, right, k, side)
+@dataclass(frozen=True, eq=False)
+class TilesJob(Job):
+    """The virtual weights of one path, band by band of the source's features.
+
+    Args:
+        ids: of the target's features.
+        k: how many are kept for each feature.
+        memory: bytes that the work on a tile may take.
+    """
+
+    model: Any
+    ends: Ends
+    head: Head | None
+    ids: Int64[Tensor, "target"]
+    k: int
+    memory: int
+
+    name = "virtual weights"
+    unit = "feature"
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """All that decides the weights."""
+        return {
+            "model": self.ends.adapter.fingerprint,
+            "source": self.ends.source.fingerprint,
+            "target": self.ends.target.fingerprint,
+            "head": None if self.head is None else list(self.head),
+            "features": fingerprint(self.ids),
+            "k": self.k,
+            "memory": self.memory,
+        }
+
+    def describe(self, shard: Shard) -> str:
+        """Which features of the source."""
+        return f"features {shard.start} to {shard.stop - 1} of {self.ends.source.name!r}"
+
+    def open(self) -> Callable[[Shard], Partial]:
+        """What is largest in a band, in each of its rows and in each column."""
+        ends, dtype, target = self.ends, self.ends.dtype, self.ends.target
+        path = ends.along_stream() if self.head is None else ends.by_head(*self.head)
+        right = target.W_enc
+        if len(self.ids) < target.n_features:
+            right = right[:, self.ids.to(right.device)]
+        if path.right is not None:
+            right = path.right.to(dtype) @ right.to(path.right.device, dtype)
+        width = max(ends.adapter.architecture.d_model, len(right))
+        side = side_within(self.memory, width, dtype.itemsize)
+
+        @torch.no_grad()
+        def band(shard: Shard) -> Partial:
+            def left(some: slice) -> Float[Tensor, "some width"]:
+                return path.left(slice(shard.start + some.start, shard.start + some.stop))
+
+            n = shard.stop - shard.start
+            of, into = largest_of_both(left, n, right, self.k, side)
+            ids = torch.where(into.ids < 0, -1, into.ids + shard.start)
+            return {"of": of.ids, "of_values": of.values, "into": ids, "into_values": into.values}
+
+        return band
+
+
+def _table(job: TilesJob, means: Means) -> VirtualWeights:
+    source, target, ids, k = job.ends.source, job.ends.target, job.ids, job.k
+    found = list(run_shards(job, shards_of(source.n_features, BAND), means))
+    of = Listed(*(torch.cat([one[name] for one in found]) for name in ("of", "of_values")))
+    into = Listed(*(torch.cat([one[name] for one in found], 1) for name in ("into", "into_values")))
+    into = into.largest(min(k, source.n_features))
     of_ids = torch.where(of.ids < 0, -1, ids.to(of.ids.device)[of.ids])
     options: dict[str, Any] = {"k": k}
-    if path.head is not None:
-        options["head"] = "a{}.h{}".format(*path.head)
+    if job.head is not None:
+        options["head"] = "a{}.h{}".format(*job.head)
     made = provenance_of(
-        ends.adapter, None, method="virtual", metric="", intervention="", options=options
+        job.ends.adapter, None, method="virtual", metric="", intervention="", options=options
     )
     return VirtualWeights(
         SourceRecord.of(source),
         SourceRecord.of(target),
-        path.head,
+        job.head,
         ids,
         into.ids,
         into.values,

@@ -21,29 +21,10 @@ from sae_circuits.connectome.look import Looked, look, read_after, real_tokens
 from sae_circuits.connectome.reading import read_stream, target_input
 from sae_circuits.connectome.work import Part, Sums, Work
 from sae_circuits.models.dictionaries.gates import nonzero
-from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
 SPARSE = 0.2  # of the features of a token: if fewer change, zeros are left out
 BLOCK = 1 << 24  # numbers in a block of patched rows by targets
-
-
-def run(work: Work, method: str) -> tuple[dict[str, Sums], dict[str, Tensor], Tensor]:
-    """By source the values of pairs and the targets' errors; and the targets' activations."""
-    parts: dict[str, list[Sums]] = {source.name: [] for source in work.sources}
-    errors = dict[str, Tensor]()
-    active = torch.zeros(len(work.target.chosen), dtype=torch.float64)
-    n = len(work.task)
-    batches = list(work.task.batches(work.rows))
-    for batch in track(batches, description=f"{method} connections"):
-        part = WAYS[method](work, batch)
-        active += part.active.detach().double().cpu() / n
-        for name, found in part.values.items():
-            parts[name] = [Sums.merged([*parts[name], *found])]
-        for name, wrong in part.errors.items():
-            errors[name] = errors.get(name, 0) + wrong.double().cpu() / n
-    whole = {name: Sums.merged(some) for name, some in parts.items()}
-    return {name: Sums(x.keys, x.values / n) for name, x in whole.items()}, errors, active
 
 
 # -- patching --------------------------------------------------------------------------------------

@@ -35,8 +35,9 @@ class Actor:
                 self.model = unpack_model(model, self.device) if is_held else model()
                 self.number = number
             here = device_of(self.model) if self.model is not None else self.device
-            own: Job = unpack(job, here)
-            self.opened = own.with_model(self.model).open()
+            own: Job = unpack(job, here, self.model)
+            own.check()
+            self.opened = own.open()
             return None
         except Exception as error:
             return _told(error)

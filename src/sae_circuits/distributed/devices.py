@@ -10,15 +10,16 @@ from queue import Empty, SimpleQueue
 import torch
 
 from sae_circuits.errors import OptionError, WorkerError
-from sae_circuits.shards.job import Bad, Done, Job, Shard, attempt
+from sae_circuits.shards.job import Bad, Done, Job, Shard, Workers, attempt
 from sae_circuits.shards.shipping import device_of, pack, unpack, unpack_model
 
 
 @dataclass(frozen=True)
-class DeviceWorkers:
+class DeviceWorkers(Workers):
     """A worker on each of some devices; the model itself serves its own."""
 
     devices: tuple[torch.device, ...]
+    n: int
 
     @classmethod
     def on(cls, devices: Sequence[str | torch.device]) -> DeviceWorkers:
@@ -37,12 +38,7 @@ class DeviceWorkers:
             except (RuntimeError, AssertionError) as error:
                 reason = str(error).partition("\n")[0]
                 raise WorkerError(f"cannot work on the device {str(name)!r}: {reason}") from error
-        return cls(tuple(found))
-
-    @property
-    def n(self) -> int:
-        """One worker for each device."""
-        return len(self.devices)
+        return cls(tuple(found), len(found))
 
     def run(self, job: Job, shards: Sequence[Shard]) -> Iterator[Done | Bad]:
         """Each shard, on the device that is free first."""
@@ -86,13 +82,7 @@ class DeviceWorkers:
                 copies.append(job)
                 own = True
                 continue
-            packed = packed or (pack(job.with_model(None), here), pack(job.model, here))
-            copy: Job = unpack(packed[0], device)
-            copies.append(copy.with_model(unpack_model(packed[1], device)))
+            packed = packed or (pack(job, here, job.model), pack(job.model, here))
+            model = unpack_model(packed[1], device)
+            copies.append(unpack(packed[0], device, model))
         return copies
-
-    def __enter__(self) -> DeviceWorkers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None

@@ -20,11 +20,12 @@ from sae_circuits import errors
 from sae_circuits.distributed.actor import Actor
 from sae_circuits.distributed.options import RayOptions
 from sae_circuits.errors import CircuitsError, OptionError, WorkerError
-from sae_circuits.shards.job import Bad, Done, Job, Shard
+from sae_circuits.shards.job import Bad, Done, Job, Shard, Workers
 from sae_circuits.shards.shipping import device_of, pack
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: no network
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds to wait for a cluster's answer
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
@@ -33,7 +34,7 @@ ANSWERS_WITHIN = 5.0  # seconds, of an address
 
 
 @dataclass
-class RayWorkers:
+class RayWorkers(Workers):
     """Workers on a Ray cluster, which live until `close`, or the end of a `with`."""
 
     options: RayOptions
@@ -84,7 +85,8 @@ class RayWorkers:
         """One that is idle, or a new one."""
         if self._idle:
             return self._idle.pop()
-        options = {"num_cpus": 1, "num_gpus": self.options.gpus_per_worker, "max_restarts": 0}
+        cpus = 0 if self.owns_cluster else 1  # a cluster of one's own has no others to keep out
+        options = {"num_cpus": cpus, "num_gpus": self.options.gpus_per_worker, "max_restarts": 0}
         made = ray.remote(Actor).options(**options)
         return made.remote(self.threads, self.options.device)
 
@@ -103,12 +105,6 @@ class RayWorkers:
         self._idle, self._sent = [], {}
         _disconnect(self.owns_cluster)
 
-    def __enter__(self) -> RayWorkers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 @dataclass
 class _Pool:
@@ -125,7 +121,7 @@ class _Pool:
     def results(self) -> Iterator[Done | Bad]:
         """What comes of each shard, as it comes."""
         device = device_of(self.job.model)
-        self.packed = ray.put(pack(self.job.with_model(None), device))
+        self.packed = ray.put(pack(self.job, device, self.job.model))
         for _ in range(self.n):
             self._begin()
         lost = 0  # actors that died as they were set up
@@ -190,6 +186,11 @@ def _raised(found: tuple[str, str, str]) -> Exception:
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, CircuitsError):
         return kind(text)
+    if name == "ModuleNotFoundError":
+        return WorkerError(
+            f"{text} in a worker: install it where the workers run, or define what needs it in the "
+            "script or notebook itself"
+        )
     if name == "MemoryError" or "out of memory" in text.lower() or "can't allocate" in text:
         return WorkerError(f"memory ran out ({text}): give fewer examples at a time")
     return RuntimeError(f"{name}: {text}")

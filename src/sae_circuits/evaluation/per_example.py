@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,14 +31,7 @@ def measure(
         MetricError: not one number per example.
         NumericalError: a metric that is not finite.
     """
-
-    def read(logits: Tensor, targets: Targets) -> Float[Tensor, "batch 4"]:
-        clean = targets.clean_logits
-        columns = [values_of(metric, logits, targets), accuracy(logits, targets)]
-        columns += [values_of(metric, clean, targets), accuracy(clean, targets)]
-        return torch.stack([column.double() for column in columns], 1)
-
-    found = run_circuits(model, circuits, task, read, **ran)
+    found = run_circuits(model, circuits, task, Reading(metric), **ran)
     bad = (~found.isfinite()).any(2).nonzero()
     if len(bad):
         which, example = bad[0].tolist()
@@ -46,6 +40,22 @@ def measure(
             f"of {len(circuits[which]):,} edges: mend the metric, or leave that example out"
         )
     return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of a circuit's logits: the metric and the accuracy, of it and of the model."""
+
+    metric: Metric
+
+    def __call__(
+        self, logits: Float[Tensor, "batch vocab"], targets: Targets
+    ) -> Float[Tensor, "batch 4"]:
+        """Metric and accuracy under the circuit, then those of the whole model."""
+        clean = targets.clean_logits
+        columns = [values_of(self.metric, logits, targets), accuracy(logits, targets)]
+        columns += [values_of(self.metric, clean, targets), accuracy(clean, targets)]
+        return torch.stack([column.double() for column in columns], 1)
 
 
 def values_of(metric: Metric, logits: Tensor, targets: Targets) -> Float[Tensor, "batch"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -50,15 +51,23 @@ def _bytes(array: np.ndarray, dtype: Any, shape: Any) -> list[Any]:
 
 
 def _code(function: Callable[..., Any]) -> Any:
-    """What a function does, as far as can be seen: its code, defaults, and what it closes over."""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    function = getattr(function, "__wrapped__", function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        own = vars(function) if hasattr(function, "__dict__") else {}
-        return [name, _plain({key: each for key, each in own.items() if key[:2] != "__"})]
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return [name, _of_code(code), _plain(function.__defaults__ or ()), _plain(cells)]
+    """What a function does, as far as can be seen: its code, defaults, and what it closes over.
+
+    Of this library's own functions the name says it, beside the version.
+    """
+    of = function if hasattr(function, "__qualname__") else type(function)
+    name, code = f"{of.__module__}.{of.__qualname__}", getattr(function, "__code__", None)
+    is_ours = name.startswith("sae_circuits.")
+    if code is not None:
+        cells = [_plain(cell.cell_contents) for cell in function.__closure__ or ()]
+        seen = [] if is_ours else [_of_code(code), _plain(function.__defaults__ or ()), cells]
+        return [name, *seen]
+    slots: Any = function if dataclasses.is_dataclass(function) else None
+    fields = None if slots is None else [field.name for field in dataclasses.fields(slots)]
+    names = fields or [key for key in getattr(function, "__dict__", {}) if key[:2] != "__"]
+    call = None if is_ours else getattr(type(function).__call__, "__code__", None)
+    own = {key: _plain(getattr(function, key)) for key in names}
+    return [name, own, None if call is None else _of_code(call)]
 
 
 def _of_code(code: CodeType) -> list[Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -24,45 +25,39 @@ class Shard:
     stop: int
 
 
-@runtime_checkable
-class Job(Protocol):
+class Job(ABC):
     """A pure function of shards, in the order of whose results the whole is merged.
 
     What a shard gives hangs on the job and on the shard alone: not on the worker, nor on what that
     worker did before.
     """
 
-    @property
-    def name(self) -> str:
-        """What it is called, such as "attribution"."""
-        ...
+    name: ClassVar[str]
+    """What it is called, such as "attribution"."""
+    unit: ClassVar[str]
+    """What its items are, in the singular, such as "example"."""
+    model: Any
+    """The model that it runs, of which every worker has a copy; None for none."""
+
+    def check(self) -> None:  # noqa: B027  # a job without a model has nothing to check
+        """See that the model is the one that the job was made for, where a worker has loaded it.
+
+        Raises:
+            ModelError: it is not.
+        """
 
     @property
-    def unit(self) -> str:
-        """What its items are, in the singular, such as "example"."""
-        ...
-
-    @property
+    @abstractmethod
     def said(self) -> Mapping[str, Any]:
         """All that decides what comes out, as plain values: equal where the results are."""
-        ...
 
-    @property
-    def model(self) -> Any:
-        """The model that it runs, of which every worker has a copy; None for none."""
-        ...
-
-    def with_model(self, model: Any) -> Job:
-        """The same job on a copy of the model; on None, as it goes to where there is one."""
-        ...
-
+    @abstractmethod
     def open(self) -> Callable[[Shard], Partial]:
         """Set up what all shards share, and give what works on them."""
-        ...
 
+    @abstractmethod
     def describe(self, shard: Shard) -> str:
         """What a shard is made of, for people to find what is bad in it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,30 +82,37 @@ class Bad:
         return cls(shard, error, "".join(traceback.format_exception(error)))
 
 
-@runtime_checkable
-class Workers(Protocol):
-    """What runs a job's shards: this process, several devices, or a cluster."""
+class Workers(ABC):
+    """What runs a job's shards: this process, several devices, or a cluster.
 
-    @property
-    def n(self) -> int:
-        """How many shards are worked on at a time."""
-        ...
+    Use them in a `with`, so that what was started for them ends with the block.
 
+    Args:
+        n: how many shards are worked on at a time.
+    """
+
+    n: int
+
+    @abstractmethod
     def run(self, job: Job, shards: Sequence[Shard]) -> Iterator[Done | Bad]:
         """Each shard once, in any order.
 
         Raises:
             CircuitsError: a job that cannot be set up anywhere.
         """
-        ...
 
-    def __enter__(self) -> Workers: ...
+    def close(self) -> None:  # noqa: B027  # nothing to end where nothing was started
+        """End what was started for them."""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)
-class InProcess:
+class InProcess(Workers):
     """One shard after the other, here."""
 
     n: int = 1
@@ -120,12 +122,6 @@ class InProcess:
         work = job.open()
         for shard in shards:
             yield attempt(work, shard)
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def attempt(work: Callable[[Shard], Partial], shard: Shard) -> Done | Bad:

@@ -24,25 +24,26 @@ from torch import nn
 _HERE: ContextVar[torch.device] = ContextVar("_HERE")
 
 
-def pack(value: Any, device: torch.device | str) -> bytes:
+def pack(value: Any, device: torch.device | str, without: Any = None) -> bytes:
     """A value as bytes.
 
     Args:
         device: of the model that it is with.
+        without: the model, wherever it is in the value: it stays behind.
 
     Raises:
         TypeError: what no process can hand to another, such as an open file.
     """
     buffer = io.BytesIO()
-    _Pickler(buffer, torch.device(device)).dump(value)
+    _Pickler(buffer, torch.device(device), without).dump(value)
     return buffer.getvalue()
 
 
-def unpack(data: bytes, device: torch.device | str) -> Any:
-    """The value that `pack` took, with its tensors on a device."""
+def unpack(data: bytes, device: torch.device | str, model: Any = None) -> Any:
+    """The value that `pack` took, with its tensors on a device, and a model where one was."""
     before = _HERE.set(torch.device(device))
     try:
-        return pickle.loads(data)
+        return _Unpickler(io.BytesIO(data), model).load()
     finally:
         _HERE.reset(before)
 
@@ -69,9 +70,12 @@ def _parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 class _Pickler(cloudpickle.Pickler):
-    def __init__(self, file: Any, device: torch.device) -> None:
+    def __init__(self, file: Any, device: torch.device, without: Any) -> None:
         super().__init__(file, protocol=5)
-        self.device = device
+        self.device, self.without = device, without
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "model" if obj is self.without and obj is not None else None
 
     def reducer_override(self, obj: Any) -> Any:
         if _holds_context(obj) and (name := _global_name(obj)) is not None:
@@ -85,6 +89,15 @@ class _Pickler(cloudpickle.Pickler):
         kind = obj.requires_grad if isinstance(obj, nn.Parameter) else None
         said = obj.dtype, tuple(held.shape), order, kind, obj.device == self.device
         return _tensor, (data, *said)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: Any, model: Any) -> None:
+        super().__init__(file)
+        self.model = model
+
+    def persistent_load(self, pid: str) -> Any:
+        return self.model
 
 
 def _tensor(
