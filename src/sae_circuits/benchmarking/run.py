@@ -29,6 +29,7 @@ from sae_circuits.io import Record, load, save
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track
+from sae_circuits.shards import Workers
 
 EXACT = "exact"  # the method that others are compared with, where it is run too
 
@@ -49,6 +50,7 @@ def benchmark(
     batch_size: int | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] = (),
+    workers: Workers | None = None,
 ) -> Benchmark:
     """Run methods on tasks, and measure what they find.
 
@@ -76,6 +78,7 @@ def benchmark(
         metric, intervention, batch_size: as in `attribute`, of the models' tasks and of the known.
         options: of methods, by name, such as `{"eap-ig": {"steps": 20}}`.
         command: for the record, how this was started.
+        workers: as in `attribute`; they share the examples of each cell.
 
     Raises:
         UnknownName: no such method, task, level or model with a known circuit.
@@ -107,7 +110,12 @@ def benchmark(
         method.require(intervention, dict((options or {}).get(method.name, {})))
     folder = Folder(ready_folder(out))
     folder.begin(Record.start(command or ["benchmark"], settings))
-    how = {"metric": get(metric), "intervention": intervention, "batch_size": batch_size}
+    how = {
+        "metric": get(metric),
+        "intervention": intervention,
+        "batch_size": batch_size,
+        "workers": workers,
+    }
     cells: list[Cell] = []
     columns = [(subject, seed) for subject in subjects for seed in which]
     for subject, seed in track(columns, description="benchmark"):

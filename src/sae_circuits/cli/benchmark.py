@@ -53,6 +53,9 @@ def benchmark(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
 ) -> None:
     """Compare methods on tasks, and on models whose circuits are known.
 
@@ -68,19 +71,21 @@ def benchmark(
     options.check_names(
         task="ioi", task_file=None, metric=metric, intervention=intervention, dtype=dtype
     )
-    found = run(
-        out,
-        methods=methods or every_method(),
-        models=[options.open_model(name, device, dtype) for name in models or ["demo"]],
-        tasks=[*(tasks or []), *([data] if data else [])] or ([] if known else ["ioi"]),
-        known=truths() if known == ["all"] else known or (),
-        levels=levels or ["edges"],
-        seeds=seeds,
-        n=n,
-        eps=eps,
-        metric=metric,
-        intervention=intervention,
-        batch_size=batch_size,
-        command=command_line(sys.argv[1:]),
-    )
+    with options.workers_of(ray, workers, gpus_per_worker, None) as shared:
+        found = run(
+            out,
+            methods=methods or every_method(),
+            models=[options.open_model(name, device, dtype) for name in models or ["demo"]],
+            tasks=[*(tasks or []), *([data] if data else [])] or ([] if known else ["ioi"]),
+            known=truths() if known == ["all"] else known or (),
+            levels=levels or ["edges"],
+            seeds=seeds,
+            n=n,
+            eps=eps,
+            metric=metric,
+            intervention=intervention,
+            batch_size=batch_size,
+            command=command_line(sys.argv[1:]),
+            workers=shared,
+        )
     typer.echo(f"{summary(found)}\nPage:  {out / 'table.html'}\nTable: {out / 'table.md'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +77,9 @@ def connect(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
 ) -> None:
     """List the features that drive a feature, those that change it most first.
 
@@ -91,19 +95,22 @@ def connect(
     to = reference if reference in REFERENCES else _number(reference)
     parts = "all" if component == ["all"] else component or ()
     texts = None if prompts is None else _texts(prompts)
-    loaded = options.open_model(model, device, dtype)
-    asked = texts or options.open_task(loaded, task, None, n, seed)
-    each = [one.load(options.place_of(loaded)) for one in chosen]
-    saes = [own for some in each for own in some]
-    feature = _target(feature, each[-1], chosen[-1])
+    load = partial(options.open_model, model, dtype=dtype)
     every = []
-    for name in methods:
-        way = {"method": name, "reference": to, "components": parts, "through": through}
-        found = connections(loaded, feature, saes, asked, batch_size=batch_size, **way)
-        every.append(found)
-        typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
-        for source, change in found.top(top):
-            typer.echo(f"  {source:<14}{change:>12.4g}")
+    with options.workers_of(ray, workers, gpus_per_worker, load) as shared:
+        loaded = load(device=device)
+        asked = texts or options.open_task(loaded, task, None, n, seed)
+        each = [one.load(options.place_of(loaded)) for one in chosen]
+        saes = [own for some in each for own in some]
+        feature = _target(feature, each[-1], chosen[-1])
+        how = {"reference": to, "components": parts, "through": through}
+        how |= {"batch_size": batch_size, "workers": shared}
+        for name in methods:
+            found = connections(loaded, feature, saes, asked, method=name, **how)
+            every.append(found)
+            typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
+            for source, change in found.top(top):
+                typer.echo(f"  {source:<14}{change:>12.4g}")
     _write(every, out, page)
 
 

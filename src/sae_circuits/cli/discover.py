@@ -59,27 +59,12 @@ def discover(
     from sae_circuits.cli.pipeline import Settings, run, summary
 
     settings = Settings(
-        model=model,
-        task=task,
-        task_file=task_file,
-        skip=skip,
-        method=method,
-        steps=steps,
-        metric=metric,
-        intervention=intervention,
-        edges=edges,
-        pruner=pruner,
-        by=by,
-        neurons=neurons,
-        saes=dictionaries.Dictionaries.of(sae, sae_id, sae_kind),
-        features=features,
-        through=through,
-        n=n,
-        seed=seed,
-        device=device,
-        dtype=dtype,
+        model=model, task=task, task_file=task_file, skip=skip, method=method, steps=steps,
+        metric=metric, intervention=intervention, edges=edges, pruner=pruner, by=by,
+        neurons=neurons, saes=dictionaries.Dictionaries.of(sae, sae_id, sae_kind),
+        features=features, through=through, n=n, seed=seed, device=device, dtype=dtype,
         curve=not no_curve,
-    )
+    )  # fmt: skip
     load = partial(options.open_model, model, dtype=dtype)
     with options.workers_of(ray, workers, gpus_per_worker, load) as found:
         report = run(

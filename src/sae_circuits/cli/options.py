@@ -135,12 +135,12 @@ def open_model(name: str, device: str | None, dtype: str) -> Any:
 
 @contextmanager
 def workers_of(
-    ray: str | None, n: int | None, gpus_per_worker: float, load: Callable[..., Any]
+    ray: str | None, n: int | None, gpus_per_worker: float, load: Callable[..., Any] | None
 ) -> Iterator[Workers | None]:
     """The workers that the options ask for, until the block ends; None for this process.
 
     Args:
-        load: gives the model on a device, in each worker.
+        load: gives the model on a device, in each worker; None to send it there.
 
     Raises:
         OptionError: fewer than one worker, or GPUs without Ray.
@@ -154,7 +154,7 @@ def workers_of(
         yield None
         return
     place = "cuda" if gpus_per_worker else "cpu"
-    where, here = ray or "auto", partial(load, device=place)
+    where, here = ray or "auto", None if load is None else partial(load, device=place)
     with workers(where, n, gpus_per_worker=gpus_per_worker, load=here) as found:
         yield found
 
