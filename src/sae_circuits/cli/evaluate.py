@@ -53,36 +53,25 @@ def evaluate(
     from sae_circuits.viz.folder import empty_folder, save_report
 
     options.check_names(
-        task=task,
-        task_file=task_file,
-        metric=metric,
-        intervention=intervention,
-        direction=direction,
-        dtype=dtype,
-    )
+        task=task, task_file=task_file, metric=metric, intervention=intervention,
+        direction=direction, dtype=dtype,
+    )  # fmt: skip
     saes = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
     saes.check()
     found = load(circuit, Circuit)
     dictionaries.require_given(found, saes)
     if out is not None:
         empty_folder(out, but=SHARDS)
-    load = partial(options.open_model, model, dtype=dtype)
-    with options.workers_of(ray, workers, gpus_per_worker, load) as shared:
-        loaded = load(device=device)
+    opened = partial(options.open_model, model, dtype=dtype)
+    with options.workers_of(ray, workers, gpus_per_worker, opened) as shared:
+        loaded = opened(device=device)
         found = dictionaries.with_dictionaries(found, saes, options.place_of(loaded))
         prompts = options.open_task(loaded, task, task_file, n, seed, skip=skip)
         report = measure(
-            loaded,
-            found,
-            prompts,
-            metric=metrics.get(metric),
-            intervention=intervention,
-            direction=direction,
-            batch_size=batch_size,
-            seed=seed,
-            workers=shared,
+            loaded, found, prompts, metric=metrics.get(metric), intervention=intervention,
+            direction=direction, batch_size=batch_size, seed=seed, workers=shared,
             folder=None if out is None else out / SHARDS,
-        )
+        )  # fmt: skip
     typer.echo(table(report))
     if out is not None:
         shutil.rmtree(out / SHARDS)

@@ -152,9 +152,12 @@ class _Pool:
                 yield _result(shard, found)
 
     def left(self) -> list[Any]:
-        """The actors that are idle, once those at work are ended."""
-        for actor, _ in self.busy.values():
-            _kill(actor)
+        """The actors that another job can have; those that are still at work are ended."""
+        for actor, shard in self.busy.values():
+            if shard is None:  # it will be there, and then take up what comes next
+                self.idle.append(actor)
+            else:
+                _kill(actor)
         return self.idle
 
     def _begin(self) -> None:
