@@ -280,6 +280,49 @@ def test_the_driver_killed_and_started_again_goes_on(bridge: Made, tmp_path: Pat
     assert all(f.stat().st_mtime_ns == at for f, at in kept.items())
 
 
+ON_ADDRESS = """
+import sys
+import torch
+import sae_circuits as sc
+torch.set_num_threads(1)
+model = sc.load_model("demo")
+made = model, sc.TensorGraph.from_model(model), sc.tasks.ioi(model, n=12, seed=0)
+with sc.workers(sys.argv[1], 2, load=lambda: sc.load_model("demo")) as two:
+    assert not two.owns_cluster
+    print(two.n, file=sys.stderr)
+    sc.attribute(*made, method="eap", batch_size=2, workers=two, folder=sys.argv[2])
+"""
+
+
+def test_a_cluster_that_runs_is_found_by_its_address_and_left_running(
+    bridge: Made, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    ray, port = [str(Path(sys.executable).parent / "ray")], free_port()
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": "/tmp"}
+    environment["RAY_USAGE_STATS_ENABLED"] = "0"
+    quiet: dict[str, Any] = {"env": environment, "capture_output": True, "text": True}
+    head = ["start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
+    cluster = subprocess.Popen(
+        [*ray, *head, "--block"], env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        address = f"127.0.0.1:{port}"
+        status = [*ray, "status", f"--address={address}"]
+        started = time.monotonic()
+        while subprocess.run(status, **quiet).returncode:
+            assert time.monotonic() - started < 120
+        command = [sys.executable, "-c", ON_ADDRESS, address, str(tmp_path / "s")]
+        done = subprocess.run(command, **quiet)
+        assert done.returncode == 0, done.stderr
+        assert torch.equal(scored(bridge, folder=tmp_path / "s"), scored(bridge))
+        assert subprocess.run(status, **quiet).returncode == 0
+    finally:
+        os.killpg(cluster.pid, signal.SIGTERM)
+        cluster.wait()
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 

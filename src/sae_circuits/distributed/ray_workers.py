@@ -241,6 +241,11 @@ def _connect(options: RayOptions) -> bool:
     try:
         ray.init(where, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if "InvalidAuthToken" in f"{error} {error.__cause__}":
+            raise WorkerError(
+                f"the Ray cluster at {where!r} asks for a token: set RAY_AUTH_MODE=token, with the "
+                "cluster's token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            ) from error
         raise WorkerError(_no_cluster(where, _first_line(error))) from error
     return False
 
