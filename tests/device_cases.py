@@ -5,12 +5,13 @@ A case takes a `Setting` and gives tensors by name, all on the CPU in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -20,17 +21,22 @@ from small_dictionaries import dictionary
 from small_stores import CONTENTS, corpus
 
 Numbers = dict[str, Tensor]
-TARGET, SOURCE = "post1.f1", "m0.f2"  # active on the prompts
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A model, dictionaries of it on its device and in its dtype, and a task."""
+    """A model, dictionaries of it on its device and in its dtype, and a task.
+
+    Args:
+        target, source: features of the second and the first SAE that are active on the prompts.
+    """
 
     model: Any
     saes: list[sc.Dictionary]
     transcoders: list[sc.Dictionary]
     task: sc.Task
+    target: str = "post1.f1"
+    source: str = "m0.f2"
 
     @classmethod
     def of(cls, model: Any, n: int = 4) -> Setting:
@@ -40,13 +46,25 @@ class Setting:
         transcoders = [dictionary(model, "mlp_in", i, writes="mlp_out", seed=9) for i in layers]
         return cls(model, saes, transcoders, random_task(model, n, 6, lengths=(6, 5, 5, 6)[:n]))
 
+    @classmethod
+    def demo(cls, dtype: torch.dtype = torch.float32) -> Setting:
+        """The bundled model, its dictionaries and a task that it was trained on."""
+        model = sc.load_model("demo", kind="hooked", device="cpu", dtype=dtype)
+        saes = sc.load_saes("demo", ["mlp_out.0", "resid_post.1"], dtype=dtype)
+        transcoders = sc.load_saes("demo", kind="transcoder", dtype=dtype)
+        task = sc.tasks.ioi(model, n=24, seed=0)
+        common = torch.bincount(task.lengths).topk(2).indices  # so that one can stand for another
+        task = task[torch.isin(task.lengths, common).nonzero()[:8, 0]]
+        return cls(model, saes, transcoders, task, "post1.f131", "m0.f3")
+
     def moved(self, model: Any, device: Any, task: Any = None) -> Setting:
         """The same with another copy of the model, and dictionaries on another device."""
         saes, transcoders = (
             [d.to(device, self.dtype_of(model)) for d in each]
             for each in (self.saes, self.transcoders)
         )
-        return Setting(model, saes, transcoders, self.task if task is None else self.task.to(task))
+        task = self.task if task is None else self.task.to(task)
+        return replace(self, model=model, saes=saes, transcoders=transcoders, task=task)
 
     @staticmethod
     def dtype_of(model: Any) -> torch.dtype:
@@ -70,8 +88,17 @@ class Setting:
 
 
 def plain(x: Any) -> Tensor:
-    """A tensor on the CPU, in float64."""
-    return torch.as_tensor(x).detach().cpu().double()
+    """A result in float64, which has to be on the CPU and in float32 or wider."""
+    x = torch.as_tensor(x)
+    assert x.device.type == "cpu"
+    assert not x.is_floating_point() or x.dtype in (torch.float32, torch.float64)
+    return x.detach().double()
+
+
+def by_pair(u: Tensor, v: Tensor, values: Tensor) -> Numbers:
+    """Values by their ends, since what is near zero may be left out."""
+    ends = zip(u.tolist(), v.tolist(), strict=True)
+    return {f"{i}->{j}": x for (i, j), x in zip(ends, plain(values), strict=True)}
 
 
 def scores(of: Setting, graph: str = "graph", verb: Any = sc.attribute, **options: Any) -> Numbers:
@@ -92,8 +119,7 @@ def spans(of: Setting, *, across: bool = False) -> Numbers:
 
 def pairs(of: Setting) -> Numbers:
     found = sc.attribute_pairs(of.model, of.features, of.task)
-    order = found.ids.argsort()
-    return {"scores": plain(found.values[order])}
+    return by_pair(*found.graph.ends(found.ids), found.values)
 
 
 def kept(of: Setting) -> Numbers:
@@ -105,7 +131,8 @@ def evaluated(of: Setting, graph: str = "graph", **options: Any) -> Numbers:
     own = getattr(of, graph)
     circuit = sc.Circuit(own, torch.arange(own.n_edges) % 3 == 0)
     found = sc.evaluate(of.model, circuit, of.task, n_bootstrap=10, batch_size=3, **options)
-    return {n: plain(getattr(found, n)) for n in ("clean", "corrupt", "circuit", "faithfulness")}
+    examples = ("clean", "corrupt", "circuit", "complement")
+    return {name: plain(found.examples[name]) for name in examples}
 
 
 def curved(of: Setting) -> Numbers:
@@ -127,8 +154,8 @@ def constants(of: Setting) -> Numbers:
 
 
 def intervened(of: Setting) -> Numbers:
-    changes = {SOURCE: ("add", 1.0), "a0.h1": ("scale", 0.0)}
-    done = sc.intervene(of.model, of.features, of.task, changes, watch=[TARGET])
+    changes = {of.source: ("add", 1.0), "a0.h1": ("scale", 0.0)}
+    done = sc.intervene(of.model, of.features, of.task, changes, watch=[of.target])
     return {
         "logits": plain(done.logits),
         "watched": torch.cat([plain(x).flatten() for x in done.activations.values()]),
@@ -136,81 +163,90 @@ def intervened(of: Setting) -> Numbers:
 
 
 def connected(of: Setting, **options: Any) -> Numbers:
-    found = sc.connections(of.model, TARGET, of.saes, of.task, **options)
+    found = sc.connections(of.model, of.target, of.saes, of.task, **options)
     return {"values": plain(torch.cat([plain(x) for x in found.values.values()]))}
 
 
 def pair_connected(of: Setting, **options: Any) -> Numbers:
     found = sc.pair_connections(of.model, "post1", of.saes, of.task, **options).scores("m0")
-    return {"values": plain(found.values[found.ids.argsort()])}
+    return by_pair(*found.graph.ends(found.ids), found.values)
 
 
 def by_head(of: Setting) -> Numbers:
     one = of.task[:1]
-    values = sc.head_connections(of.model, SOURCE, TARGET, of.saes, one, through="a1")
+    values = sc.head_connections(of.model, of.source, of.target, of.saes, one, through="a1")
     return {"values": plain(values)}
 
 
 def weights(of: Setting) -> Numbers:
-    found = sc.virtual_weights(of.model, *of.saes, k=3)
-    heads = sc.virtual_weights(of.model, *of.saes, k=3, heads=[(1, 1)])
-    return {"all": plain(found.pairs()[2]), "head": plain(heads[1, 1].pairs()[2])}
+    found = sc.virtual_weights(of.model, *of.saes, k=5)
+    by_head = sc.virtual_weights(of.model, *of.saes, k=5, heads=[(1, 1)])
+    return {**by_pair(*found.pairs()), "head": plain(by_head[1, 1].into_values)}
 
 
 def steered(of: Setting) -> Numbers:
-    sae = of.saes[0]
-    with sc.steering(of.model, sae, {2: ("add", 1.0)}):
+    with sc.steering(of.model, of.saes[0], {2: ("add", 1.0)}):
         logits = of.model(of.task.clean.to(next(of.model.parameters()).device))
-    return {"logits": plain(logits)}
+    return {"logits": plain(logits.float().cpu())}
 
 
 def store(of: Setting) -> Numbers:
-    found = sc.FeatureDictionary.build(
-        of.model, of.saes[1], corpus((6, 1, 9, 4)), contents=CONTENTS
-    )
-    rows = found.database.rows("SELECT * FROM features ORDER BY 1")
-    columns = zip(*rows, strict=True)
+    prompts = corpus((6, 1, 9, 4))
+    made = sc.FeatureDictionary.build(of.model, of.saes[1], prompts, contents=CONTENTS)
+    rows = made.database.rows("SELECT * FROM features ORDER BY feature")
     return {
-        str(i): torch.tensor([float("nan") if x is None else float(x) for x in column])
-        for i, column in enumerate(columns)
-        if all(x is None or isinstance(x, int | float) for x in column)
+        name: torch.tensor([x if isinstance(x := row[name], float) else torch.nan for row in rows])
+        for name in ("density", "mean", "std", "max", "importance", "logit_std")
     }
 
 
 def traced(of: Setting) -> Numbers:
-    graph = sc.trace(
-        of.model, of.task.clean[0], transcoders=of.transcoders, node_share=1, edge_share=1
-    )
-    order = [f"{node.name}" for node in graph.nodes]
-    W = torch.zeros(len(order), len(order), dtype=torch.float64)
-    W[graph.dest, graph.src] = graph.weight.double()
-    where = sorted(range(len(order)), key=order.__getitem__)
-    return {"weights": W[where][:, where]}
+    prompt = of.task.clean[0, :6]
+    graph = sc.trace(of.model, prompt, transcoders=of.transcoders, node_share=1, edge_share=1)
+    names = [node.name for node in graph.nodes]
+    ends = zip(graph.src.tolist(), graph.dest.tolist(), strict=True)
+    each = zip(ends, plain(graph.weight), strict=True)
+    return {f"{names[u]}->{names[v]}": weight for (u, v), weight in each}
 
 
-RULES = {
+def marked(names: Sequence[str] = ()) -> list[Any]:
+    """Cases, or all of them, as parameters of a test; those that take long are marked so."""
+    slow = {name: [pytest.mark.slow] for name in ("acdc", "minimality", "exact")}
+    return [pytest.param(name, marks=slow.get(name, [])) for name in names or CASES]
+
+
+def difference(got: Numbers, want: Numbers) -> float:
+    """The norm of the difference of what both have, over the norm of what is wanted."""
+    both = [name for name in want if name in got]
+    assert len(both) > 0.9 * len(want)
+    a, b = (torch.cat([of[name].flatten() for name in both]).nan_to_num() for of in (got, want))
+    return float((a - b).norm() / b.norm())
+
+
+RULES: dict[str, dict[str, Any]] = {
     "eap": {},
     "eap-ig": {"steps": 3},
-    "eap-ig-activations": {"steps": 2},
+    "eap-ig-activations": {"steps": 1},
     "clean-corrupted": {},
     "relp": {},
     "gim": {},
-}
-OTHERS: dict[str, dict[str, Any]] = {
     "atp-star": {},
     "mask-ig": {"steps": 2},
     "information-flow": {},
-    "exact": {},
-    "random": {},
+}
+SEARCHES: dict[str, dict[str, Any]] = {
     "acdc": {},
     "edge-pruning": {"steps": 2},
     "ugs": {"steps": 2},
 }
+OF_FEATURES = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "relp", "gim")
 CASES: Mapping[str, Callable[[Setting], Numbers]] = MappingProxyType({
-    **{name: partial(scores, method=name, **o) for name, o in {**RULES, **OTHERS}.items()},
+    **{name: partial(scores, method=name, **o) for name, o in {**RULES, **SEARCHES}.items()},
+    "exact": partial(scores, method="exact"),
+    "random": partial(scores, method="random"),
     **{
-        f"{name} of features": partial(scores, graph="features", method=name, **o)
-        for name, o in RULES.items()
+        f"{name} of features": partial(scores, graph="features", method=name, **RULES[name])
+        for name in OF_FEATURES
     },
     "nodes": partial(scores, graph="features", verb=sc.attribute_nodes, method="eap"),
     "neurons": neurons,

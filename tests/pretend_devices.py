@@ -1,4 +1,4 @@
-"""Devices that are none: tensors in this machine's memory that say they are on `lazy:0` or `lazy:1`.
+"""Devices that are none: tensors in ordinary memory that say they are on `lazy:0` or `lazy:1`.
 
 A tensor on a pretended device holds an ordinary one and behaves as one on a GPU would. Operands of
 different devices are refused where CUDA refuses them; what comes of an operation is where its

@@ -27,8 +27,9 @@ from sae_circuits.cache.places import (
 )
 from sae_circuits.cache.reads import Reads
 from sae_circuits.cache.toward import Toward
-from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.backward import OWN, BackwardRules
+from sae_circuits.models.calls import Call
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 

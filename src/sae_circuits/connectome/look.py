@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sae_circuits.ablation.changed_run import Place
 from sae_circuits.cache.places import edited_place
-from sae_circuits.models.adapter import Adapter, Call, one_row
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.calls import Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 from sae_circuits.tasks import Task

@@ -21,14 +21,12 @@ from torch import Tensor, nn
 
 from sae_circuits.errors import ModelError, UnsupportedModel
 from sae_circuits.graph import Architecture
+from sae_circuits.models.calls import CACHE_ARGUMENTS, STREAM_ARGUMENTS, Call
 from sae_circuits.models.hooks import first, replaced_heads, stopped_at
 from sae_circuits.models.norms import Norm
 from sae_circuits.models.placement import device_of, require_in_memory
 from sae_circuits.models.projection import Projection
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-_STREAM_ARGUMENTS = ("query_input", "key_input", "value_input", "hidden_states")
-_CACHE_ARGUMENTS = ("past_kv_cache_entry", "past_key_value", "past_key_values", "layer_past")
+from sae_circuits.precision import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +334,7 @@ class Adapter:
         (args, kwargs), attn = call, self.block(layer).attn
         read = read.to(device_of(attn, read))
         args = (read, *args[1:]) if args else ()
-        kwargs = {k: read if k in _STREAM_ARGUMENTS else v for k, v in kwargs.items()}
+        kwargs = {k: read if k in STREAM_ARGUMENTS else v for k, v in kwargs.items()}
         return self.here(first(attn(*args, **kwargs)))
 
     def mlp(
@@ -358,7 +356,7 @@ class Adapter:
         module = self.model.unembed
         W_U, bias = module.W_U, getattr(module, "b_U", None)
         logits = read.to(W_U.device) @ W_U
-        logits = self.here(logits if bias is None else logits + bias)
+        logits = wide(self.here(logits if bias is None else logits + bias))
         cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
         return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
 
@@ -379,7 +377,7 @@ class Adapter:
 
         def noter(layer: int) -> Callable[..., None]:
             def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                kept = {k: None if k in _CACHE_ARGUMENTS else v for k, v in kwargs.items()}
+                kept = {k: None if k in CACHE_ARGUMENTS else v for k, v in kwargs.items()}
                 noted[layer] = args, kept
 
             return note
@@ -390,22 +388,3 @@ class Adapter:
                 handle = attn.register_forward_pre_hook(noter(layer), with_kwargs=True)
                 hooks.callback(handle.remove)
             yield noted
-
-
-def one_row(call: Call, batch: int) -> Call:
-    """The same call for any batch size: tensors whose rows are all equal keep one row.
-
-    Prompts hold no padding on their left, so nothing that a model computes for its attentions
-    (positions, masks) differs between the rows of a batch.
-    """
-
-    def shrink(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(shrink(v) for v in value)
-        if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == batch > 1:
-            return value[:1] if bool((value == value[:1]).all()) else value
-        return value
-
-    args, kwargs = call
-    kept = {k: v if k in _STREAM_ARGUMENTS else shrink(v) for k, v in kwargs.items()}
-    return (*args[:1], *map(shrink, args[1:])), kept

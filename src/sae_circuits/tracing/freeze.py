@@ -15,6 +15,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 from sae_circuits.models.norms import Norm
+from sae_circuits.precision import wide_dtype
 from sae_circuits.tracing.local import Active, Layer, Local, Reader
 
 CHUNK_BYTES = 32 << 20  # pre-activations at a time
@@ -68,7 +69,7 @@ class _Recorder:
 
     def __init__(self, adapter: Adapter, transcoders: Mapping[int, Dictionary], first: int) -> None:
         self.adapter, self.transcoders, self.first = adapter, transcoders, first
-        self.dtype = torch.promote_types(adapter.dtype, torch.float32)
+        self.dtype = wide_dtype(adapter.dtype)
         self.kept: dict[str, Tensor] = {}
         self.seen: set[str] = set()
         self.layers: list[Layer] = []

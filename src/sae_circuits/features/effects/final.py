@@ -18,6 +18,7 @@ from torch import Tensor
 from sae_circuits.errors import NumericalError
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.norms import Norm
+from sae_circuits.precision import wide_dtype
 
 TOKENS = 8192  # of the vocabulary, at a time
 ROWS = 512  # of the stream, at a time
@@ -52,9 +53,7 @@ class Final:
             NumericalError: weights that are not finite, by name.
         """
         model = adapter.model
-        dtype = torch.float32
-        for other in (adapter.dtype, *others):
-            dtype = torch.promote_types(dtype, other)
+        dtype = wide_dtype(adapter.dtype, *others)
         norm, W_U = adapter.final_norm, adapter.W_U
         b_U = getattr(model.unembed, "b_U", None)
         own = {"W_U": W_U, "b_U": b_U}
