@@ -214,7 +214,13 @@ class Adapter:
 
     def W_write(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """What each head adds to the stream per unit of z over the post-norm's scale."""
-        norm, weight = self.attn_post_norm(layer), self.W_O(layer)
+        return self.here(self.W_write_there(layer))
+
+    def W_write_there(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """The same on the layer's own device, for what is made chunk by chunk."""
+        block = self.block(layer)
+        norm = Norm.of(getattr(block, "ln1_post", None), self.model.cfg)
+        weight = block.attn.W_O.detach()
         return weight if norm is None else norm.gain(norm.centre(weight))
 
     def constant(self, layer: int) -> Float[Tensor, "d_model"] | None:
