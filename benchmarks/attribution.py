@@ -11,14 +11,12 @@ before, each in a process of its own.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from measure import machine, peak_bytes, ratios, seconds, table, write_json
+from measure import flags, machine, peak_bytes, ratios, read_flags, seconds, table, write_json
 
 import sae_circuits as sc
 from shapes import gpt2_shaped, random_task
@@ -42,7 +40,7 @@ def floor(
             stream = block(stream)
         return model.unembed(model.ln_final(stream)[:, last])
 
-    clean, corrupt = (model.embed(x) + model.pos_embed(x) for x in (task.clean, task.corrupt))
+    clean, corrupt = (entering(model, tokens) for tokens in (task.clean, task.corrupt))
     with torch.no_grad():
         if forwards > 1:
             forward(corrupt)
@@ -54,6 +52,12 @@ def floor(
         logits = forward(start)[:, -1]
         value = logits[rows, task.answer[:, 0]] - logits[rows, task.wrong[:, 0]]
         torch.autograd.grad(value.sum(), start)
+
+
+def entering(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """What enters the first layer."""
+    stream, pos_embed = model.embed(tokens), getattr(model, "pos_embed", None)
+    return stream if pos_embed is None else stream + pos_embed(tokens)
 
 
 def scored(model: Any, task: sc.Task, method: str, **options: Any) -> sc.Scores:
@@ -89,7 +93,7 @@ def compare(batch: int, pos: int, device: str, repeats: int) -> list[dict[str, A
     held = problem(batch, pos, device)
     times = seconds({c: partial(f, *held, **o) for c, (f, o) in CASES.items()}, repeats)
     del held
-    memory = {case: peak_bytes(partial(make, case, batch, pos, device)) for case in CASES}
+    memory = {case: peak_bytes(partial(make, case, batch, pos, device), device) for case in CASES}
     rows = []
     for case in CASES:
         base = "floor, 5 steps" if case.endswith("steps") else "floor"
@@ -137,20 +141,14 @@ def growth(device: str, repeats: int, quick: bool) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="16 tokens and two sizes each only")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    parser = flags(__doc__, "16 tokens and two sizes each only", repeats=5)
+    args = read_flags(parser)
     rows = [
         row
         for pos in ((16,) if args.quick else (16, 64))
         for row in compare(8, pos, args.device, args.repeats)
     ]
-    print(f"GPT-2-small shape, batch 8, random weights; {machine()}\n")
+    print(f"GPT-2-small shape, batch 8, random weights; {machine(args.device)}\n")
     print(
         table(
             ["tokens", "case", "seconds", "time / floor", "peak MB", "memory / floor"],
@@ -185,7 +183,7 @@ def main() -> None:
             ],
         )
     )
-    write_json(args.json, {"attribution": rows, "growth": grown})
+    write_json(args.json, {"attribution": rows, "growth": grown}, args.device)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import highest_bytes, machine, peak_bytes, seconds, table, write_json
+from measure import (
+    flags,
+    highest_bytes,
+    machine,
+    peak_bytes,
+    read_flags,
+    seconds,
+    table,
+    write_json,
+)
 from safetensors.torch import load_file, save_file
 
 import sae_circuits as sc
@@ -59,12 +68,12 @@ def random_transcoders(model: Any, seed: int = 0) -> list[sc.Dictionary]:
     ]
 
 
-def problem(n_pos: int, **sizes: int) -> tuple[Any, torch.Tensor, list[sc.Dictionary]]:
+def problem(n_pos: int, device: str, **sizes: int) -> tuple[Any, torch.Tensor, list[sc.Dictionary]]:
     """A random model, a random prompt and random transcoders."""
-    model = gpt2_shaped(**sizes)
+    model = gpt2_shaped(device=device, **sizes)
     model.pos_embed.W_pos.zero_()
     tokens = torch.randint(model.cfg.d_vocab, (n_pos,), generator=torch.Generator().manual_seed(0))
-    return model, tokens, random_transcoders(model)
+    return model, tokens, [d.to(device) for d in random_transcoders(model)]
 
 
 def traced(
@@ -74,9 +83,9 @@ def traced(
     return sc.trace(model, tokens, transcoders=transcoders, first_position=1, **options)
 
 
-def make(n_pos: int, sizes: dict[str, int], **options: Any) -> Callable[[], Any]:
+def make(n_pos: int, device: str, sizes: dict[str, int], **options: Any) -> Callable[[], Any]:
     """One case, ready to run."""
-    held = problem(n_pos, **sizes)
+    held = problem(n_pos, device, **sizes)
     traced(held[0], held[1][:4], held[2])  # imports and first calls
     return partial(traced, *held, **options)
 
@@ -98,18 +107,18 @@ def operations(graph: sc.AttributionGraph, cfg: Any) -> int:
     return total
 
 
-def speed(d: int) -> float:
+def speed(d: int, device: str) -> float:
     """Operations a second of one large product as wide as the stream."""
-    a, b = torch.randn(2048, d), torch.randn(d, d)
+    a, b = torch.randn(2048, d, device=device), torch.randn(d, d, device=device)
     return 2 * 2048 * d * d / min(seconds({"product": lambda: a @ b}, 7)["product"])
 
 
-def grown(n_pos: int, memory: str, threads: int) -> dict[str, Any]:
+def grown(n_pos: int, memory: str, device: str, threads: int) -> dict[str, Any]:
     """One prompt's figures, from one call."""
     torch.set_num_threads(threads)
-    run = make(n_pos, SMALL, memory=memory)
+    run = make(n_pos, device, SMALL, memory=memory)
     start = time.perf_counter()
-    peak, graph = highest_bytes(run)
+    peak, graph = highest_bytes(run, device)
     return {
         "tokens": n_pos,
         "nodes": graph.n_active,
@@ -121,20 +130,20 @@ def grown(n_pos: int, memory: str, threads: int) -> dict[str, Any]:
     }
 
 
-def growth(points: tuple[int, ...], memory: str, threads: int) -> list[dict[str, Any]]:
+def growth(points: tuple[int, ...], memory: str, device: str, threads: int) -> list[dict[str, Any]]:
     """Time and peak memory as the prompt grows, with the memory for rows held."""
     rows = []
     for n_pos in points:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(grown, (n_pos, memory, threads)))
+            rows.append(pool.apply(grown, (n_pos, memory, device, threads)))
     return rows
 
 
-def beside_floor(n_pos: int, sizes: dict[str, int], repeats: int) -> dict[str, Any]:
+def beside_floor(n_pos: int, sizes: dict[str, int], device: str, repeats: int) -> dict[str, Any]:
     """Time and the operations that it takes at least."""
-    model, tokens, transcoders = problem(n_pos, **sizes)
+    model, tokens, transcoders = problem(n_pos, device, **sizes)
     every = traced(model, tokens, transcoders, node_share=1, edge_share=1)
-    count, rate = operations(every, model.cfg), speed(model.cfg.d_model)
+    count, rate = operations(every, model.cfg), speed(model.cfg.d_model, device)
     run = partial(traced, model, tokens, transcoders)
     took = min(seconds({"trace": run}, repeats)["trace"])
     return {
@@ -146,7 +155,7 @@ def beside_floor(n_pos: int, sizes: dict[str, int], repeats: int) -> dict[str, A
         "floor": count / rate,
         "seconds": took,
         "over_floor": took * rate / count,
-        "bytes": peak_bytes(partial(make, n_pos, sizes)),
+        "bytes": peak_bytes(partial(make, n_pos, device, sizes), device),
     }
 
 
@@ -154,7 +163,7 @@ def beside_peer(
     peer: str, n_pos: int, sizes: dict[str, int], batches: tuple[int, ...], args: Any
 ) -> list[dict[str, Any]]:
     """The peer's time, memory and matrix at several batch sizes, with the library in between."""
-    model, tokens, transcoders = problem(n_pos, **sizes)
+    model, tokens, transcoders = problem(n_pos, "cpu", **sizes)  # as the peer
     own = traced(model, tokens, transcoders, node_share=1, edge_share=1)
     fields = "n_layers d_model n_heads d_head d_vocab d_mlp n_ctx act_fn normalization_type".split()
     rows = []
@@ -185,7 +194,7 @@ def beside_peer(
                     "peer_with_pruning": min(found["with_pruning"]),
                     "seconds": took,
                     "peer_bytes": found["bytes"],
-                    "bytes": peak_bytes(partial(make, n_pos, sizes)),
+                    "bytes": peak_bytes(partial(make, n_pos, "cpu", sizes)),
                     "difference": difference(own, load_file(folder / "peer.safetensors")),
                     "scores": [own.replacement, own.completeness],
                     "peer_scores": found["scores"],
@@ -213,26 +222,21 @@ def difference(own: sc.AttributionGraph, peer: dict[str, torch.Tensor]) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short prompts and a small model only")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser = flags(__doc__, "short prompts and a small model only", repeats=3)
     parser.add_argument("--peer", help="only beside circuit-tracer, run by this python")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", default="64MiB", help="for rows, in the table of growth")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = read_flags(parser)
     sizes = SMALL if args.quick else GPT2_SMALL
-    print(f"Random weights and transcoders, {FEATURES} features a layer; {machine()}\n")
+    print(f"Random weights and transcoders, {FEATURES} features a layer; {machine(args.device)}\n")
     if args.peer:
         batches = (512, 64) if args.quick else (512, 128, 64, 32, 16)
-        write_json(args.json, {"peer": show_peer(args, batches, sizes)})
+        write_json(args.json, {"peer": show_peer(args, batches, sizes)}, args.device)
         return
     points = (16,) if args.quick else (16, 64)
-    floors = show_floor([beside_floor(n, sizes, args.repeats) for n in points])
+    floors = show_floor([beside_floor(n, sizes, args.device, args.repeats) for n in points])
     points = (32, 64) if args.quick else (64, 128, 256, 512)
-    rows = show_growth(growth(points, args.memory, args.threads), args.memory)
-    write_json(args.json, {"floor": floors, "growth": rows})
+    rows = show_growth(growth(points, args.memory, args.device, args.threads), args.memory)
+    write_json(args.json, {"floor": floors, "growth": rows}, args.device)
 
 
 def show_floor(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,16 +9,14 @@ the rows, each in a fresh process. `--quick`: 4,096 features. HDBSCAN needs scik
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import machine, peak_bytes, seconds, table, write_json
+from measure import flags, machine, peak_bytes, read_flags, seconds, table, write_json
 
 from sae_circuits.connectome.likeness import ByDecoder
 from sae_circuits.connectome.partition import How, Neighbourhood, stability
@@ -44,7 +42,7 @@ def product(rows: torch.Tensor) -> None:
         rows[first : first + TILE] @ rows.T
 
 
-def functions(kind: str, n: int) -> dict[str, Callable[[], Any]]:
+def functions(kind: str, n: int, device: str) -> dict[str, Callable[[], Any]]:
     """What is timed."""
     rows = rows_of(kind, n)
     likeness = ByDecoder(unit_rows(rows))
@@ -52,7 +50,7 @@ def functions(kind: str, n: int) -> dict[str, Callable[[], Any]]:
     by = {method: How(method, K, 4, 1.0, 0) for method in ("louvain", "hdbscan")}
     none = np.zeros(n, dtype=np.int64)
     return {
-        "product": partial(product, rows),
+        "product": partial(product, rows.to(device)),
         "neighbours": partial(Neighbourhood.of, likeness, K),
         "louvain": partial(graph.clusters, by["louvain"]),
         "hdbscan": partial(graph.clusters, by["hdbscan"]),
@@ -60,34 +58,30 @@ def functions(kind: str, n: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def made(kind: str, n: int, name: str, threads: int) -> Callable[[], Any]:
+def made(kind: str, n: int, name: str, device: str, threads: int) -> Callable[[], Any]:
     """One of them, in a process of its own."""
     torch.set_num_threads(threads)
-    return functions(kind, n)[name]
+    return functions(kind, n, device)[name]
 
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer features")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    parser = flags(__doc__, "fewer features", repeats=1)
+    args = read_flags(parser)
     n = 4096 if args.quick else 24_576
-    print(f"{n:,} features, {WIDTH} wide, {K} neighbours of each; {machine()}\n")
+    print(f"{n:,} features, {WIDTH} wide, {K} neighbours of each; {machine(args.device)}\n")
     results: dict[str, Any] = {}
     for kind in KINDS:
-        for name, own in seconds(functions(kind, n), args.repeats).items():
-            peak = peak_bytes(partial(made, kind, n, name, args.threads)) / 1e6
+        for name, own in seconds(functions(kind, n, args.device), args.repeats).items():
+            on = args.device if name == "product" else "cpu"  # clusters are made by the processor
+            peak = peak_bytes(partial(made, kind, n, name, args.device, args.threads), on) / 1e6
             results[f"{kind}: {name}"] = {"seconds": statistics.median(own), "peak_mb": peak}
     rows = [
         [*name.split(": "), f"{r['seconds']:.1f}", f"{r['peak_mb']:,.0f}"]
         for name, r in results.items()
     ]
     print(table(["rows", "what", "seconds", "peak MB"], rows))
-    write_json(args.json, {"features": n, "clusters": results})
+    write_json(args.json, {"features": n, "clusters": results}, args.device)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int64
-from measure import machine, peak_bytes, ratios, seconds, table, write_json
+from measure import flags, machine, peak_bytes, ratios, read_flags, seconds, table, write_json
 
 import sae_circuits as sc
 from sae_circuits.models.dictionaries import Site
@@ -189,21 +188,15 @@ def timed(part: str, quick: bool, device: str) -> dict[str, Callable[[], Any]]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer features")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = flags(__doc__, "fewer features", repeats=3)
     parser.add_argument("--part", choices=PARTS, action="append", help="by default all")
     parser.add_argument("--processor-time", action="store_true", help="for a busy machine")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(f"{machine()}\n")
+    args = read_flags(parser)
+    print(f"{machine(args.device)}\n")
     results = {}
     for part in args.part or PARTS:
         results[part] = measured(part, args)
-    write_json(args.json, results)
+    write_json(args.json, results, args.device)
 
 
 def measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -219,7 +212,7 @@ def measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
             "seconds": min(own),
             "over_floor": ratios(times, name, floor),
             "least_over_floor": min(own) / min(times[floor]),
-            "peak_mb": peak_bytes(partial(make, name)) / 1e6,
+            "peak_mb": peak_bytes(partial(make, name), args.device) / 1e6,
         }
         for name, own in times.items()
     }

@@ -11,17 +11,15 @@ shows 70 windows of 11 tokens a feature, as published tools do, or the store's d
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import machine, peak_bytes, table, write_json
+from measure import flags, machine, peak_bytes, read_flags, table, wait, write_json
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 import sae_circuits as sc
@@ -47,6 +45,7 @@ class Case:
     published: bool = True
     loss_effects: bool = True
     block: int = 64
+    device: str = "cpu"
 
 
 def store(case: Case) -> tuple[sc.FeatureDictionary, float]:
@@ -55,10 +54,10 @@ def store(case: Case) -> tuple[sc.FeatureDictionary, float]:
     config = HookedTransformerConfig(
         n_layers=LAYERS, d_model=D_MODEL, n_ctx=LENGTH, d_head=32, n_heads=4, d_mlp=4 * D_MODEL,
         d_vocab=case.vocabulary, act_fn="gelu", normalization_type="LNPre", seed=0,
-        model_name="random",
+        model_name="random", device=case.device,
     )  # fmt: skip
     model = HookedTransformer(config).eval()
-    model.unembed.W_U.data = torch.randn(D_MODEL, case.vocabulary) / D_MODEL**0.5
+    model.unembed.W_U.data = torch.randn(D_MODEL, case.vocabulary).to(case.device) / D_MODEL**0.5
     W = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL), dim=1)
     site = Site.parse(f"blocks.{LAYERS - 1}.hook_resid_pre")
     sae = Dictionary(
@@ -69,6 +68,7 @@ def store(case: Case) -> tuple[sc.FeatureDictionary, float]:
     prompts = list(rng.integers(0, case.vocabulary, (PROMPTS, LENGTH)))
     vocabulary = Vocabulary(tuple(f" {i}" for i in range(case.vocabulary)))
     corpus = Corpus.of_prompts(prompts, vocabulary, "random")
+    sae = sae.to(case.device)
     contents = PUBLISHED if case.published else Contents()
     start = time.perf_counter()
     found = sc.FeatureDictionary.build(model, sae, corpus, contents=contents)
@@ -88,6 +88,7 @@ def best_of(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
     for _ in range(repeats):
         start = time.perf_counter(), time.process_time()
         function()
+        wait()
         times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     return min(t[0] for t in times), min(t[1] for t in times)
 
@@ -97,7 +98,7 @@ def floor(features: sc.FeatureDictionary) -> tuple[float, float]:
     source: Any = features.source
     model, tokens = source.adapter.model, torch.from_numpy(features.corpus.tokens.astype(np.int64))
     rows, W = tokens.view(PROMPTS, LENGTH), model.W_U
-    x = torch.randn(64, D_MODEL)
+    x = torch.randn(64, D_MODEL).to(W.device)
     with torch.no_grad():
         model(rows[:64], return_type=None)
         run = best_of(lambda: [model(some, return_type=None) for some in rows.split(64)], 3)[0]
@@ -109,7 +110,7 @@ def view_function(case: Case) -> Callable[[], Any]:
     """A function to measure, with its store."""
     torch.set_num_threads(1)
     features, _ = store(case)
-    viewed(features, Case(case.vocabulary, case.published, loss_effects=False))
+    viewed(features, replace(case, loss_effects=False))
     return partial(viewed, features, case)
 
 
@@ -135,19 +136,17 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print a table of all cases."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="no large vocabulary, one repeat")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    parser = flags(__doc__, "no large vocabulary, one repeat", repeats=5)
+    args = read_flags(parser)
     cases = [
         Case(loss_effects=False), Case(), Case(published=False), Case(block=16), Case(block=1),
     ]  # fmt: skip
     if not args.quick:
         cases.append(Case(vocabulary=50_257))
-    print(f"{D_SAE:,} features, {PROMPTS} prompts of {LENGTH} tokens; {machine()}\n")
-    rows = [measured(case, 1 if args.quick else 5) for case in cases]
-    peak = None if args.quick else peak_bytes(partial(view_function, cases[-1]))
+    cases = [replace(case, device=args.device) for case in cases]
+    print(f"{D_SAE:,} features, {PROMPTS} prompts of {LENGTH} tokens; {machine(args.device)}\n")
+    rows = [measured(case, 1 if args.quick else args.repeats) for case in cases]
+    peak = None if args.quick else peak_bytes(partial(view_function, cases[-1]), args.device)
     print(
         table(
             ["vocabulary", "windows", "loss effects", "block", "build", "view", "its own work",
@@ -165,7 +164,7 @@ def main() -> None:
     )  # fmt: skip
     if peak is not None:
         print(f"\nPeak memory of the last one above what was held: {peak / 1e6:.0f} MB")
-    write_json(args.json, {"cases": rows, "peak_bytes": peak})
+    write_json(args.json, {"cases": rows, "peak_bytes": peak}, args.device)
 
 
 if __name__ == "__main__":

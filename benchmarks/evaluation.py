@@ -8,13 +8,11 @@ circuit costs is the difference between a call with two more circuits and one wi
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from measure import machine, ratios, seconds, table, write_json
+from measure import flags, machine, ratios, read_flags, seconds, table, write_json
 
 import sae_circuits as sc
 from sae_circuits.ablation import run_circuits
@@ -66,20 +64,14 @@ def measure(pos: int, device: str, repeats: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="16 tokens only")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    parser = flags(__doc__, "16 tokens only", repeats=3)
+    args = read_flags(parser)
     rows = [
         row
         for pos in ((16,) if args.quick else (16, 64))
         for row in measure(pos, args.device, args.repeats)
     ]
-    print(f"GPT-2-small shape, batch 8, random weights; {machine()}\n")
+    print(f"GPT-2-small shape, batch 8, random weights; {machine(args.device)}\n")
     print(
         table(
             ["tokens", "case", "seconds", "forward passes"],
@@ -89,7 +81,7 @@ def main() -> None:
             ],
         )
     )
-    write_json(args.json, {"evaluation": rows})
+    write_json(args.json, {"evaluation": rows}, args.device)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ smaller size alone, with two layers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import machine, peak_bytes, ratios, seconds, table, write_json
+from measure import flags, machine, peak_bytes, ratios, read_flags, seconds, table, write_json
 from plain_feature_circuits import plain_edges
 from safetensors.torch import load_file, save_file
 
@@ -81,11 +80,11 @@ def random_saes(model: Any, task: sc.Task, n_features: int) -> list[sc.Dictionar
 
 
 @cache
-def problem(size: str) -> tuple[Any, sc.Task, sc.TensorGraph]:
+def problem(size: str, device: str) -> tuple[Any, sc.Task, sc.TensorGraph]:
     """A model, a task, and a graph of the strongest features of each dictionary."""
     sizes, n_features, n_nodes = SIZES[size]
-    model = gpt2_shaped(**sizes)
-    task = random_task(model, BATCH, TOKENS)
+    model = gpt2_shaped(device=device, **sizes)
+    task = random_task(model, BATCH, TOKENS).to(device)
     saes = random_saes(model, task, n_features)
     graph = sc.TensorGraph.from_model(model, saes=saes, through=True)
     nodes = sc.attribute_nodes(model, graph, task, method="eap", batch_size=len(task))
@@ -100,9 +99,9 @@ def ours(model: Any, task: sc.Task, graph: sc.TensorGraph) -> sc.Scores:
     return sc.attribute(model, graph, task, method="eap", batch_size=len(task))
 
 
-def make(function: Callable[..., Any], size: str) -> Callable[[], Any]:
+def make(function: Callable[..., Any], size: str, device: str) -> Callable[[], Any]:
     """One case, ready to run."""
-    held = problem(size)
+    held = problem(size, device)
     function(*held)  # imports and first calls
     return partial(function, *held)
 
@@ -110,9 +109,9 @@ def make(function: Callable[..., Any], size: str) -> Callable[[], Any]:
 CASES = {"attribute": ours, "plain": plain_edges}
 
 
-def beside_plain(size: str, repeats: int) -> dict[str, Any]:
+def beside_plain(size: str, device: str, repeats: int) -> dict[str, Any]:
     """Both, in turn."""
-    held = problem(size)
+    held = problem(size, device)
     times = seconds({name: partial(f, *held) for name, f in CASES.items()}, repeats)
     found, plain = ours(*held).values, held[2].flat(plain_edges(*held))
     return {
@@ -120,7 +119,10 @@ def beside_plain(size: str, repeats: int) -> dict[str, Any]:
         "nodes": held[2].n_src,
         "edges": held[2].n_edges,
         **{f"{name}_seconds": min(times[name]) for name in CASES},
-        **{f"{name}_bytes": peak_bytes(partial(make, f, size)) for name, f in CASES.items()},
+        **{
+            f"{name}_bytes": peak_bytes(partial(make, f, size, device), device)
+            for name, f in CASES.items()
+        },
         "plain_over_attribute": ratios(times, "plain", "attribute"),
         "plain_difference": float((found - plain).abs().max() / plain.abs().max()),
     }
@@ -128,7 +130,7 @@ def beside_plain(size: str, repeats: int) -> dict[str, Any]:
 
 def beside_published(size: str, peer: str, checkout: Path) -> dict[str, Any]:
     """One call of the published code."""
-    model, task, graph = problem(size)
+    model, task, graph = problem(size, "cpu")  # the peer runs there
     fields = ("n_layers", "d_model", "n_heads", "d_vocab", "n_ctx")
     made = {
         "cfg": {name: getattr(model.cfg, name) for name in fields},
@@ -179,23 +181,18 @@ def _by_ends(peer: dict[str, torch.Tensor]) -> list[tuple[list[str], torch.Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one small size")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser = flags(__doc__, "one small size", repeats=5)
     parser.add_argument("--peer", help="the python of an environment for the published code")
     parser.add_argument("--checkout", type=Path, help="a folder with the published code")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = read_flags(parser)
     rows = []
     for size in ("quick",) if args.quick else ("small", "medium"):
-        rows.append(beside_plain(size, args.repeats))
+        rows.append(beside_plain(size, args.device, args.repeats))
         if args.peer:
             rows[-1] |= beside_published(size, args.peer, args.checkout)
-    print(f"{BATCH} prompts of {TOKENS} tokens; {machine()}\n")
+    print(f"{BATCH} prompts of {TOKENS} tokens; {machine(args.device)}\n")
     show(rows)
-    write_json(args.json, {"feature_vjps": rows})
+    write_json(args.json, {"feature_vjps": rows}, args.device)
 
 
 def show(rows: list[dict[str, Any]]) -> None:

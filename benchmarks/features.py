@@ -16,7 +16,6 @@ labels, each asked several times in turn, of other features and words.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import tempfile
@@ -28,7 +27,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from measure import machine, table, write_json
+from measure import flags, machine, read_flags, table, write_json
 
 import sae_circuits as sc
 from sae_circuits.features.extraction import extract
@@ -196,20 +195,12 @@ def show_searches(case: Case, rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Print a table of all cases, each in a process of its own, and one of searches."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="16,384 tokens only; searches of 1,024 features"
-    )
+    parser = flags(__doc__, "16,384 tokens only; searches of 1,024 features", repeats=50)
     parser.add_argument(
         "--part", choices=["statistics", "searches"], help="one of the two parts alone"
     )
-    parser.add_argument("--repeats", type=int, default=50, help="of each search")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(f"Bundled model, {ACTIVE} of all features active on a token; {machine()}\n")
+    args = read_flags(parser)
+    print(f"Bundled model, {ACTIVE} of all features active on a token; {machine(args.device)}\n")
     results: dict[str, Any] = {}
     if args.part != "searches":
         lengths = (16_384,) if args.quick else (16_384, 1_000_000)
@@ -223,7 +214,7 @@ def main() -> None:
         case = Case(1024, 4096) if args.quick else Case(24_576, 16_384)
         results["searches"] = searches(case, args.repeats)
         show_searches(case, results["searches"])
-    write_json(args.json, results)
+    write_json(args.json, results, args.device)
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -15,16 +15,14 @@ that are active together (`attribute_pairs`), beside one forward and one backwar
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from attribution import floor
-from measure import machine, peak_bytes, ratios, seconds, table, write_json
+from measure import flags, machine, peak_bytes, ratios, read_flags, seconds, table, write_json
 
 import sae_circuits as sc
 from sae_circuits.ablation.interventions import Intervention
@@ -185,7 +183,7 @@ def measure_pairs(quick: bool, device: str, repeats: int) -> list[dict[str, Any]
             "case": case,
             "seconds": min(times[case]),
             "time_over_floor": ratios(times, case, "forward and backward"),
-            "bytes": peak_bytes(partial(make_pairs, case, quick, device)),
+            "bytes": peak_bytes(partial(make_pairs, case, quick, device), device),
         }
         for case in cases
     ]
@@ -206,7 +204,7 @@ def measure_nodes(quick: bool, device: str, repeats: int) -> list[dict[str, Any]
             "case": case,
             "seconds": min(times[case]),
             "time_over_floor": ratios(times, case, "floor"),
-            "bytes": peak_bytes(partial(make, case, quick, device)),
+            "bytes": peak_bytes(partial(make, case, quick, device), device),
         }
         for case in CASES
     ]
@@ -231,16 +229,10 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="2 layers and 16 tokens")
+    parser = flags(__doc__, "2 layers and 16 tokens", repeats=3)
     parser.add_argument("--part", choices=["nodes", "pairs"], help="one of the two parts alone")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(machine() + "\n")
+    args = read_flags(parser)
+    print(machine(args.device) + "\n")
     results: dict[str, Any] = {}
     if args.part != "pairs":
         results["features_edges"] = measure_nodes(args.quick, args.device, args.repeats)
@@ -252,7 +244,7 @@ def main() -> None:
         results["pairs"] = measure_pairs(args.quick, args.device, args.repeats)
         print(pairs(*two_layers(args.quick, args.device)))
         show(results["pairs"])
-    write_json(args.json, results)
+    write_json(args.json, results, args.device)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ edge beside a forward pass; and learned masks, a step beside a forward-backward 
 
 from __future__ import annotations
 
-import argparse
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from attribution import floor
-from measure import machine, ratios, seconds, table, write_json
+from measure import flags, machine, ratios, read_flags, seconds, table, write_json
 
 import sae_circuits as sc
 from shapes import gpt2_shaped, random_task
@@ -151,16 +149,12 @@ def learned(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="4 layers, and few steps")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    parser = flags(__doc__, "4 layers, and few steps", repeats=3)
+    args = read_flags(parser)
     n_layers, pos = (4, 16) if args.quick else (12, 16)
-    print(f"GPT-2-small shape, {n_layers} layers, batch 8 of {pos} tokens; {machine()}\n")
+    print(
+        f"GPT-2-small shape, {n_layers} layers, batch 8 of {pos} tokens; {machine(args.device)}\n"
+    )
     rows = counted(n_layers, 8, pos, args.device, args.repeats)
     print(
         table(
@@ -202,7 +196,7 @@ def main() -> None:
             [[r["method"], f"{r['seconds_a_step']:.2f}", f"{r['over_pass']:.2f}"] for r in masks],
         )
     )
-    write_json(args.json, {"counted": rows, "searches": found, "learned": masks})
+    write_json(args.json, {"counted": rows, "searches": found, "learned": masks}, args.device)
 
 
 if __name__ == "__main__":

@@ -212,12 +212,17 @@ def huggingface(shape: str, *, dtype: torch.dtype = torch.float32, seed: int = 0
 
 def bridged(shape: str, *, dtype: torch.dtype = torch.float32, seed: int = 0):
     """Make a random `TransformerBridge` of a shape."""
+    model = huggingface(shape, dtype=dtype, seed=seed)
+    return boot(model, f"tiny-{shape}", dtype=dtype, device="cpu")
+
+
+def boot(model: nn.Module | None, name: str, *, dtype: torch.dtype = torch.float32, **options: Any):
+    """Make a `TransformerBridge` to a Hugging Face model, or to one in a folder."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    model = huggingface(shape, dtype=dtype, seed=seed)
     with quiet():
         return TransformerBridge.boot_transformers(
-            f"tiny-{shape}", hf_model=model, dtype=dtype, device="cpu", tokenizer=_tokenizer()
+            name, hf_model=model, dtype=dtype, tokenizer=_tokenizer(), **options
         ).eval()
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.errors import MetricError, unknown
+from sae_circuits.precision import wide
 from sae_circuits.tasks.task import Task
 
 
@@ -59,7 +60,7 @@ def logit_diff(logits: Float[Tensor, "batch vocab"], targets: Targets) -> Float[
     Raises:
         MetricError: an example has no wrong answer.
     """
-    logits = _precise(logits)
+    logits = wide(logits)
     return _mean(logits, targets.answer) - _mean(logits, _given(targets.wrong, "logit_diff"))
 
 
@@ -69,7 +70,7 @@ def prob_diff(logits: Float[Tensor, "batch vocab"], targets: Targets) -> Float[T
     Raises:
         MetricError: an example has no wrong answer.
     """
-    probs = _precise(logits).softmax(-1)
+    probs = wide(logits).softmax(-1)
     return _sum(probs, targets.answer) - _sum(probs, _given(targets.wrong, "prob_diff"))
 
 
@@ -78,8 +79,8 @@ def kl(logits: Float[Tensor, "batch vocab"], targets: Targets) -> Float[Tensor, 
 
     sum_v p_clean(v) (log p_clean(v) - log p_run(v))
     """
-    run = _precise(logits).log_softmax(-1)
-    clean = _precise(targets.clean_logits).log_softmax(-1)
+    run = wide(logits).log_softmax(-1)
+    clean = wide(targets.clean_logits).log_softmax(-1)
     return (clean.exp() * (clean - run)).sum(-1)
 
 
@@ -87,7 +88,7 @@ def cross_entropy(
     logits: Float[Tensor, "batch vocab"], targets: Targets
 ) -> Float[Tensor, " batch"]:
     """Minus the log probability, in nats, that some right answer comes."""
-    log_probs = _precise(logits).log_softmax(-1)
+    log_probs = wide(logits).log_softmax(-1)
     return -_at(log_probs, targets.answer, fill=-torch.inf).logsumexp(-1)
 
 
@@ -103,7 +104,7 @@ def accuracy(logits: Float[Tensor, "batch vocab"], targets: Targets) -> Float[Te
         rival = torch.where((targets.wrong >= 0).any(-1), named, rivals.amax(-1))
     else:
         rival = rivals.amax(-1)
-    return (best > rival).to(_precise(logits).dtype)
+    return (best > rival).to(wide(logits).dtype)
 
 
 _BUILT_IN: dict[str, Callable[..., Tensor]] = {
@@ -147,11 +148,6 @@ def metric_name(metric: Metric) -> str:
 
 
 # -- reading logits --------------------------------------------------------------------------------
-
-
-def _precise(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Widen to float32 what is narrower."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _at(

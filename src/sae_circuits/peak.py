@@ -16,17 +16,21 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 Value = TypeVar("Value")
 
 
-def highest_bytes(function: Callable[[], Value]) -> tuple[int, Value]:
+def highest_bytes(
+    function: Callable[[], Value], device: torch.device | str = "cpu"
+) -> tuple[int, Value]:
     """How far a call's peak memory stands above what was held before it, and what it returns.
 
-    On a machine with CUDA the device's memory; else the process's, from Linux's own record of the
-    peak. Where there is no such record, the peak counts from the process's start.
+    Args:
+        device: where the call works: a CUDA device's own memory, else the process's, from Linux's
+            own record of the peak. Where there is no such record, the peak counts from the
+            process's start.
     """
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         result = function()
-        return torch.cuda.max_memory_allocated() - before, result
+        return torch.cuda.max_memory_allocated(device) - before, result
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)  # else what was freed before hides what is taken now

@@ -221,17 +221,19 @@ def changed_run(
     """
     activations: dict[Node, Tensor] = {}
     found: dict[str, Tensor] = {}
+    home = adapter.device
     with ExitStack() as hooks, torch.no_grad():
         for name, value in (patterns or {}).items():
-            hooks.enter_context(hooked(adapter.point(name), lambda _, value=value: value))
+            hooks.enter_context(hooked(adapter.point(name), lambda _, value=value: value, home))
         hooks.enter_context(changing(adapter, batch, places, activations))
         if keep_patterns:
             for name in _pattern_points(adapter):
-                hooks.enter_context(hooked(adapter.point(name), partial(found.__setitem__, name)))
-        tokens = batch.clean
-        read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
-        rows = torch.arange(len(batch), device=adapter.device)
-        logits = adapter.unembed(read[rows, batch.position.to(adapter.device)])
+                keep = partial(found.__setitem__, name)
+                hooks.enter_context(hooked(adapter.point(name), keep, home))
+        end, forward = adapter.model.unembed, lambda: adapter.forward(batch.clean)
+        read = stopped_at(end, forward, before=True, home=home)
+        rows = torch.arange(len(batch), device=home)
+        logits = adapter.unembed(read[rows, batch.position.to(home)])
     return Outcome(logits, activations, found)
 
 
@@ -286,11 +288,11 @@ def _changed(place: Place, edit: Edit, kept: dict[str, Tensor]) -> Iterator[None
         kept[place.name] = added
         return x + added.view_as(x)
 
-    module, is_input = place.written
+    (module, is_input), home = place.written, place.adapter.device
     with ExitStack() as hooks:
         if place.read is not None:
-            hooks.enter_context(hooked_input(place.read, keep))
-        hooks.enter_context((hooked_input if is_input else hooked)(module, see))
+            hooks.enter_context(hooked_input(place.read, keep, home))
+        hooks.enter_context((hooked_input if is_input else hooked)(module, see, home))
         yield
 
 
@@ -298,7 +300,7 @@ def _changed(place: Place, edit: Edit, kept: dict[str, Tensor]) -> Iterator[None
 def _carried(place: Place, kept: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, a change of the stream before an MLP, which only the MLP sees, passes by it too."""
     module, _ = edited_place(place.adapter, f"m{place.layer}")
-    with hooked(module, lambda x: x + kept[place.name]):
+    with hooked(module, lambda x: x + kept[place.name], place.adapter.device):
         yield
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae_circuits.ablation.plan import Plan
+from sae_circuits.precision import wide_dtype
 
 MIX_BYTES = 4 << 20  # of streams mixed at a time: what stays near the processor
 DENSE = 0.2  # above this share of edges one product for all readers is faster than one for each
@@ -81,7 +82,8 @@ class Changes:
         self, dests: Int64[Tensor, "dest"], directions: Float[Tensor, "dest d_model"]
     ) -> Float[Tensor, "token dest"]:
         """What the changes add to each reader's stream along its own direction."""
-        out = directions.new_zeros(self.wide.shape[1], len(dests))
+        shape, dtype = (self.wide.shape[1], len(dests)), wide_dtype(directions.dtype)
+        out = directions.new_zeros(shape, dtype=dtype)  # a sum over all sources
         mixes = [_Mix.of(self, dests, edges) for edges in self.plan.at]
         if self.plan.labels is None:
             mixes[0].project(slice(None), directions, out)
@@ -169,7 +171,8 @@ class _Mix:
                 out[:, to] += own.to(out.dtype)
         for narrow, present in self.features:
             rows = present.any(1).nonzero()[:, 0].to(out.device)
-            virtual = narrow.W[rows].to(out.dtype) @ directions.T * present.to(out)[rows]
+            virtual = narrow.W[rows].to(out.dtype) @ directions.T.to(out.dtype)
+            virtual = virtual * present.to(out)[rows]
             out += narrow.a[tokens][:, rows].to(out.dtype) @ virtual
 
     def at(self, tokens: Int64[Tensor, "some"]) -> Float[Tensor, "some d_model"]:

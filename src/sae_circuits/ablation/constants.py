@@ -28,6 +28,7 @@ from sae_circuits.errors import GraphError, MetricError, NumericalError, OptionE
 from sae_circuits.graph import Circuit
 from sae_circuits.metrics import Metric, Targets, get, kl, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.precision import wide
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tasks import Task
@@ -88,7 +89,7 @@ def learn_constants(
     check_model(adapter, task.clean)
     size = batch_size or default_batch_size(adapter.architecture, task)
     means = mean_writes(adapter, task, size, positional=False)
-    start = NodeValues.of({name: x[0, 0] for name, x in means.values.items()}, "optimal")
+    start = NodeValues.of({name: wide(x[0, 0]) for name, x in means.values.items()}, "optimal")
     batches = _Batch.all_of(adapter, circuit, task, size)
     best = _descend(_Loss(adapter, start, batches, loss), steps, lr)
     options = {"steps": steps, "lr": lr, "edges": len(circuit)}

@@ -18,6 +18,7 @@ from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Node, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
+from sae_circuits.precision import wide
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.prompts import Prompts, as_task
@@ -165,7 +166,7 @@ def _joined(outcomes: Sequence[Outcome], node: Node, width: int) -> Float[Tensor
     """A feature's activations over all batches, as wide as the longest prompt."""
     rows = [outcome.activations[node] for outcome in outcomes]
     pad = torch.nn.functional.pad
-    return torch.cat([pad(a, (0, width - a.shape[1])) for a in rows]).cpu()
+    return wide(torch.cat([pad(a, (0, width - a.shape[1])) for a in rows])).cpu()
 
 
 def _batch_size(task: Task, places: Sequence[Place], adapter: Adapter) -> int:

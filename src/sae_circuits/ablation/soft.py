@@ -28,8 +28,8 @@ from sae_circuits.ablation.changes import MIX_BYTES
 from sae_circuits.ablation.split import Site
 from sae_circuits.ablation.sweep import Sweep, attend_split
 from sae_circuits.graph import Block
-from sae_circuits.models.adapter import Projection
 from sae_circuits.models.norms import Norm
+from sae_circuits.models.projection import Projection
 
 Stream = Float[Tensor, "reader some d_model"]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sae_circuits.ablation.changes import Changes, Narrow
 from sae_circuits.graph import Block
-from sae_circuits.models.adapter import Call, one_row
+from sae_circuits.models.calls import Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class SplitChange:
         which = (dests - start).to(pre.device)
         if placed.is_linear and placed.norm is None:
             change = self.changes.projected(dests, placed.W_read[which])
-            pre[..., which] += change.unflatten(0, shape[:2])
+            pre[..., which] += change.unflatten(0, shape[:2]).to(pre.dtype)
             return pre, factor
         own = self._by_heads if placed.part == "a" else self._by_token
         found, scaled = own(dests, which, base.flatten(0, 1))

@@ -27,7 +27,8 @@ from sae_circuits.ablation.plan import Plan
 from sae_circuits.ablation.split import Site, SplitChange
 from sae_circuits.cache import Writes
 from sae_circuits.graph import Block, TensorGraph, depth_of
-from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.calls import Call
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
 

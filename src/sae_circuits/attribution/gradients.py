@@ -32,9 +32,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_circuits.cache import Run, Writes
-from sae_circuits.models.adapter import Adapter, Call, one_row
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.calls import Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.norms import Norm
+from sae_circuits.models.projection import Projection
+from sae_circuits.precision import wide_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +101,7 @@ class Gradients:
             norms_constant: take norms' scales for constant, so that nothing goes along x_p.
         """
         reads = of.reads
-        dtype = torch.promote_types(reads.final.dtype, torch.float32)
+        dtype = wide_dtype(reads.final.dtype)
         s: dict[Place, Tensor] = {}
         along: dict[Place, tuple[Tensor, ...]] = {}
         normed: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
@@ -236,8 +239,8 @@ def _at_zero(
     adapter: Adapter, norm: Norm, layer: int, port: str, q: Float[Tensor, "batch pos head d_head"]
 ) -> Float[Tensor, "head d_head"]:
     """Queries, keys or values where the normalised stream is 0: what the biases give."""
-    W = adapter.W_in(layer, port)
-    bias = W.new_zeros(W.shape[1]) if norm.bias is None else norm.bias
+    W, own = adapter.W_in(layer, port).to(q.dtype), adapter.b_in(layer, port)
+    bias = W.new_zeros(W.shape[1]) if norm.bias is None else norm.bias.to(q.dtype)
     read = bias.expand(len(W), 1, -1)
-    given = adapter.projection(layer, port, list(range(len(W))))(read)[:, 0]
+    given = Projection(W, None if own is None else own.to(q.dtype))(read)[:, 0]
     return given.repeat_interleave(q.shape[2] // len(W), 0)  # a shared key, read apart

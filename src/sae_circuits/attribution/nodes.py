@@ -27,6 +27,7 @@ from sae_circuits.cache import Run
 from sae_circuits.cache.expand import expand_writes, take
 from sae_circuits.graph import Block, NodeScores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.precision import wide_dtype
 from sae_circuits.shards import Means, Workers
 from sae_circuits.tasks import Task
 
@@ -132,7 +133,7 @@ class NodeProblem(Problem):
         found = []
         for block in graph.writers:
             g = gradients.at[_place(block)]
-            dtype = torch.promote_types(g.dtype, torch.float32)
+            dtype = wide_dtype(g.dtype)
             g = take(g, tokens, dtype)
             if block.is_narrow:
                 placed = saes[_place(block)]

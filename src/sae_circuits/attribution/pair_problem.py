@@ -18,6 +18,7 @@ from sae_circuits.cache import Run, Writes
 from sae_circuits.graph import Block, Split, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
+from sae_circuits.precision import wide
 
 Start = tuple[int, Block]  # a block of features with the index of its first in the graph
 
@@ -97,7 +98,8 @@ class PairProblem(Problem):
         names = [f"{placed.name}.f" for placed in self.writing]
         if self.intervention.name == "zero":
             return Writes({name: -clean[name] for name in names})
-        return Writes({name: self.replacement[name] - clean[name] for name in names})
+        # Wide, since torch has no difference of sparse tensors in float16 on a processor.
+        return Writes({name: wide(self.replacement[name]) - wide(clean[name]) for name in names})
 
     def gradients(self, of: Run, graph: TensorGraph | None = None) -> Gradients:
         """The gradient of the metric at the features that read the stream, as sparse tensors."""
@@ -110,8 +112,7 @@ class PairProblem(Problem):
         normed: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
         for p in self.reading:
             place, active = (f"{p.part}.f", p.layer), of.writes[f"{p.name}.f"]
-            g_out = slopes[f"{p.part}.out", p.layer]
-            g_out = g_out.to(torch.promote_types(g_out.dtype, torch.float32))
+            g_out = wide(slopes[f"{p.part}.out", p.layer])
             if p.norm is None:
                 at[place] = with_values(active, dot_rows(g_out, active, p, read=False))
                 continue

@@ -28,6 +28,7 @@ from sae_circuits.graph import Edges, PairScores, TensorGraph
 from sae_circuits.graph.pair_scores import strongest
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.precision import wide_dtype
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task
 
@@ -100,7 +101,7 @@ def attribute_pairs(
         options=options,
     )
     ends = ends_of(job.problems(), rule, job.settings)
-    dtype = torch.promote_types(Adapter.of(model).dtype, torch.float32)
+    dtype = wide_dtype(Adapter.of(model).dtype)
     ids, values = score_ends(graph, ends, 1 / len(task), dtype, at_least, keep)
     _require_finite(graph, ids, values)
     left_out = {name: x for name, x in (("at_least", at_least), ("keep", keep)) if x}

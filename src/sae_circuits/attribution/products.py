@@ -16,6 +16,8 @@ a direction is applied. In the last, what depends on tokens and what does not co
 from __future__ import annotations
 
 import warnings
+from functools import cache
+from threading import Lock
 
 import torch
 from jaxtyping import Float
@@ -63,7 +65,22 @@ def along_scale(
 def sparse_if_sparse(a: Float[Tensor, "row column"]) -> Tensor:
     """The same matrix by its non-zeros where these are few."""
     if a.numel() and a.count_nonzero() < SPARSE * a.numel():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR")  # said once, of a product in wide use
-            return a.to_sparse_csr()
+        _make_one()
+        return a.to_sparse_csr()
     return a
+
+
+_ONE_AT_A_TIME = (
+    Lock()
+)  # the filters of warnings are the process's, and threads may work side by side
+
+
+@cache
+def _make_one() -> None:
+    """Let torch warn of sparse matrices, of a product in wide use, where nobody hears it.
+
+    It does so once in a process.
+    """
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR")
+        torch.zeros(1, 1).to_sparse_csr()

@@ -23,6 +23,7 @@ from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Provenance, SampledScores, Scores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
+from sae_circuits.precision import wide_dtype
 from sae_circuits.provenance import provenance_of
 from sae_circuits.shards import Means, Partial, Workers, run_shards
 from sae_circuits.tasks import Task
@@ -174,7 +175,7 @@ def _flat(found: Sequence[Partial]) -> list[bool]:
 
 def score_dtype(model: Any) -> torch.dtype:
     """What scores are held in: the model's dtype, or float32 where that is narrower."""
-    return torch.promote_types(Adapter.of(model).dtype, torch.float32)
+    return wide_dtype(Adapter.of(model).dtype)
 
 
 def prepare(

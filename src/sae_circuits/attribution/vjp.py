@@ -51,9 +51,9 @@ def _gradients(
     size = max(1, ROW_BYTES // (points[0].stream.numel() * dtype.itemsize))
     for some in which.split(size):
         with torch.enable_grad():
-            g = sum(_rows(placed, point, block, some) for point in points)
+            g = sum(_rows(placed, point, block, some).to(dtype) for point in points)
         assert isinstance(g, Tensor)
-        yield some, g.flatten(1, 2)[:, ends.tokens].to(dtype)
+        yield some, g.flatten(1, 2)[:, ends.tokens]
 
 
 def _rows(

@@ -27,6 +27,7 @@ from sae_circuits.evaluation.benchmark import BY, Benchmark, Cell
 from sae_circuits.graph import Scores
 from sae_circuits.io import Record, load, save
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
+from sae_circuits.models.adapter import Adapter
 from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track
 from sae_circuits.shards import Workers
@@ -159,7 +160,8 @@ class Column:
         start = time.perf_counter()
         try:
             peak, scores = highest_bytes(
-                lambda: attribute(stage.model, stage.graph, stage.task, method=method, **asked)
+                lambda: attribute(stage.model, stage.graph, stage.task, method=method, **asked),
+                Adapter.of(stage.model).device,
             )
         except CircuitsError as error:
             return replace(cell, refused=str(error))

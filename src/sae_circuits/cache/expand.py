@@ -39,8 +39,8 @@ def expand_writes(
         else:
             chosen = chosen_heads(block, adapter.architecture.n_heads)
             z = take(writes[f"a{layer}"], some, out.dtype)[:, chosen]
-            W = adapter.W_write(layer)[chosen].to(out.dtype)
-            rows.copy_(torch.bmm(z.transpose(0, 1), W))
+            W = adapter.W_write_there(layer)[chosen].to(out.dtype)
+            rows.copy_(torch.bmm(z.transpose(0, 1).to(W.device), W))
     return out
 
 

@@ -14,6 +14,7 @@ from sae_circuits.cache.run import Writes
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
+from sae_circuits.precision import wide_dtype
 
 
 def each_write(
@@ -33,7 +34,7 @@ def each_write(
         seen: from which writer to which.
         at_most: so many writers at a time.
     """
-    dtype = torch.promote_types(adapter.dtype, torch.float32)
+    dtype = wide_dtype(adapter.dtype)
     for start, block in graph.src_starts.values():
         if not seen[0] <= start < seen[1]:
             continue

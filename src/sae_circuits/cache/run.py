@@ -27,8 +27,9 @@ from sae_circuits.cache.places import (
 )
 from sae_circuits.cache.reads import Reads
 from sae_circuits.cache.toward import Toward
-from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.backward import OWN, BackwardRules
+from sae_circuits.models.calls import Call
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 
@@ -106,8 +107,8 @@ def run(
         toward: what readers see in the stream's place, with `grad`.
     """
     kept: dict[str, Tensor] = {}
-    rows = torch.arange(len(tokens), device=adapter.device)
-    position = position.to(adapter.device)
+    home = adapter.device
+    rows, position = torch.arange(len(tokens), device=home), position.to(home)
     edits = {name: x.detach().requires_grad_(grad) for name, x in (edits or {}).items()}
 
     def enter(x: Tensor) -> Tensor:
@@ -116,11 +117,11 @@ def run(
 
     with ExitStack() as stack, torch.set_grad_enabled(grad), adapter.frozen():
         calls = stack.enter_context(adapter.calls(range(adapter.architecture.n_layers)))
-        stack.enter_context(hooked(adapter.point("blocks.0.hook_resid_pre"), enter))
+        stack.enter_context(hooked(adapter.point("blocks.0.hook_resid_pre"), enter, home))
         for name in edits.keys() - {"input"}:  # first, so that what is kept is what is edited
             place, is_input = edited_place(adapter, name)
             edit = hooked_input if is_input else hooked
-            stack.enter_context(edit(place, lambda _, name=name: edits[name]))
+            stack.enter_context(edit(place, lambda _, name=name: edits[name], home))
         outputs, inputs = writer_places(adapter), dictionary_places(adapter, saes)
         if grad:
             stack.enter_context(rules.inside(adapter))  # first, so that what is kept has its rule
@@ -131,16 +132,17 @@ def run(
             outputs |= attn_places(adapter, _with_attn_out(adapter, saes, attn_outputs))
             inputs |= stream_places(adapter)
             for name, module in forked_places(adapter).items():
-                stack.enter_context(hooked_input(module, _forker(kept, name)))
+                stack.enter_context(hooked_input(module, _forker(kept, name), home))
         for name, module in outputs.items():
-            stack.enter_context(hooked(module, _keeper(kept, name)))
+            stack.enter_context(hooked(module, _keeper(kept, name), home))
         for name, module in inputs.items():
-            stack.enter_context(hooked_input(module, _keeper(kept, name)))
+            stack.enter_context(hooked_input(module, _keeper(kept, name), home))
         if grad:
             stack.enter_context(rules.at_ports(adapter))  # last: what is kept comes before its rule
         if split_kv and grad and adapter.architecture.n_kv_heads < adapter.architecture.n_heads:
             stack.enter_context(_split_kv(adapter, kept, calls, rules))
-        read = stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
+        end, forward = adapter.model.unembed, lambda: adapter.forward(tokens)
+        read = stopped_at(end, forward, before=True, home=home)
         logits = adapter.unembed(read[rows, position])
     writes = Writes(_written(adapter, kept, saes))
     if not grad:
@@ -201,7 +203,7 @@ def _split_kv(
     with ExitStack() as hooks:
         for layer in range(arch.n_layers):
             z_point = adapter.point(f"blocks.{layer}.attn.hook_z")
-            hooks.enter_context(hooked(z_point, splitter(layer)))
+            hooks.enter_context(hooked(z_point, splitter(layer), adapter.device))
         yield
 
 

@@ -41,7 +41,7 @@ class Toward:
 
         with ExitStack() as stack:
             for module, place in _readers(adapter).items():
-                stack.enter_context(hooked_input(module, partial(move, place)))
+                stack.enter_context(hooked_input(module, partial(move, place), adapter.device))
             yield
 
     def seen(self, adapter: Adapter, reads: Reads, kept: dict[str, Tensor]) -> Reads:

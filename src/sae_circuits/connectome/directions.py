@@ -285,7 +285,8 @@ def _found(
     special = torch.tensor(_special(adapter.model), dtype=torch.int64)
     rows = []
     for batch in task.batches(BATCH):
-        x = stopped_at(module, lambda batch=batch: adapter.forward(batch.clean), before=before)
+        forward = lambda batch=batch: adapter.forward(batch.clean)  # noqa: E731
+        x = stopped_at(module, forward, before=before, home=adapter.device)
         pos = torch.arange(batch.clean.shape[1])
         if position is None:
             chosen = (pos < batch.lengths[:, None]) & ~torch.isin(batch.clean, special)

@@ -16,6 +16,7 @@ from sae_circuits.connectome.work import Reference
 from sae_circuits.errors import DictionaryError, GraphError, OptionError
 from sae_circuits.graph import Node, parse_node
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.precision import wide
 from sae_circuits.tasks.prompts import Prompts
 
 
@@ -101,7 +102,7 @@ def head_connections(
             f"{last.name!r} is not active on the prompt: give one on which it fires"
         )
     dv = dv[0].repeat_interleave(z.shape[2] // dv.shape[2], 1)
-    return pattern.mT * torch.einsum("shk,thk->hst", dv, y[0])
+    return (wide(pattern.mT) * torch.einsum("shk,thk->hst", wide(dv), wide(y[0]))).cpu()
 
 
 def _layer(source: Node, target: Node, through: str | None) -> int:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sae_circuits.ablation.changed_run import Place
 from sae_circuits.cache.places import edited_place
-from sae_circuits.models.adapter import Adapter, Call, one_row
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.calls import Call, one_row
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 from sae_circuits.tasks import Task
@@ -51,7 +52,7 @@ def look(
         moved: what is added at some places, in their form.
     """
     at, encoded, streams = dict[str, Tensor](), dict[str, Tensor](), dict[int, Tensor]()
-    layers = range(max(placed.layer for placed in saes) + 1)
+    layers, home = range(max(placed.layer for placed in saes) + 1), adapter.device
 
     def see(name: str, is_read: bool, x: Tensor) -> Tensor | None:
         at[name], own = x, (moved or {}).get(name)
@@ -63,21 +64,23 @@ def look(
     with ExitStack() as hooks, torch.set_grad_enabled(grad), adapter.frozen():
         calls = hooks.enter_context(adapter.calls(layers))
         start = adapter.point("blocks.0.hook_resid_pre")
-        hooks.enter_context(hooked_input(start, lambda x: x.detach().requires_grad_(grad)))
+        begin = lambda x: x.detach().requires_grad_(grad)  # noqa: E731
+        hooks.enter_context(hooked_input(start, begin, home))
         for placed in saes:
             place = Place(adapter, placed.part, placed.layer, placed)
             if place.read is not None:
                 keep = partial(encoded.__setitem__, placed.name)
-                hooks.enter_context(hooked_input(place.read, keep))
+                hooks.enter_context(hooked_input(place.read, keep, home))
             module, is_input = place.written
             look_at = partial(see, placed.name, place.read is None)
-            hooks.enter_context((hooked_input if is_input else hooked)(module, look_at))
+            hooks.enter_context((hooked_input if is_input else hooked)(module, look_at, home))
             if placed.part == "mid" and moved and place.name in moved:  # which the MLP alone sees
                 passed, _ = edited_place(adapter, f"m{placed.layer}")
-                hooks.enter_context(hooked(passed, lambda x, own=moved[place.name]: x + own))
+                carry = lambda x, own=moved[place.name]: x + own  # noqa: E731
+                hooks.enter_context(hooked(passed, carry, home))
         for layer in layers:
             point = adapter.point(f"blocks.{layer}.hook_resid_pre")
-            hooks.enter_context(hooked(point, partial(streams.__setitem__, layer)))
+            hooks.enter_context(hooked(point, partial(streams.__setitem__, layer), home))
         end = adapter.model.unembed
         if len(layers) < adapter.architecture.n_layers:  # nothing later is looked at
             end = adapter.point(f"blocks.{len(layers)}.hook_resid_pre")

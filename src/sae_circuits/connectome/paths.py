@@ -19,6 +19,7 @@ from sae_circuits.graph.splits import PARTS, splits_of
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.models.norms import Norm
+from sae_circuits.precision import wide_dtype
 
 Head = tuple[int, int]
 
@@ -153,8 +154,7 @@ class Ends:
     @property
     def dtype(self) -> torch.dtype:
         """In which weights are made: single precision at least."""
-        own = torch.promote_types(self.source.W_enc.dtype, self.target.W_enc.dtype)
-        return torch.promote_types(own, torch.float32)
+        return wide_dtype(self.source.W_enc.dtype, self.target.W_enc.dtype)
 
 
 def _through(norm: Norm | None, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:

@@ -32,6 +32,7 @@ from sae_circuits.connectome.changes import (
 from sae_circuits.graph import Node, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
+from sae_circuits.precision import wide
 
 
 def steering(
@@ -180,8 +181,7 @@ class Plan:
 
 def _basis(rows: Float[Tensor, "feature width"]) -> Float[Tensor, "width direction"]:
     """An orthonormal basis of what some rows span."""
-    dtype = torch.promote_types(rows.dtype, torch.float32)  # svd knows no bfloat16
-    _, sizes, axes = torch.linalg.svd(rows.to(dtype), full_matrices=False)
+    _, sizes, axes = torch.linalg.svd(wide(rows), full_matrices=False)  # it knows no bfloat16
     eps = torch.finfo(sizes.dtype).eps
     return axes[sizes > sizes.amax() * max(rows.shape) * eps].T.contiguous()
 

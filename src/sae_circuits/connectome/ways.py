@@ -21,6 +21,7 @@ from sae_circuits.connectome.look import Looked, look, read_after, real_tokens
 from sae_circuits.connectome.reading import read_stream, target_input
 from sae_circuits.connectome.work import Part, Sums, Work
 from sae_circuits.models.dictionaries.gates import nonzero
+from sae_circuits.precision import wide
 from sae_circuits.tasks import Task
 
 SPARSE = 0.2  # of the features of a token: if fewer change, zeros are left out
@@ -82,7 +83,7 @@ def _activations(
     found = []
     for x, own in zip(encoded.split(size), real.split(size), strict=True):
         f = work.target.dictionary.encode(x)[..., work.target.columns]
-        found.append(torch.einsum("rpv,rp->rv", f, own.to(f.dtype)))
+        found.append(torch.einsum("rpv,rp->rv", wide(f), own.to(wide(f).dtype)))
     return torch.cat(found)
 
 
@@ -119,10 +120,11 @@ def _total(work: Work, batch: Task) -> Part:
                 u, values = paired(moved, source.dictionary.W_dec, g)
                 found[source.name].append(work.sums(source, v, u, values))
                 if source.name in errors and whole is not None:
-                    error = torch.einsum("bpw,kbpw->k", whole.to(g.dtype), g) - values.sum(1)
+                    error = torch.einsum("bpw,kbpw->k", wide(whole).to(values), wide(g).to(values))
+                    error = error - values.sum(1)
                     errors[source.name][v.cpu()] += error.double().cpu()
     pre, gate = work.open(seen.encoded[target], real)
-    return Part(found, errors, (pre * gate).sum((0, 1)))
+    return Part(found, errors, wide(pre * gate).sum((0, 1)))
 
 
 Changed = tuple[ActivePlaced, Tensor, Tensor | None]  # D, and the change of the whole place
@@ -178,7 +180,9 @@ def paired(
 ) -> tuple[Int64[Tensor, "u"], Float[Tensor, "v u"]]:
     """sum_t D_u(t) (W_u . g_v(t)), for the features u that change."""
     u = moved.any(0).any(0).nonzero()[:, 0]
-    D, rows = moved.flatten(0, 1)[:, u], g.to(W.dtype).flatten(1, 2).movedim(0, 1).flatten(1)
+    W = wide(W)
+    D, rows = moved.flatten(0, 1)[:, u], g.flatten(1, 2).movedim(0, 1).flatten(1)
+    D, rows = D.to(W.dtype), rows.to(W.dtype)
     if D.count_nonzero() < SPARSE * D.numel():
         along = torch.sparse.mm(D.T.to_sparse(), rows)
     else:
@@ -211,7 +215,7 @@ def _direct(work: Work, batch: Task) -> Part:
             for source, change in moved.items():
                 u, values = paired(change, source.W_dec, g)
                 found[source.name].append(work.sums(source, v, u, values))
-    return Part(found, {}, (pre * gate).sum((0, 1)))
+    return Part(found, {}, wide(pre * gate).sum((0, 1)))
 
 
 def _in_closed_form(

@@ -105,7 +105,8 @@ def _last_mlp_at(
         whole[row, position] = x[0]
         return whole
 
-    with hooked_input(mlp, some), hooked(mlp, every):
+    home = sight.adapter.device
+    with hooked_input(mlp, some, home), hooked(mlp, every, home):
         yield
 
 

@@ -113,8 +113,8 @@ class _AtSite:
 
     def _at_site(self, tokens: Int64[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_in"]:
         module, before = self._place
-        found = stopped_at(module, lambda: self.adapter.forward(tokens), before=before)
-        return found.flatten(2)
+        forward, home = lambda: self.adapter.forward(tokens), self.adapter.device
+        return stopped_at(module, forward, before=before, home=home).flatten(2)
 
     @cached_property
     def _place(self) -> tuple[nn.Module, bool]:

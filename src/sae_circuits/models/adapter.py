@@ -21,31 +21,12 @@ from torch import Tensor, nn
 
 from sae_circuits.errors import ModelError, UnsupportedModel
 from sae_circuits.graph import Architecture
+from sae_circuits.models.calls import CACHE_ARGUMENTS, STREAM_ARGUMENTS, Call
 from sae_circuits.models.hooks import first, replaced_heads, stopped_at
 from sae_circuits.models.norms import Norm
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-_STREAM_ARGUMENTS = ("query_input", "key_input", "value_input", "hidden_states")
-_CACHE_ARGUMENTS = ("past_kv_cache_entry", "past_key_value", "past_key_values", "layer_past")
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """A linear map for each of some heads, with its bias."""
-
-    W: Float[Tensor, "head d_model d_head"]
-    bias: Float[Tensor, "head d_head"] | None
-
-    def __call__(
-        self, read: Float[Tensor, "head *row pos d_model"]
-    ) -> Float[Tensor, "head *row pos d_head"]:
-        """Each head's own, of what that head reads."""
-        rows = read.flatten(1, -2)
-        if self.bias is None:
-            out = torch.bmm(rows, self.W)
-        else:
-            out = torch.baddbmm(self.bias[:, None], rows, self.W)
-        return out.unflatten(1, read.shape[1:-1])
+from sae_circuits.models.placement import device_of, require_in_memory
+from sae_circuits.models.projection import Projection
+from sae_circuits.precision import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +41,14 @@ class Adapter:
         """View a model.
 
         Raises:
+            ModelError: weights that are kept elsewhere than on a device until they are needed.
             UnsupportedModel: see `Architecture.of`; or a norm after a layer whose output has a
                 bias, which would make the bias depend on the heads.
         """
         if isinstance(model, Adapter):
             return model
         adapter = cls(model, Architecture.of(model))
+        require_in_memory(model, adapter.parameters())
         for layer in range(adapter.architecture.n_layers):
             bias = adapter.b_O(layer)
             if adapter.attn_post_norm(layer) and bias is not None and bool(bias.any()):
@@ -84,8 +67,23 @@ class Adapter:
 
     @property
     def device(self) -> torch.device:
-        """The device on which the model takes its tokens."""
+        """The device on which the model takes its tokens, and where all that is found is gathered.
+
+        Layers may be on others: what is seen of them comes here, and weights are given here.
+        """
         return next(self.parameters()).device
+
+    def here(self, x: Tensor) -> Tensor:
+        """The same on the device where all is gathered."""
+        return x.to(self.device)
+
+    def run_module(self, module: Any, x: Tensor) -> Tensor:
+        """What a module of the model makes of this, on whichever device that is."""
+        return self.here(first(module(x.to(device_of(module, x)))))
+
+    def _norm(self, module: nn.Module | None) -> Norm | None:
+        norm = Norm.of(module, self.model.cfg)
+        return None if norm is None else norm.to(self.device)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Every parameter that the forward pass touches, each once."""
@@ -140,35 +138,40 @@ class Adapter:
 
     def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """What each head writes per unit of z."""
-        return self.block(layer).attn.W_O.detach()
+        return self.here(self.block(layer).attn.W_O.detach())
 
     def b_O(self, layer: int) -> Float[Tensor, "d_model"] | None:
         """The attention's output bias, which belongs to no head."""
         bias = self.block(layer).attn.b_O
-        return None if bias is None else bias.detach()
+        return None if bias is None else self.here(bias.detach())
 
     def W_in(self, layer: int, port: str) -> Float[Tensor, "head d_model d_head"]:
         """W_Q, W_K or W_V; the latter two with one head per key/value head."""
         attn, name = self.block(layer).attn, f"W_{port.upper()}"
         shared = getattr(attn, f"_{name}", None)  # grouped-query: the property repeats it
-        return (getattr(attn, name) if shared is None else shared).detach()
+        return self.here((getattr(attn, name) if shared is None else shared).detach())
 
     def b_in(self, layer: int, port: str) -> Float[Tensor, "head d_head"] | None:
         """b_Q, b_K or b_V; the latter two with one head per key/value head."""
         attn, name = self.block(layer).attn, f"b_{port.upper()}"
         shared = getattr(attn, f"_{name}", None)
         bias = getattr(attn, name) if shared is None else shared
-        return None if bias is None else bias.detach()
+        return None if bias is None else self.here(bias.detach())
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model vocab"]:
+        """What makes logits of the normalised stream."""
+        return self.here(self.model.unembed.W_U.detach())
 
     # -- norms -------------------------------------------------------------------------------
 
     def attn_norm(self, layer: int) -> Norm | None:
         """The norm through which the heads of a layer read the stream."""
-        return Norm.of(getattr(self.block(layer), "ln1", None), self.model.cfg)
+        return self._norm(getattr(self.block(layer), "ln1", None))
 
     def mlp_norm(self, layer: int) -> Norm | None:
         """The norm through which a layer's MLP reads the stream."""
-        return Norm.of(self.mlp_norm_module(layer), self.model.cfg)
+        return self._norm(self.mlp_norm_module(layer))
 
     def mlp_norm_module(self, layer: int) -> nn.Module | None:
         """The MLP's own norm, or the attention's where the two share one."""
@@ -189,7 +192,16 @@ class Adapter:
 
     def attn_post_norm(self, layer: int) -> Norm | None:
         """The norm between the attention's output and the stream, if there is one."""
-        return Norm.of(getattr(self.block(layer), "ln1_post", None), self.model.cfg)
+        return self._norm(getattr(self.block(layer), "ln1_post", None))
+
+    def mlp_post_norm(self, layer: int) -> Norm | None:
+        """The norm between the MLP's output and the stream, if there is one."""
+        return self._norm(getattr(self.block(layer), "ln2_post", None))
+
+    @property
+    def final_norm(self) -> Norm | None:
+        """The norm through which the logits read the stream."""
+        return self._norm(getattr(self.model, "ln_final", None))
 
     def attn_out_scale(
         self, layer: int, z: Float[Tensor, "*token head d_head"]
@@ -202,7 +214,13 @@ class Adapter:
 
     def W_write(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """What each head adds to the stream per unit of z over the post-norm's scale."""
-        norm, weight = self.attn_post_norm(layer), self.W_O(layer)
+        return self.here(self.W_write_there(layer))
+
+    def W_write_there(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """The same on the layer's own device, for what is made chunk by chunk."""
+        block = self.block(layer)
+        norm = Norm.of(getattr(block, "ln1_post", None), self.model.cfg)
+        weight = block.attn.W_O.detach()
         return weight if norm is None else norm.gain(norm.centre(weight))
 
     def constant(self, layer: int) -> Float[Tensor, "d_model"] | None:
@@ -226,7 +244,7 @@ class Adapter:
 
     def forward(self, tokens: Int64[Tensor, "batch pos"]) -> Float[Tensor, "batch some vocab"]:
         """The model's own forward pass: the logits of the positions that its hooks let through."""
-        return self.model(tokens.to(self.device), return_type="logits")
+        return self.here(self.model(tokens.to(self.device), return_type="logits"))
 
     @cached_property
     def unembedding_input(self) -> nn.Module:
@@ -290,14 +308,16 @@ class Adapter:
                 point = self.point(self.port_name(layer, port))
                 hooks.enter_context(replaced_heads(point, value))
             point = self.point(f"blocks.{layer}.attn.{stop}")
-            return stopped_at(point, lambda: self._call_attn(layer, call, nothing))
+            attend = lambda: self._call_attn(layer, call, nothing)  # noqa: E731
+            return stopped_at(point, attend, home=self.device)
 
     def z(
         self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos head d_head"]:
         """z of a layer's heads when all of them read this stream."""
         z_point, read = self.point(f"blocks.{layer}.attn.hook_z"), self.read(layer, stream)
-        return self.by_head(stopped_at(z_point, lambda: self._call_attn(layer, call, read)))
+        attend = lambda: self._call_attn(layer, call, read)  # noqa: E731
+        return self.by_head(stopped_at(z_point, attend, home=self.device))
 
     def attn_out(
         self, layer: int, call: Call, stream: Float[Tensor, "batch pos d_model"]
@@ -314,33 +334,35 @@ class Adapter:
 
     def _post(self, layer: int, out: Tensor) -> Tensor:
         post = getattr(self.block(layer), "ln1_post", None)
-        return out if post is None else post(out)
+        return out if post is None else self.run_module(post, out)
 
     def _call_attn(self, layer: int, call: Call, read: Tensor) -> Tensor:
-        args, kwargs = call
+        (args, kwargs), attn = call, self.block(layer).attn
+        read = read.to(device_of(attn, read))
         args = (read, *args[1:]) if args else ()
-        kwargs = {k: read if k in _STREAM_ARGUMENTS else v for k, v in kwargs.items()}
-        return first(self.block(layer).attn(*args, **kwargs))
+        kwargs = {k: read if k in STREAM_ARGUMENTS else v for k, v in kwargs.items()}
+        return self.here(first(attn(*args, **kwargs)))
 
     def mlp(
         self, layer: int, stream: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """What a layer's MLP writes when it reads this stream."""
         block, norm = self.block(layer), self.mlp_norm(layer)
-        out = first(block.mlp(stream if norm is None else norm(stream)))
+        out = self.run_module(block.mlp, stream if norm is None else norm(stream))
         post = getattr(block, "ln2_post", None)
-        return out if post is None else post(out)
+        return out if post is None else self.run_module(post, out)
 
     def logits(self, stream: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
         """The logits of the final stream at one position per example."""
-        norm = Norm.of(getattr(self.model, "ln_final", None), self.model.cfg)
+        norm = self.final_norm
         return self.unembed(stream if norm is None else norm(stream))
 
     def unembed(self, read: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
         """The logits of the final stream once it is normalised, at one position per example."""
         module = self.model.unembed
-        logits, bias = read @ module.W_U, getattr(module, "b_U", None)
-        logits = logits if bias is None else logits + bias
+        W_U, bias = module.W_U, getattr(module, "b_U", None)
+        logits = read.to(W_U.device) @ W_U
+        logits = wide(self.here(logits if bias is None else logits + bias))
         cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
         return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
 
@@ -361,7 +383,7 @@ class Adapter:
 
         def noter(layer: int) -> Callable[..., None]:
             def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                kept = {k: None if k in _CACHE_ARGUMENTS else v for k, v in kwargs.items()}
+                kept = {k: None if k in CACHE_ARGUMENTS else v for k, v in kwargs.items()}
                 noted[layer] = args, kept
 
             return note
@@ -372,22 +394,3 @@ class Adapter:
                 handle = attn.register_forward_pre_hook(noter(layer), with_kwargs=True)
                 hooks.callback(handle.remove)
             yield noted
-
-
-def one_row(call: Call, batch: int) -> Call:
-    """The same call for any batch size: tensors whose rows are all equal keep one row.
-
-    Prompts hold no padding on their left, so nothing that a model computes for its attentions
-    (positions, masks) differs between the rows of a batch.
-    """
-
-    def shrink(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(shrink(v) for v in value)
-        if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == batch > 1:
-            return value[:1] if bool((value == value[:1]).all()) else value
-        return value
-
-    args, kwargs = call
-    kept = {k: v if k in _STREAM_ARGUMENTS else shrink(v) for k, v in kwargs.items()}
-    return (*args[:1], *map(shrink, args[1:])), kept

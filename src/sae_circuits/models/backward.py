@@ -23,6 +23,7 @@ from sae_circuits.errors import UnsupportedModel
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.hooks import hooked, hooked_pair
 from sae_circuits.models.norms import Norm
+from sae_circuits.precision import wide
 
 TOLERANCE = {torch.bfloat16: 0.03, torch.float16: 0.01}  # else 1e-4; of a pattern
 
@@ -126,9 +127,9 @@ def _held(norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:
     """A norm's output, linear in its input."""
 
     def hold(x: Tensor, y: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        _, scale = norm.normalise(wide.detach())
-        return valued(y, norm.gain(norm.centre(wide) / scale))
+        stream = wide(x)
+        _, scale = norm.normalise(stream.detach())
+        return valued(y, norm.gain(norm.centre(stream) / scale))
 
     return hold
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
+from threading import RLock
 from types import MappingProxyType
 from typing import Any
 
@@ -192,17 +193,21 @@ def _quiet() -> Iterator[None]:
     """Keep back what transformer-lens and transformers say while they make a model."""
     from transformers.utils import logging as hf_logging
 
-    disabled, bar = logging.root.manager.disable, hf_logging.is_progress_bar_enabled()
-    logging.disable(logging.WARNING)
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        if bar:
-            hf_logging.enable_progress_bar()
+    with _ONE_AT_A_TIME:
+        disabled, bar = logging.root.manager.disable, hf_logging.is_progress_bar_enabled()
+        logging.disable(logging.WARNING)
+        hf_logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logging.disable(disabled)
+            if bar:
+                hf_logging.enable_progress_bar()
+
+
+_ONE_AT_A_TIME = RLock()  # what is kept back is the process's, and threads may load side by side
 
 
 def same_model(one: str | None, other: str | None) -> bool:

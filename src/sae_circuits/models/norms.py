@@ -52,6 +52,11 @@ class Norm:
         """The same without gain and bias."""
         return replace(self, weight=None, bias=None)
 
+    def to(self, device: torch.device) -> Norm:
+        """The same on a device."""
+        weight, bias = (None if x is None else x.to(device) for x in (self.weight, self.bias))
+        return replace(self, weight=weight, bias=bias)
+
     def __call__(self, x: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
         """The norm itself, as one fused operation."""
         shape = x.shape[-1:]

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.calls import Call
 
 
 @dataclass(frozen=True, eq=False)

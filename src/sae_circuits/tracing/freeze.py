@@ -15,6 +15,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.models.hooks import hooked, hooked_input, stopped_at
 from sae_circuits.models.norms import Norm
+from sae_circuits.precision import wide_dtype
 from sae_circuits.tracing.local import Active, Layer, Local, Reader
 
 CHUNK_BYTES = 32 << 20  # pre-activations at a time
@@ -36,30 +37,29 @@ def make_local(
     """
     recorder = _Recorder(adapter, transcoders, first_position)
     arch = adapter.architecture
-    places = stream_places(adapter)
+    places, home = stream_places(adapter), adapter.device
     with ExitStack() as stack:
         for name, module in places.items():
-            stack.enter_context(hooked_input(module, recorder.see(name)))
+            stack.enter_context(hooked_input(module, recorder.see(name), home))
         start = adapter.point("blocks.0.hook_resid_pre")
-        stack.enter_context(hooked(start, recorder.see("stream0")))
+        stack.enter_context(hooked(start, recorder.see("stream0"), home))
         for layer in range(arch.n_layers):
             pattern = adapter.point(f"blocks.{layer}.attn.hook_pattern")
-            stack.enter_context(hooked(pattern, recorder.see(f"pattern{layer}")))
+            stack.enter_context(hooked(pattern, recorder.see(f"pattern{layer}"), home))
         for name, module in writer_places(adapter).items():
-            stack.enter_context(hooked(module, recorder.see(name)))
-        stack.enter_context(hooked_input(adapter.unembedding_input, recorder.see("final")))
+            stack.enter_context(hooked(module, recorder.see(name), home))
+        stack.enter_context(hooked_input(adapter.unembedding_input, recorder.see("final"), home))
         run = lambda: adapter.forward(tokens[None])  # noqa: E731
-        read = stopped_at(adapter.model.unembed, run, before=True)
+        read = stopped_at(adapter.model.unembed, run, before=True, home=home)
     logits = adapter.unembed(read[:, -1])[0]
     if not bool(logits.isfinite().all()):
         raise NumericalError("the logits are not finite: check the model's weights and its dtype")
-    final = Norm.of(getattr(adapter.model, "ln_final", None), adapter.model.cfg)
     return Local(
         adapter=adapter,
         input=recorder.kept["input"],
         layers=tuple(recorder.layers),
         active=recorder.active,
-        final=_reader(final, recorder.kept["final"]),
+        final=_reader(adapter.final_norm, recorder.kept["final"]),
         logits=logits,
     )
 
@@ -69,7 +69,7 @@ class _Recorder:
 
     def __init__(self, adapter: Adapter, transcoders: Mapping[int, Dictionary], first: int) -> None:
         self.adapter, self.transcoders, self.first = adapter, transcoders, first
-        self.dtype = torch.promote_types(adapter.dtype, torch.float32)
+        self.dtype = wide_dtype(adapter.dtype)
         self.kept: dict[str, Tensor] = {}
         self.seen: set[str] = set()
         self.layers: list[Layer] = []

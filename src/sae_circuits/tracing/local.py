@@ -112,6 +112,6 @@ class Local:
 
     def start(self, vocabulary: Int64[Tensor, "row"]) -> Float[Tensor, "row d_model"]:
         """Logits minus their mean over the vocabulary as cotangents of the last stream."""
-        W_U = self.adapter.model.unembed.W_U.detach()
+        W_U = self.adapter.W_U
         directions = W_U[:, vocabulary].T.to(self.dtype) - W_U.mean(1).to(self.dtype)
         return self.final.fold(directions) / self.final.scale[-1]

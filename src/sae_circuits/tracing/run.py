@@ -13,6 +13,7 @@ from sae_circuits.cache import check_model
 from sae_circuits.graph import AttributionGraph, Provenance
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.precision import wide
 from sae_circuits.provenance import provenance_of
 from sae_circuits.tracing.freeze import make_local
 from sae_circuits.tracing.influence import graph_scores, most_influential, node_influence
@@ -177,10 +178,6 @@ def likely(
     logits: Float[Tensor, "vocab"], most: int, share: float
 ) -> tuple[Int64[Tensor, "logit"], Float[Tensor, "logit"]]:
     """The most probable tokens until they hold a share of probability, and their probabilities."""
-    p, vocabulary = (
-        logits.to(torch.promote_types(logits.dtype, torch.float32))
-        .softmax(0)
-        .topk(min(most, len(logits)))
-    )
+    p, vocabulary = wide(logits).softmax(0).topk(min(most, len(logits)))
     n = int((p.cumsum(0) < share).sum()) + 1
     return vocabulary[:n], p[:n]

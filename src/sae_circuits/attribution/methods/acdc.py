@@ -25,6 +25,7 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.searches import require_positive, sweep_of, without_graphs
 from sae_circuits.errors import OptionError
+from sae_circuits.precision import wide_dtype
 from sae_circuits.progress import track
 from sae_circuits.prune.keys import ranked
 
@@ -53,7 +54,7 @@ def search(
     sweeps = [sweep_of(problem) for problem in problems]
     left = Remaining.all_of(sweeps[0])
     runs = [Partial.start(sweep, left) for sweep in sweeps]
-    dtype = torch.promote_types(problems[0].adapter.dtype, torch.float32)
+    dtype = wide_dtype(problems[0].adapter.dtype)
     scores = torch.zeros(graph.n_src, graph.n_dest, dtype=dtype)
 
     def value(logits: Sequence[Tensor]) -> Tensor:

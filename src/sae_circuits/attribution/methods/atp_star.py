@@ -37,7 +37,7 @@ from sae_circuits.cache import Run
 from sae_circuits.cache.pieces import each_write
 from sae_circuits.errors import OptionError
 from sae_circuits.graph import Block
-from sae_circuits.models.adapter import one_row
+from sae_circuits.models.calls import one_row
 
 PATCH_BYTES = 128 << 20  # of one layer's streams and patterns over all writers that run together
 

@@ -17,7 +17,7 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.expand import expand_writes
 from sae_circuits.graph import Block
-from sae_circuits.models.adapter import one_row
+from sae_circuits.models.calls import one_row
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.tail import Tail
 

@@ -29,6 +29,7 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.pieces import each_write
 from sae_circuits.cache.streams import read_place, streams_of
+from sae_circuits.precision import wide
 
 FLOOR = 1e-5  # of |x_v|_1: proximities that add up to less are rounding
 CHUNK_BYTES = 64 << 20  # of writes at a time
@@ -82,7 +83,7 @@ class _Flow:
         size = max(1, CHUNK_BYTES // (8 * d_model * min(AT_ONCE, self.problem.graph.n_src)))
         for some, w in zip(tokens.split(size), weight.split(size), strict=True):
             each = [streams[place].flatten(0, 1)[some] for place, _, _ in views]
-            each = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in each]
+            each = [wide(x) for x in each]
             for total, x, near in zip(totals, each, self._near(views, each, some), strict=True):
                 floor = FLOOR * _size(x).clamp(min=torch.finfo(x.dtype).tiny)
                 total += (near / near.sum(0).maximum(floor)).double() @ w

@@ -116,11 +116,13 @@ def _attention(
         "pattern": f"blocks.{layer}.attn.hook_pattern",
         "value": adapter.port_name(layer, "v"),
     }
+    home = adapter.device
     with ExitStack() as hooks:
         for name, point in points.items():
-            hooks.enter_context(hooked(adapter.point(point), partial(kept.__setitem__, name)))
+            keep = partial(kept.__setitem__, name)
+            hooks.enter_context(hooked(adapter.point(point), keep, home))
         z_point = adapter.point(f"blocks.{layer}.attn.hook_z")
-        z = stopped_at(z_point, lambda: adapter.forward(tokens))[0].flatten(1)
+        z = stopped_at(z_point, lambda: adapter.forward(tokens), home=home)[0].flatten(1)
     if not all(bool(x.isfinite().all()) for x in (z, *kept.values())):
         raise NumericalError(
             f"the attention of layer {layer} is not finite: check the model's weights and its dtype"

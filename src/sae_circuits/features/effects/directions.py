@@ -25,6 +25,7 @@ from sae_circuits.graph import Neurons, Split
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary, Site
 from sae_circuits.models.dictionaries.neurons import PlacedNeurons
+from sae_circuits.precision import wide
 
 TILE = 16  # features that are computed together
 
@@ -126,4 +127,4 @@ def in_stream(
 
 
 def _at_least_single(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return wide(x)

@@ -18,6 +18,7 @@ from torch import Tensor
 from sae_circuits.errors import NumericalError
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.norms import Norm
+from sae_circuits.precision import wide_dtype
 
 TOKENS = 8192  # of the vocabulary, at a time
 ROWS = 512  # of the stream, at a time
@@ -52,11 +53,9 @@ class Final:
             NumericalError: weights that are not finite, by name.
         """
         model = adapter.model
-        dtype = torch.float32
-        for other in (adapter.dtype, *others):
-            dtype = torch.promote_types(dtype, other)
-        norm = Norm.of(getattr(model, "ln_final", None), model.cfg)
-        W_U, b_U = model.unembed.W_U.detach(), getattr(model.unembed, "b_U", None)
+        dtype = wide_dtype(adapter.dtype, *others)
+        norm, W_U = adapter.final_norm, adapter.W_U
+        b_U = getattr(model.unembed, "b_U", None)
         own = {"W_U": W_U, "b_U": b_U}
         if norm is not None:
             own |= {"the gain of the final norm": norm.weight, "its bias": norm.bias}
@@ -70,7 +69,7 @@ class Final:
                     "model's weights"
                 )
         cap = getattr(model.cfg, "output_logits_soft_cap", None)
-        bias = None if b_U is None else b_U.detach().to(dtype)
+        bias = None if b_U is None else adapter.here(b_U.detach()).to(dtype)
         return cls(norm, W_U, bias, dtype, cap if cap and cap > 0 else None)
 
     @property

@@ -115,6 +115,7 @@ class Sight:
         kept: dict[str, Tensor] = {}
         place = self._place()
         module, is_input = place.written if place.read is None else (place.read, True)
+        home = self.adapter.device
 
         def keep(x: Tensor) -> None:
             kept.setdefault("encoded", x.detach().flatten(2))
@@ -124,8 +125,8 @@ class Sight:
 
         with (
             torch.no_grad(),
-            (hooked_input if is_input else hooked)(module, keep),
-            hooked_input(self.adapter.unembedding_input, keep_final),
+            (hooked_input if is_input else hooked)(module, keep, home),
+            hooked_input(self.adapter.unembedding_input, keep_final, home),
         ):
             run() if run is not None else self._read(batch)
         _require_finite(kept["final"], batch, first)
@@ -164,7 +165,8 @@ class Sight:
 
     def _read(self, batch: Task) -> Float[Tensor, "batch pos d_model"]:
         adapter, tokens = self.adapter, batch.clean
-        return stopped_at(adapter.model.unembed, lambda: adapter.forward(tokens), before=True)
+        end, forward = adapter.model.unembed, lambda: adapter.forward(tokens)
+        return stopped_at(end, forward, before=True, home=adapter.device)
 
     def _place(self, *steps: Step) -> Place:
         placed = self.placed

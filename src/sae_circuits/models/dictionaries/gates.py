@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from sae_circuits.precision import wide_dtype
+
 Gate = Callable[[Float[Tensor, "*token feature"]], Bool[Tensor, "*token feature"]]
 
 
@@ -113,7 +115,7 @@ def open_at(gate: Gate, pre: Float[Tensor, "token feature"]) -> Int64[Tensor, "a
     if gate is identity:
         return nonzero(pre)
     active = gate(pre)
-    if not pre.sum(dtype=torch.promote_types(pre.dtype, torch.float32)).isfinite():
+    if not pre.sum(dtype=wide_dtype(pre.dtype)).isfinite():
         active |= pre.isnan()
     return nonzero(active)
 

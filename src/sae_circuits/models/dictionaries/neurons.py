@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sae_circuits.errors import UnsupportedModel
 from sae_circuits.models.dictionaries.placed import Placed
-from sae_circuits.models.hooks import first, stopped_at
+from sae_circuits.models.hooks import stopped_at
 from sae_circuits.models.norms import Norm
 
 
@@ -43,7 +43,7 @@ class PlacedNeurons(Placed):
         """What each chosen neuron adds to the stream per unit of its coefficient."""
         if self.part == "a":
             return self.adapter.W_write(self.layer).flatten(0, 1)[self.columns]
-        W, norm = self._mlp.W_out.detach()[self.columns], self._post_norm
+        W, norm = self._W_out[self.columns], self._post_norm
         return W if norm is None else norm.gain(norm.centre(W))
 
     def factor(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token 1"] | None:
@@ -73,9 +73,10 @@ class PlacedNeurons(Placed):
         """The activations of a layer's MLP when it reads this stream, and what it then writes."""
         norm, point = self.adapter.mlp_norm(self.layer), f"blocks.{self.layer}.mlp.hook_post"
         read = stream if norm is None else norm(stream)
-        x = stopped_at(self.adapter.point(point), lambda: first(self._mlp(read)))
+        run = lambda: self.adapter.run_module(self._mlp, read)  # noqa: E731
+        x = stopped_at(self.adapter.point(point), run, home=self.adapter.device)
         out, post = self._sum(x), getattr(self.adapter.block(self.layer), "ln2_post", None)
-        return x, out if post is None else post(out)
+        return x, out if post is None else self.adapter.run_module(post, out)
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -87,13 +88,13 @@ class PlacedNeurons(Placed):
     def _post_norm(self) -> Norm | None:
         if self.part == "a":
             return self.adapter.attn_post_norm(self.layer)
-        return Norm.of(getattr(self.adapter.block(self.layer), "ln2_post", None), self._cfg)
+        return self.adapter.mlp_post_norm(self.layer)
 
     @property
-    def _cfg(self) -> Any:
-        return self.adapter.model.cfg
+    def _W_out(self) -> Float[Tensor, "feature d_model"]:
+        return self.adapter.here(self._mlp.W_out.detach())
 
     def _sum(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token d_model"]:
         """What an MLP gives of its activations, before a norm after it."""
-        out, bias = x @ self._mlp.W_out.detach(), self._mlp.b_out
-        return out if bias is None else out + bias.detach()
+        out, bias = x @ self._W_out, self._mlp.b_out
+        return out if bias is None else out + self.adapter.here(bias.detach())

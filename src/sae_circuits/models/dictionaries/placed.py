@@ -19,7 +19,8 @@ from torch import Tensor
 
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Part, Split, TensorGraph, depth_of
-from sae_circuits.models.adapter import Adapter, Call
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.models.calls import Call
 from sae_circuits.models.dictionaries.dictionary import Dictionary
 from sae_circuits.models.norms import Norm
 
