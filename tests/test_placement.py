@@ -11,7 +11,7 @@ from torch import nn
 import sae_circuits as sc
 from device_cases import CASES, Setting, difference, marked
 from pretend_devices import WrongDeviceError, devices, placed, pretended
-from sae_circuits.errors import DictionaryError, ModelError
+from sae_circuits.errors import DictionaryError, ModelError, WorkerError
 from shapes import boot, hooked, huggingface, quiet, random_task
 
 FIRST, SECOND = pretended(0), pretended(1)
@@ -162,3 +162,11 @@ def test_offloaded_weights_are_refused_with_the_remedy(to, tmp_path):
     graph = sc.TensorGraph.from_model(model)
     with pytest.raises(ModelError, match=r"22 of the 22 weights .* offloaded.*device_map"):
         sc.attribute(model, graph, random_task(model))
+
+
+def test_a_divided_model_is_not_sent_to_workers():
+    with devices():
+        model = divided()
+        task, graph = random_task(own("hooked").model), sc.TensorGraph.from_model(model)
+        with sc.workers(["cpu"]) as one, pytest.raises(WorkerError, match="divided over lazy:0, l"):
+            sc.attribute(model, graph, task, method="eap", workers=one)

@@ -11,7 +11,7 @@ import torch
 
 from sae_circuits.errors import OptionError, WorkerError
 from sae_circuits.shards.job import Bad, Done, Job, Shard, Workers, attempt
-from sae_circuits.shards.shipping import device_of, pack, unpack, unpack_model
+from sae_circuits.shards.shipping import device_of, pack, require_one_device, unpack, unpack_model
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class DeviceWorkers(Workers):
                     todo.get_nowait()
 
     def _copies(self, job: Job) -> list[Job]:
+        require_one_device(job.model)
         here, own, packed = device_of(job.model), False, None
         copies: list[Job] = []
         for device in self.devices:

@@ -21,7 +21,7 @@ from sae_circuits.distributed.actor import Actor
 from sae_circuits.distributed.options import RayOptions
 from sae_circuits.errors import CircuitsError, OptionError, WorkerError
 from sae_circuits.shards.job import Bad, Done, Job, Shard, Workers
-from sae_circuits.shards.shipping import device_of, pack
+from sae_circuits.shards.shipping import device_of, pack, require_one_device
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: no network
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -94,6 +94,8 @@ class RayWorkers(Workers):
         """The model's number and where it is, sent once; or how each worker loads it."""
         model, load = job.model, self.options.load
         if id(model) not in self._sent:
+            if load is None:
+                require_one_device(model)
             where = ray.put(load if load else pack(model, device_of(model)))
             self._sent[id(model)] = model, where
         return id(model), self._sent[id(model)][1]

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sae_circuits.errors import WorkerError
+
 _HERE: ContextVar[torch.device] = ContextVar("_HERE")
 
 
@@ -60,6 +62,22 @@ def device_of(model: Any) -> torch.device:
     if not isinstance(model, nn.Module):
         return torch.device("cpu")
     return next((p.device for p in _parameters(model)), torch.device("cpu"))
+
+
+def require_one_device(model: Any) -> None:
+    """Refuse a model that is divided over devices: a copy would have to be divided as it is.
+
+    Raises:
+        WorkerError: with the devices.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    devices = sorted({str(p.device) for p in _parameters(model)})
+    if len(devices) > 1:
+        raise WorkerError(
+            f"the model is divided over {', '.join(devices)}, and cannot be sent to workers: let "
+            "each load its own, by workers('auto', load=...), or work in this process"
+        )
 
 
 def _parameters(model: nn.Module) -> Iterator[nn.Parameter]:
