@@ -35,6 +35,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.models.norms import Norm
 from sae_circuits.provenance import provenance_of
+from sae_circuits.sizes import Memory, in_bytes
 
 MEMORY = 1 << 26
 LEAST = 1 << 20
@@ -51,7 +52,7 @@ def virtual_weights(
     k: int = 20,
     heads: None = None,
     features: Features = None,
-    memory: int = MEMORY,
+    memory: Memory = MEMORY,
 ) -> VirtualWeights: ...
 @overload
 def virtual_weights(
@@ -62,7 +63,7 @@ def virtual_weights(
     k: int = 20,
     heads: Sequence[Head] | Literal["all"],
     features: Features = None,
-    memory: int = MEMORY,
+    memory: Memory = MEMORY,
 ) -> Mapping[Head, VirtualWeights]: ...
 @torch.no_grad()
 def virtual_weights(
@@ -73,7 +74,7 @@ def virtual_weights(
     k: int = 20,
     heads: Any = None,
     features: Features = None,
-    memory: int = MEMORY,
+    memory: Memory = MEMORY,
 ) -> VirtualWeights | Mapping[Head, VirtualWeights]:
     """Find the strongest connections between two dictionaries that their weights alone make.
 
@@ -97,9 +98,9 @@ def virtual_weights(
         k: how many are kept for each feature.
         heads: layers and heads, [(1, 0), (1, 3)], or "all" that lie between: one table for each.
         features: ids of the target's features, in any order; all without it.
-        memory: bytes that the work on a tile may take, 1 MiB at least. Beside it stand the result
-            and, by heads, d_head numbers for each of the target's features. Results hang on it no
-            more than on rounding.
+        memory: what the work on a tile may take, such as "256MiB", 1 MiB at least. Beside it
+            stand the result and, by heads, d_head numbers for each of the target's features.
+            Results hang on it no more than on rounding.
 
     Returns:
         One table, or, by heads, one for each, in the order in which they are named.
@@ -122,14 +123,13 @@ def virtual_weights(
     [(1, 3)]
     """
     check_k(k)
-    if memory < LEAST:
-        raise OptionError(f"memory is {memory}: the work on a tile takes {LEAST} bytes at least")
     adapter = Adapter.of(model)
+    size = in_bytes(memory, adapter.device, least=LEAST)
     require_stream(adapter, source)
     ends = Ends.of(adapter, source, target)
     ids = torch.from_numpy(np.sort(require_features(features, target.n_features)))
     paths = [ends.along_stream()] if heads is None else ends.by_heads(heads)
-    found = {path.head: _table(ends, path, ids, k, memory) for path in paths}
+    found = {path.head: _table(ends, path, ids, k, size) for path in paths}
     return found[None] if heads is None else found  # type: ignore[return-value]
 
 
