@@ -64,6 +64,8 @@ def device_bytes(device: Any = "cpu") -> int:
 
     place = torch.device(device)
     if place.type == "cuda":
+        if not torch.cuda.is_available():
+            raise OptionError(f"{device!r} is not here, to take a share of: give a size in GiB")
         return int(torch.cuda.get_device_properties(place).total_memory)
     limits = [_machine_bytes()]
     for path in LIMITS:

@@ -10,18 +10,20 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from sae_circuits.ablation.batches import default_batch_size
+from sae_circuits.ablation.batches import batching, default_batch_size, shape_of
 from sae_circuits.ablation.interventions import RUNS, Intervention
 from sae_circuits.ablation.located import Located, locate
 from sae_circuits.ablation.sweep import Sweep
-from sae_circuits.ablation.values import Intervening
+from sae_circuits.ablation.values import Intervening, intervention_name
 from sae_circuits.cache import check_model, require_finite, run
+from sae_circuits.costs.memory import Batching, circuits_need
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 Direction = Literal["noising", "denoising"]
@@ -37,6 +39,7 @@ def ablate(
     intervention: Intervening = "corrupt",
     direction: Direction = "noising",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
 ) -> Float[Tensor, "n vocab"]:
     """The logits at the answer positions with every edge outside a circuit intervened on.
@@ -53,7 +56,8 @@ def ablate(
             "resample"; or a value for each writer, such as `learn_constants` gives.
         direction: "noising" runs the clean prompt and replaces what is outside the circuit;
             "denoising" runs the corrupt one and restores what is inside to its clean value.
-        batch_size: examples at a time.
+        batch_size: examples at a time; by default as many as `memory` allows.
+        memory: to stay under beside the model's weights, as in `attribute`.
         seed: of `resample`.
 
     Raises:
@@ -78,6 +82,7 @@ def ablate(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
     )[0]
 
@@ -92,6 +97,7 @@ def run_circuits(
     intervention: Intervening = "corrupt",
     direction: Direction = "noising",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
 ) -> Shaped[Tensor, "circuit n *rest"]:
     """What `read` makes of the logits of every circuit on every example.
@@ -106,9 +112,17 @@ def run_circuits(
     require_whole(circuits, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
-    saes = Placed.all_of(adapter, circuits[0].graph)
-    n_features = sum(len(placed.chosen) for placed in saes)
-    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
+    graph, pos = circuits[0].graph, task.clean.shape[1]
+    need = circuits_need(
+        shape_of(adapter),
+        graph,
+        pos,
+        n=len(task) * len(circuits),
+        mean=intervention_name(intervention).startswith("mean"),
+    )
+    what = f"a circuit's run on one prompt of {pos:,} tokens"
+    cut = batching(adapter, need, len(task), memory=memory, batch_size=batch_size, what=what)
+    size, saes = cut.size, Placed.all_of(adapter, graph)
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )
@@ -119,17 +133,17 @@ def run_circuits(
     located = locate(circuits, task)
     found = [
         torch.stack([read(logits, targets) for logits in every])
-        for targets, every in _batches(adapter, located, prepared, task, size, direction, saes)
+        for targets, every in _batches(adapter, located, prepared, task, cut, direction, saes)
     ]
     return torch.cat(found, 1).cpu()
 
 
 def clean_logits(
-    model: Any, task: Task, *, batch_size: int | None = None
+    model: Any, task: Task, *, batch_size: int | None = None, memory: Memory | None = None
 ) -> Float[Tensor, "n vocab"]:
     """The model's own logits at the answer positions of the clean prompts."""
     adapter = Adapter.of(model)
-    size = batch_size or default_batch_size(adapter.architecture, task)
+    size = batch_size or default_batch_size(adapter, task, memory=memory)
     runs = (run(adapter, batch.clean, batch.position).logits for batch in task.batches(size))
     return torch.cat([logits.detach() for logits in runs]).cpu()
 
@@ -166,12 +180,12 @@ def _batches(
     circuits: Sequence[Located],
     prepared: Intervention,
     task: Task,
-    size: int,
+    cut: Batching,
     direction: str,
     saes: tuple[Placed, ...],
 ) -> Iterator[tuple[Targets, Iterator[Tensor]]]:
     """For each batch, the targets and the logits of every circuit, one after the other."""
-    first, total = 0, -(-len(task) // size)
+    first, size, total = 0, cut.size, -(-len(task) // cut.size)
     pairs = zip(prepared.task.batches(size), task.batches(size), strict=True)
     for batch, original in track(pairs, total=total, description=f"batches, {prepared.name}"):
         now = run(adapter, batch.clean, batch.position, saes=saes)
@@ -190,6 +204,7 @@ def _batches(
             calls=now.calls,
             position=batch.position.to(clean.device),
             saes=saes,
+            space=cut.chunk,
         )
         examples, width = slice(first, first + len(batch)), batch.clean.shape[1]
         here = [circuit.of(examples, width) for circuit in circuits]

@@ -24,6 +24,7 @@ from sae_circuits.graph import (
     TensorGraph,
 )
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.spans import Spans
 
@@ -33,21 +34,21 @@ def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
     across: Literal[False] = ...,
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ..., **options: Any,
 ) -> SpanScores[Scores]: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
     across: Literal[True],
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ..., **options: Any,
 ) -> SpanPairScores: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["nodes"],
     across: Literal[False] = ...,
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ..., **options: Any,
 ) -> SpanScores[NodeScores]: ...  # fmt: skip
 def attribute_spans(
     model: Any,
@@ -61,6 +62,7 @@ def attribute_spans(
     method: str | Method = "eap-ig",
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     **options: Any,
 ) -> SpanScores[Any] | SpanPairScores:
@@ -78,8 +80,8 @@ def attribute_spans(
         of: "edges", or "nodes" for the writers.
         across: give the scores from each span to each: an edge into a head's key or value goes from
             where its writer writes to where the head does (see `SpanPairScores`).
-        model, graph, task, metric, method, intervention, batch_size, seed, options: as in
-            `attribute`.
+        model, graph, task, metric, method, intervention, batch_size, memory, seed, options:
+            as in `attribute`.
 
     Raises:
         TaskError: a span outside of a prompt, two spans at one token, or a span that is elsewhere
@@ -124,6 +126,7 @@ def attribute_spans(
         method=chosen,
         intervention=intervention,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
         options=options,
         spans=labelled,

@@ -28,6 +28,7 @@ from sae_circuits.io import Record, load, ready_folder, save
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track
+from sae_circuits.sizes import Memory
 
 EXACT = "exact"  # the method that others are compared with, where it is run too
 
@@ -46,6 +47,7 @@ def benchmark(
     metric: str | Metric = logit_diff,
     intervention: str = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] = (),
 ) -> Benchmark:
@@ -72,7 +74,8 @@ def benchmark(
         seeds: which, or how many from 0 on: of the prompts, and of the methods.
         n: prompts of each task.
         eps: of models with known circuits, how strongly other parts write to the output.
-        metric, intervention, batch_size: as in `attribute`, of the models' tasks and of the known.
+        metric, intervention, batch_size, memory: as in `attribute`, of the models' tasks and of
+            the known.
         options: of methods, by name, such as `{"eap-ig": {"steps": 20}}`.
         command: for the record, how this was started.
 
@@ -107,6 +110,7 @@ def benchmark(
     folder = Folder(ready_folder(out))
     folder.begin(Record.start(command or ["benchmark"], settings))
     how = {"metric": get(metric), "intervention": intervention, "batch_size": batch_size}
+    how["memory"] = memory
     cells: list[Cell] = []
     columns = [(subject, seed) for subject in subjects for seed in which]
     for subject, seed in track(columns, description="benchmark"):

@@ -19,6 +19,7 @@ from sae_circuits.graph.blocks import Key
 from sae_circuits.graph.scores import Provenance
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.provenance import provenance_of
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def pair_connections(
     positions: Sequence[int] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
+    memory: Memory | None = None,
 ) -> PairConnections:
     """How upstream features change every feature of a later dictionary, in one call.
 
@@ -151,8 +153,8 @@ def pair_connections(
         target: the name of one of the dictionaries, such as "post1"; or some of its features, such
             as ["post1.f5", "post1.f9"].
         features: upstream features to patch; without it, all that are active. Of `patching` alone.
-        model, saes, prompts, method, reference, steps, through, positions, prepend_bos, batch_size:
-            as in `connections`.
+        model, saes, prompts, method, reference, steps, through, positions, prepend_bos,
+            batch_size, memory: as in `connections`.
 
     Raises:
         GraphError: no such dictionary or feature, features of several dictionaries, or nothing that
@@ -178,7 +180,7 @@ def pair_connections(
     work, graphs = prepared(
         model, own, chosen, saes, prompts, method=method, reference=reference, steps=steps,
         features=features, components=(), through=through, positions=positions,
-        prepend_bos=prepend_bos, batch_size=batch_size,
+        prepend_bos=prepend_bos, batch_size=batch_size, memory=memory,
     )  # fmt: skip
     sums, _, active = run(work, method)
     if not bool(active.any()):

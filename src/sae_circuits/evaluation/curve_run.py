@@ -29,6 +29,7 @@ from sae_circuits.evaluation.per_example import (
 )
 from sae_circuits.graph import Circuit, Scores, SpanScores
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 RANDOM = ("size", "degrees")
@@ -52,6 +53,7 @@ def curve(
     random: str | Sequence[str] = "size",
     n_random: int = 1,
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     n_bootstrap: int = 1000,
 ) -> Curve:
@@ -72,7 +74,7 @@ def curve(
         seed: of the random circuits, of the bootstrap, and of `resample`.
         n_bootstrap: how often the examples are resampled for the 95% intervals; the same examples
             at all sizes.
-        model, task, metric, intervention, direction, batch_size: as in `evaluate`.
+        model, task, metric, intervention, direction, batch_size, memory: as in `evaluate`.
 
     Raises:
         OptionError: fractions that do not ascend from above 0 to at most 1.
@@ -103,6 +105,7 @@ def curve(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
     )
     clean, corrupt = value[Circuit.full(scores.graph)], value[Circuit.empty(scores.graph)]

@@ -83,6 +83,11 @@ class Adapter:
         return self.W_O(0).dtype
 
     @property
+    def is_hooked(self) -> bool:
+        """Whether the model is a `HookedTransformer`, and no bridge to another."""
+        return not hasattr(self.model, "original_model")
+
+    @property
     def device(self) -> torch.device:
         """The device on which the model takes its tokens."""
         return next(self.parameters()).device
@@ -271,7 +276,7 @@ class Adapter:
         # The model's own projections are replaced: a HookedTransformer may project one token, a
         # bridge wants the right number of them.
         q = ports["q"]
-        size = q.shape[:2] if hasattr(self.model, "original_model") else (1, 1)
+        size = (1, 1) if self.is_hooked else q.shape[:2]
         nothing = q.new_zeros(*size, self.architecture.d_model)
         with ExitStack() as hooks:
             for port, value in ports.items():
