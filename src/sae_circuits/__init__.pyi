@@ -50,6 +50,8 @@ from .graph import (
 from .io import load, save
 from .models import load_model
 from .models.dictionaries import Dictionary, load_saes
+from .planning.run import plan
+from .planning.value import Plan
 from .tasks import Task
 from .tracing import trace
 
@@ -73,6 +75,7 @@ __all__ = [
     "NodeValues",
     "PairConnections",
     "PairScores",
+    "Plan",
     "PromptView",
     "SampledScores",
     "Scores",
@@ -111,6 +114,7 @@ __all__ = [
     "minimality",
     "overlap",
     "pair_connections",
+    "plan",
     "prune",
     "render_index",
     "save",

@@ -210,6 +210,7 @@ def _batches(
         here = [circuit.of(examples, width) for circuit in circuits]
         logits = (_finite(each, first) for each in sweep.logits(here))
         yield Targets.of(original, clean), logits
+        del now, clean, replacement, sweep, logits  # before the next batch takes as much
         first += len(batch)
 
 

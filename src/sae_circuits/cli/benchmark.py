@@ -51,6 +51,7 @@ def benchmark(
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
 ) -> None:
@@ -68,6 +69,7 @@ def benchmark(
     options.check_names(
         task="ioi", task_file=None, metric=metric, intervention=intervention, dtype=dtype
     )
+    options.check_memory(memory)
     found = run(
         out,
         methods=methods or every_method(),
@@ -81,6 +83,7 @@ def benchmark(
         metric=metric,
         intervention=intervention,
         batch_size=batch_size,
+        memory=memory,
         command=command_line(sys.argv[1:]),
     )
     typer.echo(f"{summary(found)}\nPage:  {out / 'table.html'}\nTable: {out / 'table.md'}")

@@ -74,6 +74,7 @@ def connect(
     out: Annotated[Path | None, typer.Option(help="A .csv for all, by each method.")] = None,
     page: Annotated[Path | None, typer.Option(help="A .html page with the target in it.")] = None,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
 ) -> None:
@@ -87,6 +88,7 @@ def connect(
 
     methods = method or ["total"]
     chosen = dictionaries.Dictionaries.each(sae or ["demo"], sae_id, sae_kind)
+    options.check_memory(memory)
     _check(methods, task, dtype, chosen, {".csv": out, ".html": page})
     to = reference if reference in REFERENCES else _number(reference)
     parts = "all" if component == ["all"] else component or ()
@@ -99,7 +101,8 @@ def connect(
     every = []
     for name in methods:
         way = {"method": name, "reference": to, "components": parts, "through": through}
-        found = connections(loaded, feature, saes, asked, batch_size=batch_size, **way)
+        way |= {"batch_size": batch_size, "memory": memory}
+        found = connections(loaded, feature, saes, asked, **way)
         every.append(found)
         typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
         for source, change in found.top(top):

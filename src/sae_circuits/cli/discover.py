@@ -39,6 +39,7 @@ def discover(
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     no_curve: options.NoCurve = False,
@@ -76,5 +77,6 @@ def discover(
         dtype=dtype,
         curve=not no_curve,
     )
-    report = run(settings, out, sys.argv[1:], batch_size=batch_size, overwrite=overwrite)
+    cut = {"batch_size": batch_size, "memory": memory}
+    report = run(settings, out, sys.argv[1:], **cut, overwrite=overwrite)
     typer.echo(summary(report, out))

@@ -30,6 +30,7 @@ def evaluate(
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     out: Annotated[
@@ -54,6 +55,7 @@ def evaluate(
         direction=direction,
         dtype=dtype,
     )
+    options.check_memory(memory)
     saes = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
     saes.check()
     found = load(circuit, Circuit)
@@ -71,6 +73,7 @@ def evaluate(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
     )
     typer.echo(table(report))

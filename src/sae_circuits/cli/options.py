@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sae_circuits.errors import FileFormatError, OptionError, unknown
+from sae_circuits.sizes import in_bytes
 
 if TYPE_CHECKING:
     from sae_circuits.tasks import Task
@@ -45,6 +46,13 @@ NoCurve = Annotated[
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Examples at a time; by default as memory allows.")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="To stay under beside the model's weights: 8GiB, or 50% of the device's memory; by "
+        "default 1GiB, on a GPU 4GiB, or what one prompt takes where that is more."
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="Such as cpu, cuda or mps; by default the best there is.")
@@ -93,6 +101,16 @@ def check_dtype(dtype: str) -> None:
         UnknownName: with the nearest names.
     """
     _known("dtype", dtype, DTYPES)
+
+
+def check_memory(memory: str | None) -> None:
+    """Refuse what is no size of memory.
+
+    Raises:
+        OptionError: with the forms that are.
+    """
+    if memory is not None:
+        in_bytes(memory)  # a share of what, is asked again when the model is there
 
 
 def open_model(name: str, device: str | None, dtype: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_circuits.cli.dictionaries import Dictionaries
 from sae_circuits.cli.folder import RunFolder, command_line, content_hash, stamp
-from sae_circuits.cli.options import check_names, open_model, open_task, place_of
+from sae_circuits.cli.options import check_memory, check_names, open_model, open_task, place_of
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.io import Record
@@ -140,6 +140,7 @@ def run(
     arguments: Sequence[str],
     *,
     batch_size: int | None = None,
+    memory: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Find, test and draw a circuit; every file is written whole, in the order of the stages.
@@ -151,6 +152,7 @@ def run(
     from sae_circuits.viz.folder import write_pictures
 
     settings.check()
+    check_memory(memory)
     record = Record.start(command_line(arguments), settings.said())
     folder = RunFolder(out, record, overwrite)
     folder.check()
@@ -163,9 +165,9 @@ def run(
     task = open_task(
         model, settings.task, settings.task_file, settings.n, settings.seed, skip=settings.skip
     )
-    task.check(model, settings.metric, batch_size=batch_size)
+    task.check(model, settings.metric, batch_size=batch_size, memory=memory)
     folder.begin()
-    job = Job(settings, model, graph, task, batch_size)
+    job = Job(settings, model, graph, task, batch_size, memory)
     scores = folder.stage("scores.safetensors", Scores, job.scores)
     scores = scores.with_saes(saes) if saes else scores
     circuit = folder.stage("circuit.json", Circuit, lambda: job.circuit(scores))
@@ -209,6 +211,7 @@ class Job:
     graph: TensorGraph
     task: Task
     batch_size: int | None
+    memory: str | None
 
     def scores(self) -> Scores:
         """Score every edge, of a graph with dictionaries those between its strongest features."""
@@ -261,5 +264,6 @@ class Job:
             "metric": metrics.get(self.settings.metric),
             "intervention": self.settings.intervention,
             "batch_size": self.batch_size,
+            "memory": self.memory,
             "seed": self.settings.seed,
         }

@@ -77,6 +77,7 @@ def steer(
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     out: Out = None,
@@ -88,6 +89,7 @@ def steer(
     options.check_names(
         task=task or "ioi", task_file=task_file, metric=metric, intervention="corrupt", dtype=dtype
     )
+    options.check_memory(memory)
     how = How.of(change, amount, strengths, positions)
     source = Source(sae, sae_id, vectors, site)
     source.check(feature)
@@ -109,6 +111,7 @@ def steer(
         task=options.open_task(loaded, task or "", task_file, n, seed) if measured else None,
         metric=metric,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
     )
     typer.echo(table(done))
