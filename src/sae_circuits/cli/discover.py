@@ -77,6 +77,5 @@ def discover(
         dtype=dtype,
         curve=not no_curve,
     )
-    cut = {"batch_size": batch_size, "memory": memory}
-    report = run(settings, out, sys.argv[1:], **cut, overwrite=overwrite)
-    typer.echo(summary(report, out))
+    how = {"batch_size": batch_size, "memory": memory, "overwrite": overwrite}
+    typer.echo(summary(run(settings, out, sys.argv[1:], **how), out))

@@ -41,7 +41,6 @@ def evaluate(
 
     A circuit with features needs the dictionaries that it was found with, by --sae.
     """
-    from sae_circuits import metrics
     from sae_circuits.evaluation import evaluate as measure
     from sae_circuits.graph import Circuit
     from sae_circuits.io import load
@@ -54,8 +53,8 @@ def evaluate(
         intervention=intervention,
         direction=direction,
         dtype=dtype,
+        memory=memory,
     )
-    options.check_memory(memory)
     saes = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
     saes.check()
     found = load(circuit, Circuit)
@@ -69,13 +68,11 @@ def evaluate(
         loaded,
         found,
         prompts,
-        metric=metrics.get(metric),
+        metric=metric,
         intervention=intervention,
         direction=direction,
-        batch_size=batch_size,
-        memory=memory,
-        seed=seed,
-    )
+        batch_size=batch_size, memory=memory, seed=seed,
+    )  # fmt: skip
     typer.echo(table(report))
     if out is not None:
         save_report(report, out, task=prompts)

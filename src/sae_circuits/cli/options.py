@@ -74,10 +74,12 @@ def check_names(
     intervention: str,
     dtype: str,
     direction: str = "noising",
+    memory: str | None = None,
 ) -> None:
-    """Refuse a name that nothing has, or a file that is not there.
+    """Refuse a name that nothing has, a file that is not there, or what is no size of memory.
 
     Raises:
+        OptionError: of memory.
         UnknownName: with the nearest names.
         FileFormatError: there is no such task file.
     """
@@ -92,6 +94,7 @@ def check_names(
     _known("intervention", intervention, INTERVENTIONS)
     _known("direction", direction, DIRECTIONS)
     check_dtype(dtype)
+    check_memory(memory)
 
 
 def check_dtype(dtype: str) -> None:

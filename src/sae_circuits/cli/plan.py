@@ -80,20 +80,13 @@ def plan(
     own: dict[str, int | None] = dict(zip(SIZES, sizes_given, strict=True))
     found = count(
         _shape(own, tokens, gated, dtype) if any(own.values()) else model,
-        examples=examples,
-        tokens=tokens,
+        examples=examples, tokens=tokens, sizes=sizes, of="nodes" if nodes else "edges",
         method=None if method == "none" else method,
-        of="nodes" if nodes else "edges",
         features={place: int(n) for place, n in _pairs("--features", features)},
-        sizes=sizes,
-        dtype=dtype,
-        device=device,
-        memory=memory,
-        batch_size=batch_size,
-        flops_per_second=flops_per_second,
-        bytes_per_second=bytes_per_second,
+        dtype=dtype, device=device, memory=memory, batch_size=batch_size,
+        flops_per_second=flops_per_second, bytes_per_second=bytes_per_second,
         **dict(_pairs("--option", option)),
-    )
+    )  # fmt: skip
     typer.echo(table(found))
     if json_file is not None:
         from sae_circuits.io.atomic import write_whole
