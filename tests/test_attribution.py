@@ -73,9 +73,8 @@ def test_scores_do_not_depend_on_how_tokens_and_points_are_grouped(monkeypatch):
     model, graph, task = problem("llama", lengths=[6, 4, 5])
     whole = attribute(model, graph, task, method="eap-ig", steps=5)
     monkeypatch.setattr("sae_circuits.attribution.method.TOGETHER", 2)
-    monkeypatch.setattr("sae_circuits.attribution.kernel.TOGETHER", 1)
-    monkeypatch.setattr("sae_circuits.attribution.kernel.CHUNK_BYTES", {"other": 1})
-    monkeypatch.setattr("sae_circuits.attribution.kernel.HELD_BYTES", {"other": 1 << 12})
+    monkeypatch.setattr("sae_circuits.costs.products.TOGETHER", 1)
+    monkeypatch.setattr("sae_circuits.costs.memory.SPACE", {"other": 1})
     apart = attribute(model, graph, task, method="eap-ig", steps=5)
     torch.testing.assert_close(whole.values, apart.values, rtol=1e-9, atol=1e-12)
 

@@ -25,12 +25,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = """
     Architecture AttributionGraph Circuit Clusters Connections ConnectomeView Corpus Dictionary
     Edge FeatureDictionary FeatureView Layout Masks Method Node NodeScores NodeValues
-    PairConnections PairScores PromptView SampledScores Scores SpanCircuit SpanPairScores
+    PairConnections PairScores Plan PromptView SampledScores Scores SpanCircuit SpanPairScores
     SpanScores Task TensorGraph VirtualWeights __version__ ablate active_features against
     agreement attribute attribute_nodes attribute_pairs attribute_spans benchmark cluster
     combine connections curve demo_corpus directions errors evaluate head_connections intervene
     learn_constants load load_model load_saes methods metrics minimality overlap
-    pair_connections prune render_index save stability steer steering tasks trace
+    pair_connections plan prune render_index save stability steer steering tasks trace
     virtual_weights viz workers
 """
 

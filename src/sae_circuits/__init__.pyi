@@ -51,6 +51,8 @@ from .graph import (
 from .io import load, save
 from .models import load_model
 from .models.dictionaries import Dictionary, load_saes
+from .planning.run import plan
+from .planning.value import Plan
 from .tasks import Task
 from .tracing import trace
 
@@ -74,6 +76,7 @@ __all__ = [
     "NodeValues",
     "PairConnections",
     "PairScores",
+    "Plan",
     "PromptView",
     "SampledScores",
     "Scores",
@@ -112,6 +115,7 @@ __all__ = [
     "minimality",
     "overlap",
     "pair_connections",
+    "plan",
     "prune",
     "render_index",
     "save",

@@ -66,7 +66,7 @@ def _stop(*_: object, **__: object) -> None:
         (["--corpus", "demo:many"], "--corpus 'demo:many': give a number of tokens"),
         (["--corpus", "demo:0"], "--corpus 'demo:0': give a number of tokens"),
         (["--corpus", "none.txt"], "cannot read 'none.txt': no such file"),
-        (["--memory", "lots"], "--memory 'lots' is no size: give one such as 512MiB"),
+        (["--memory", "lots"], "memory='lots' is no size: give bytes"),
         (["--max-norm", "-1"], "max_norm=-1.0: give a positive number"),
         (["--dtype", "float23"], "unknown dtype 'float23': did you mean 'float32'"),
         (["--sae", "none"], "--sae 'none' is no folder"),

@@ -351,7 +351,7 @@ def test_what_has_no_virtual_weights_is_refused():
             ask(early, dictionary(HOOKED["gpt2"](d_model=24), "resid_post", 1)),
         ),
         (OptionError, "k is 0", ask(early, late, k=0)),
-        (OptionError, "memory is 1000", ask(early, late, memory=1000)),
+        (OptionError, "memory=1000", ask(early, late, memory=1000)),
         (UnknownName, "there are 7, 0 to 6", ask(early, late, features=[7])),
         (OptionError, "asked for twice", ask(early, late, features=[2, 2])),
     ):

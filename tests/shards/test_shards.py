@@ -200,7 +200,9 @@ def test_a_bad_shard_is_told_of_and_the_others_are_kept(made, tmp_path: Path) ->
 
 
 def test_killed_many_times_it_ends_with_the_same_bytes(made, tmp_path: Path) -> None:
+    started = time.monotonic()
     whole = scored(made, folder=tmp_path / "undisturbed")
+    longest = 0.7 * (time.monotonic() - started)
     rng, done = random.Random(0), [0]
     while done[-1] < 6:
         child = os.fork()
@@ -209,13 +211,13 @@ def test_killed_many_times_it_ends_with_the_same_bytes(made, tmp_path: Path) -> 
                 scored(made, folder=tmp_path / "killed")
             finally:
                 os._exit(0)
-        time.sleep(rng.uniform(0.0, 0.12))
+        time.sleep(rng.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         done.append(len(list((tmp_path / "killed").glob("0*.safetensors"))))
         assert done[-1] >= done[-2]  # nothing that was done is lost
-        assert len(done) < 500
-    assert len(done) > 3  # it was killed on the way
+        longest *= 1.1  # of a machine that has become slower, too, it ends
+    assert len(done) > 2  # it was killed on the way
     assert torch.equal(scored(made, folder=tmp_path / "killed"), whole)
     for file in (tmp_path / "undisturbed").iterdir():
         assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes()

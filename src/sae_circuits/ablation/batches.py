@@ -2,26 +2,74 @@
 
 from __future__ import annotations
 
-from sae_circuits.graph import Architecture
+from sae_circuits.costs.memory import SHARE, SPACE, Batching, Need, run_need
+from sae_circuits.costs.shape import Shape
+from sae_circuits.models.adapter import Adapter
+from sae_circuits.sizes import Memory, in_bytes
 from sae_circuits.tasks import Task
 
-RUN_BYTES = 1 << 30  # what the activations of one run with gradients may take
-_COPIES = 4  # of features' activations that are held at once
-_WIDTHS_PER_LAYER = 40  # numbers that autograd keeps a token and layer, in units of d_model
+
+def shape_of(adapter: Adapter) -> Shape:
+    """The sizes of a model that is at hand."""
+    return Shape(
+        adapter.architecture,
+        adapter.dtype.itemsize,
+        gated=bool(getattr(adapter.model.cfg, "gated_mlp", False)),
+        hooked=adapter.is_hooked,
+    )
+
+
+def batching(
+    adapter: Adapter,
+    need: Need,
+    most: int,
+    *,
+    memory: Memory | None = None,
+    batch_size: int | None = None,
+    what: str = "this call",
+) -> Batching:
+    """Examples at a time and bytes of work spaces: those that are asked for, or that a budget has.
+
+    Args:
+        need: what the call takes.
+        most: examples, at most.
+        memory: what it may take beside the model's weights.
+        batch_size: goes before `memory`.
+        what: takes it, for the message.
+
+    Raises:
+        OptionError: a budget that one example does not fit, or what is no size.
+    """
+    device = adapter.device
+    budget = None if memory is None else in_bytes(memory, device)
+    if batch_size is None:
+        return need.within(budget, most, device=device.type, what=what)
+    space = SPACE.get(device.type, SPACE["other"])
+    return Batching(batch_size, max(need.least, min(space, (budget or SHARE * space) // SHARE)))
 
 
 def default_batch_size(
-    architecture: Architecture, task: Task, n_features: int = 0, *, copies: bool = False
+    adapter: Adapter,
+    task: Task,
+    n_features: int = 0,
+    *,
+    memory: Memory | None = None,
+    gradient: bool = False,
+    copies: bool = False,
 ) -> int:
-    """As many examples as keep a run's activations near `RUN_BYTES` in float32, at least one.
+    """As many examples as a run of the model with `n_features` beside it has memory for.
 
     Args:
         n_features: how many features are held, one number a token.
+        memory: what the run may take beside the model's weights.
+        gradient: whether it goes back, too.
         copies: count copies of examples too, so that there may be more than the task has.
+
+    Raises:
+        OptionError: a budget that one example does not fit, or what is no size.
     """
     pos = task.clean.shape[1]
-    per_token = _WIDTHS_PER_LAYER * architecture.d_model + 4 * architecture.n_heads * pos
-    per_example = 4 * pos * architecture.n_layers * per_token + 8 * architecture.d_vocab
-    per_example += 4 * pos * _COPIES * n_features
-    fits = max(1, RUN_BYTES // per_example)
-    return fits if copies else min(len(task), fits)
+    need = run_need(shape_of(adapter), pos, n_features, gradient=gradient)
+    what = f"one prompt of {pos:,} tokens"
+    most = 1 << 20 if copies else len(task)
+    return batching(adapter, need, most, memory=memory, what=what).size

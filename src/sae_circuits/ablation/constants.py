@@ -31,6 +31,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.precision import wide
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 
@@ -43,6 +44,7 @@ def learn_constants(
     steps: int = 100,
     lr: float = 0.05,
     batch_size: int | None = None,
+    memory: Memory | None = None,
 ) -> NodeValues:
     """The constants with which a circuit's loss is smallest when absent edges carry them.
 
@@ -59,6 +61,7 @@ def learn_constants(
         steps: updates.
         lr: of Adam, in units of the root mean square of what stands at a place.
         batch_size: examples at a time.
+        memory: to stay under beside the model's weights, as in `attribute`.
 
     Returns:
         What takes the place of an intervention's name: `evaluate(..., intervention=values)`.
@@ -87,7 +90,7 @@ def learn_constants(
         raise GraphError(f"{circuit!r} has features: constants are learned for heads and MLPs only")
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
-    size = batch_size or default_batch_size(adapter.architecture, task)
+    size = batch_size or default_batch_size(adapter, task, memory=memory, gradient=True)
     means = mean_writes(adapter, task, size, positional=False)
     start = NodeValues.of({name: wide(x[0, 0]) for name, x in means.values.items()}, "optimal")
     batches = _Batch.all_of(adapter, circuit, task, size)

@@ -20,6 +20,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.precision import wide
 from sae_circuits.progress import track
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.prompts import Prompts, as_task
 
@@ -58,6 +59,7 @@ def intervene(
     mask: Shaped[Tensor, "..."] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
+    memory: Memory | None = None,
 ) -> Intervened:
     """Change the activations of features as the model runs, and let it recompute what follows.
 
@@ -86,6 +88,7 @@ def intervene(
         mask: true at the real tokens, where prompts are token ids.
         prepend_bos: whether texts begin with the beginning-of-sequence token, if there is one.
         batch_size: prompts at a time.
+        memory: to stay under beside the model's weights, as in `attribute`.
 
     Raises:
         GraphError: a node that does not write in the graph, a position outside a prompt, a graph
@@ -114,7 +117,7 @@ def intervene(
     watched = read_watch(graph, watch)
     check_model(adapter, task.clean)
     places = Place.all_of(adapter, Placed.all_of(adapter, graph), steps, watched)
-    size = batch_size or _batch_size(task, places, adapter)
+    size = batch_size or _batch_size(task, places, adapter, memory)
     found = list(_batches(adapter, task, places, size, freeze=attention == "frozen"))
     clean, changed = zip(*found, strict=True)
     return Intervened(
@@ -169,7 +172,9 @@ def _joined(outcomes: Sequence[Outcome], node: Node, width: int) -> Float[Tensor
     return wide(torch.cat([pad(a, (0, width - a.shape[1])) for a in rows])).cpu()
 
 
-def _batch_size(task: Task, places: Sequence[Place], adapter: Adapter) -> int:
+def _batch_size(
+    task: Task, places: Sequence[Place], adapter: Adapter, memory: Memory | None
+) -> int:
     widths = [p.placed.dictionary.n_features for p in places if p.placed is not None]
     coefficients = max(widths, default=0)
-    return default_batch_size(adapter.architecture, task, n_features=coefficients)
+    return default_batch_size(adapter, task, coefficients, memory=memory)

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from sae_circuits.ablation.batches import default_batch_size
+from sae_circuits.ablation.batches import batching, default_batch_size, shape_of
 from sae_circuits.ablation.interventions import RUNS, Intervention
 from sae_circuits.ablation.located import Located, locate
 from sae_circuits.ablation.sweep import Sweep
-from sae_circuits.ablation.values import Intervening
+from sae_circuits.ablation.values import Intervening, intervention_name
 from sae_circuits.cache import check_model, require_finite, run
+from sae_circuits.costs.memory import Batching, circuits_need
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Targets
@@ -32,6 +33,7 @@ from sae_circuits.shards import (
     run_shards,
     shards_of,
 )
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 Direction = Literal["noising", "denoising"]
@@ -47,6 +49,7 @@ def ablate(
     intervention: Intervening = "corrupt",
     direction: Direction = "noising",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     workers: Workers | None = None,
     folder: str | Path | None = None,
@@ -65,7 +68,8 @@ def ablate(
             "resample"; or a value for each writer, such as `learn_constants` gives.
         direction: "noising" runs the clean prompt and replaces what is outside the circuit;
             "denoising" runs the corrupt one and restores what is inside to its clean value.
-        batch_size: examples at a time.
+        batch_size: examples at a time; by default as many as `memory` allows.
+        memory: to stay under beside the model's weights, as in `attribute`.
         seed: of `resample`.
         workers, folder: as in `attribute`.
 
@@ -91,6 +95,7 @@ def ablate(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
         workers=workers,
         folder=folder,
@@ -106,6 +111,7 @@ def run_circuits(
     intervention: Intervening = "corrupt",
     direction: Direction = "noising",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     workers: Workers | None = None,
     folder: str | Path | None = None,
@@ -122,22 +128,30 @@ def run_circuits(
     require_whole(circuits, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     check_model(adapter, task.clean)
-    saes = Placed.all_of(adapter, circuits[0].graph)
-    n_features = sum(len(placed.chosen) for placed in saes)
-    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
+    graph, pos = circuits[0].graph, task.clean.shape[1]
+    need = circuits_need(
+        shape_of(adapter),
+        graph,
+        pos,
+        n=len(task) * len(circuits),
+        mean=intervention_name(intervention).startswith("mean"),
+    )
+    what = f"a circuit's run on one prompt of {pos:,} tokens"
+    cut = batching(adapter, need, len(task), memory=memory, batch_size=batch_size, what=what)
     with torch.no_grad():
         prepared = Intervention.prepare(
-            adapter, task, intervention, batch_size=size, seed=seed, saes=saes
-        )
+            adapter, task, intervention, batch_size=cut.size, seed=seed,
+            saes=Placed.all_of(adapter, graph),
+        )  # fmt: skip
     if direction == "denoising":
         prepared, circuits = _denoising(prepared), [~circuit for circuit in circuits]
     elif direction != "noising":
         raise OptionError(f"unknown direction {direction!r}: 'noising' or 'denoising'")
     locate(circuits, task)  # what spans do not fit is refused before anything runs
     job = CircuitsJob(
-        model, tuple(circuits), task, read, prepared, direction, size, adapter.fingerprint
+        model, tuple(circuits), task, read, prepared, direction, cut, adapter.fingerprint
     )
-    found = run_shards(job, shards_of(len(task), size), Means(workers, folder))
+    found = run_shards(job, shards_of(len(task), cut.size), Means(workers, folder))
     return torch.cat([one["rows"] for one in found], 1).cpu()
 
 
@@ -152,7 +166,7 @@ class CircuitsJob(Job):
     Args:
         intervention: prepared on the whole task, and swapped for denoising.
         task: as it was given.
-        size: examples that go through the model at a time.
+        cut: examples that go through the model at a time, and bytes of a work space.
     """
 
     model: Any
@@ -161,7 +175,7 @@ class CircuitsJob(Job):
     read: Read
     intervention: Intervention
     direction: str
-    size: int
+    cut: Batching
     model_id: str
 
     name = "circuits"
@@ -180,7 +194,8 @@ class CircuitsJob(Job):
             "replacement": self.intervention.task.fingerprint,
             "values": fingerprint(None if constant is None else dict(constant.values)),
             "direction": self.direction,
-            "batch_size": self.size,
+            "batch_size": self.cut.size,
+            "space": self.cut.chunk,
             "graph": fingerprint([repr(graph.writers), repr(graph.readers)]),
             "saes": [record.fingerprint for record in graph.records],
             "circuits": fingerprint([circuit.mask for circuit in self.circuits]),
@@ -212,11 +227,11 @@ class CircuitsJob(Job):
 
 
 def clean_logits(
-    model: Any, task: Task, *, batch_size: int | None = None
+    model: Any, task: Task, *, batch_size: int | None = None, memory: Memory | None = None
 ) -> Float[Tensor, "n vocab"]:
     """The model's own logits at the answer positions of the clean prompts."""
     adapter = Adapter.of(model)
-    size = batch_size or default_batch_size(adapter.architecture, task)
+    size = batch_size or default_batch_size(adapter, task, memory=memory)
     runs = (run(adapter, batch.clean, batch.position).logits for batch in task.batches(size))
     return torch.cat([logits.detach() for logits in runs]).cpu()
 
@@ -257,8 +272,8 @@ def _batches(
 ) -> Iterator[tuple[Targets, Iterator[Tensor]]]:
     """For each batch, the targets and the logits of every circuit, one after the other."""
     prepared, denoising = job.intervention, job.direction == "denoising"
-    for first in range(shard.start, shard.stop, job.size):
-        examples = slice(first, min(first + job.size, shard.stop))
+    for first in range(shard.start, shard.stop, job.cut.size):
+        examples = slice(first, min(first + job.cut.size, shard.stop))
         batch, original = prepared.task[examples], job.task[examples]
         now = run(adapter, batch.clean, batch.position, saes=saes)
         require_finite(now.writes, first, f"the {_START[job.direction]} run")
@@ -276,10 +291,12 @@ def _batches(
             calls=now.calls,
             position=batch.position.to(clean.device),
             saes=saes,
+            space=job.cut.chunk,
         )
         here = [circuit.of(examples, batch.clean.shape[1]) for circuit in circuits]
         logits = (_finite(each, first) for each in sweep.logits(here))
         yield Targets.of(original, clean), logits
+        del now, clean, replacement, sweep, logits  # before the next batch takes as much
 
 
 def _finite(logits: Float[Tensor, "batch vocab"], first: int) -> Float[Tensor, "batch vocab"]:

@@ -46,6 +46,7 @@ class Sweep:
         calls: how the model calls its attentions on such a batch.
         position: whose logits to read.
         saes: the graph's dictionaries.
+        space: bytes of a work space.
     """
 
     adapter: Adapter
@@ -56,6 +57,7 @@ class Sweep:
     calls: dict[int, Call]
     position: Int64[Tensor, "batch"]
     saes: tuple[Placed, ...] = ()
+    space: int = LOGIT_BYTES
 
     def logits(self, circuits: Sequence[Located]) -> Iterator[Float[Tensor, "batch vocab"]]:
         """The logits at the answer positions when only a circuit's edges carry what is now.
@@ -63,7 +65,9 @@ class Sweep:
         One circuit after the other; several share a pass through the unembedding.
         """
         batch, vocab = len(self.start), self.adapter.architecture.d_vocab
-        together = max(1, LOGIT_BYTES // (batch * vocab * self.start.element_size()))
+        together = max(
+            1, min(LOGIT_BYTES, self.space // 2) // (batch * vocab * self.start.element_size())
+        )
         every = track(circuits, total=len(circuits), description="circuits")
         for some in batched(every, together):
             streams = torch.cat([self.final_stream(circuit) for circuit in some])

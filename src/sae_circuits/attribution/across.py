@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +26,7 @@ from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.kernel import score_edges
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache import Run
+from sae_circuits.costs.memory import Kind
 from sae_circuits.errors import OptionError
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
@@ -43,6 +45,8 @@ class AcrossProblem(Problem):
     Scores are linear in gradients, so that a rule may add up either; and so no more than one span's
     gradients are held.
     """
+
+    kind: ClassVar[Kind] = "across"
 
     @classmethod
     def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
@@ -106,7 +110,8 @@ class AcrossProblem(Problem):
     def _scored(
         self, part: TensorGraph, gradients: Gradients, tokens: Tensor
     ) -> Float[Tensor, "src dest"]:
-        return score_edges(self.adapter, part, self.saes, self.change, gradients, tokens)
+        how = self.adapter, part, self.saes, self.change, gradients, tokens
+        return score_edges(*how, space=self.space)
 
     def _zeros(self, graph: TensorGraph) -> PairMatrix:
         assert self.spans is not None  # as `attribute_spans` gives them

@@ -13,6 +13,7 @@ from sae_circuits.graph import Node, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 
@@ -24,6 +25,7 @@ def active_features(
     *,
     at_least: int = 1,
     batch_size: int | None = None,
+    memory: Memory | None = None,
 ) -> list[Node]:
     """The features of a graph that are active on some of a task's prompts, clean or corrupt.
 
@@ -35,6 +37,7 @@ def active_features(
         task: the prompts.
         at_least: on how many tokens, of both runs together.
         batch_size: examples at a time.
+        memory: to stay under beside the model's weights, as in `attribute`.
 
     Raises:
         DictionaryError: no feature is active that often, or the graph has none.
@@ -57,7 +60,7 @@ def active_features(
     check_model(adapter, task.clean)
     saes = Placed.all_of(adapter, graph)
     n_features = sum(len(placed.chosen) for placed in saes)
-    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
+    size = batch_size or default_batch_size(adapter, task, n_features, memory=memory)
     counts = {
         p.name: torch.zeros(len(p.chosen), dtype=torch.int64)
         for p in saes

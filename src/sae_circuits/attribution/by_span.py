@@ -26,6 +26,7 @@ from sae_circuits.graph import (
 )
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.shards import Means, Workers
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.spans import Spans
 
@@ -35,24 +36,24 @@ def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
     across: Literal[False] = ...,
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
-    folder: str | Path | None = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ...,
+    workers: Workers | None = ..., folder: str | Path | None = ..., **options: Any,
 ) -> SpanScores[Scores]: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["edges"] = ...,
     across: Literal[True],
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
-    folder: str | Path | None = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ...,
+    workers: Workers | None = ..., folder: str | Path | None = ..., **options: Any,
 ) -> SpanPairScores: ...  # fmt: skip
 @overload
 def attribute_spans(
     model: Any, graph: TensorGraph, task: Task, spans: Given = ..., *, of: Literal["nodes"],
     across: Literal[False] = ...,
     metric: str | Metric = ..., method: str | Method = ..., intervention: Intervening = ...,
-    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
-    folder: str | Path | None = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ...,
+    workers: Workers | None = ..., folder: str | Path | None = ..., **options: Any,
 ) -> SpanScores[NodeScores]: ...  # fmt: skip
 def attribute_spans(
     model: Any,
@@ -66,6 +67,7 @@ def attribute_spans(
     method: str | Method = "eap-ig",
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     workers: Workers | None = None,
     folder: str | Path | None = None,
@@ -85,7 +87,7 @@ def attribute_spans(
         of: "edges", or "nodes" for the writers.
         across: give the scores from each span to each: an edge into a head's key or value goes from
             where its writer writes to where the head does (see `SpanPairScores`).
-        model, graph, task, metric, method, intervention, batch_size, seed, workers, folder,
+        model, graph, task, metric, method, intervention, batch_size, memory, seed, workers, folder,
             options: as in `attribute`.
 
     Raises:
@@ -131,6 +133,7 @@ def attribute_spans(
         method=chosen,
         intervention=intervention,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
         options=options,
         spans=labelled,

@@ -34,6 +34,7 @@ class Ends:
     gradients: Gradients
     tokens: Int64[Tensor, "token"]
     kept: dict[Block, Tensor] | None = None
+    space: int = 0
 
     def through(self, reader: Block) -> bool:
         """Whether a block of readers sees the stream through a component (see `vjp.py`)."""

@@ -14,6 +14,7 @@ from sae_circuits.attribution.flat import require_slope
 from sae_circuits.attribution.groups import each_batch, each_example
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import AnyProblem
+from sae_circuits.costs.memory import Batching
 from sae_circuits.graph import Provenance, TensorGraph
 from sae_circuits.metrics import Metric, metric_name
 from sae_circuits.models.adapter import Adapter
@@ -30,7 +31,7 @@ class AttributionJob(Job, Generic[AnyProblem]):
         kind: what a batch is asked for: scores of edges, or of nodes.
         intervention: prepared on the whole task.
         settings: all options of the method.
-        size: examples that go through the model at a time.
+        cut: examples that go through the model at a time, and bytes of a work space.
         made: how the scores are made.
         spans: of the prompts, where each has scores of its own.
         keep: "example" or "batch" to keep the scores of each.
@@ -44,7 +45,7 @@ class AttributionJob(Job, Generic[AnyProblem]):
     method: Method
     settings: Mapping[str, Any]
     intervention: Intervention
-    size: int
+    cut: Batching
     made: Provenance
     spans: Spans | None = None
     keep: str | None = None
@@ -69,7 +70,8 @@ class AttributionJob(Job, Generic[AnyProblem]):
             "intervention": made.intervention,
             "values": fingerprint(None if constant is None else dict(constant.values)),
             "seed": made.seed,
-            "batch_size": self.size,
+            "batch_size": self.cut.size,
+            "space": self.cut.chunk,
             "graph": fingerprint([repr(graph.writers), repr(graph.readers)]),
             "saes": [record.fingerprint for record in graph.records],
             "spans": fingerprint(None if self.spans is None else
@@ -89,7 +91,7 @@ class AttributionJob(Job, Generic[AnyProblem]):
     def shards(self) -> list[Shard]:
         """Batches of examples in a row; all together where a method looks at all."""
         n = len(self.task)
-        return [Shard(0, 0, n)] if self.method.search is not None else shards_of(n, self.size)
+        return [Shard(0, 0, n)] if self.method.search is not None else shards_of(n, self.cut.size)
 
     def open(self) -> Callable[[Shard], Partial]:
         """The sums over a shard's examples, and of each gradient whether it was flat."""
@@ -124,12 +126,12 @@ class AttributionJob(Job, Generic[AnyProblem]):
     def _problems(
         self, adapter: Adapter, saes: Any, shard: Shard, flat: list[bool]
     ) -> Iterator[AnyProblem]:
-        prepared = self.intervention
-        for first in range(shard.start, shard.stop, self.size):
-            batch = prepared.task[first : min(first + self.size, shard.stop)]
+        prepared, size = self.intervention, self.cut.size
+        for first in range(shard.start, shard.stop, size):
+            batch = prepared.task[first : min(first + size, shard.stop)]
             yield self.kind(
                 adapter, self.graph, batch, self.metric, prepared, first, flat, saes=saes,
-                spans=self.spans,
+                spans=self.spans, space=self.cut.chunk,
             )  # fmt: skip
 
     def _scored(self, problems: Iterator[AnyProblem]) -> dict[str, torch.Tensor]:

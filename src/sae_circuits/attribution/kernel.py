@@ -14,7 +14,6 @@ set by the chunk, and multiplied in few large products. Features never are: see 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,13 +26,13 @@ from sae_circuits.attribution.readers import Reader
 from sae_circuits.attribution.vjp import add_vjps
 from sae_circuits.cache import Writes
 from sae_circuits.cache.expand import expand_writes
+from sae_circuits.costs.memory import SPACE
+from sae_circuits.costs.products import runs_of
 from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 
-CHUNK_BYTES = {"cpu": 32 << 20, "other": 256 << 20}  # multiplied at a time: a processor's cache
-HELD_BYTES = {"cpu": 128 << 20, "other": 1 << 30}  # of writers' changes, for several such chunks
-TOGETHER = 64  # readers in a product, at least: fewer multiply slowly
+MULTIPLIED = 5  # of a work space, one part of so many is multiplied at a time; the rest is held
 
 
 def score_edges(
@@ -44,6 +43,7 @@ def score_edges(
     gradients: Gradients,
     tokens: Int64[Tensor, "token"],
     kept: dict[Block, Tensor] | None = None,
+    space: int | None = None,
 ) -> Float[Tensor, "src dest"]:
     """Score all edges of a graph, summed over some tokens.
 
@@ -53,6 +53,7 @@ def score_edges(
         gradients: of the metric, summed over examples and over the points of a path.
         tokens: which of the batch's, all examples in a row; padding is none of them.
         kept: the readers' weights, kept for other calls on the same model, where there are many.
+        space: bytes in which vectors are expanded; by default as many as are fast.
 
     Returns:
         Sums in float64; 0 where there is no edge.
@@ -61,7 +62,9 @@ def score_edges(
     total = torch.zeros(graph.n_src, graph.n_dest, dtype=torch.float64, device=inputs.device)
     if not graph.n_edges or not len(tokens):
         return total
-    ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens, kept)
+    if space is None:
+        space = SPACE.get(inputs.device.type, SPACE["other"])
+    ends = Ends(adapter, graph, {p.name: p for p in saes}, change, gradients, tokens, kept, space)
     _add_wide(total, ends)
     add_features(total, ends)
     add_vjps(total, ends)
@@ -78,8 +81,9 @@ def _add_wide(total: Float[Tensor, "src dest"], ends: Ends) -> None:
         return
     widest = max(sum(map(len, blocks)) for _, blocks in runs)
     row = width * dtype.itemsize
-    chunk = _tokens(CHUNK_BYTES, device, row * (len(src) + widest))
-    held = max(chunk, _tokens(HELD_BYTES, device, row * len(src)))
+    multiplied = ends.space // MULTIPLIED
+    chunk = max(1, multiplied // (row * (len(src) + widest)))
+    held = max(chunk, (ends.space - multiplied) // (row * len(src)))
     space = torch.empty(widest, min(chunk, len(tokens)), width, dtype=dtype, device=device)
     for many in tokens.split(held):
         # With writers innermost in memory, and g first, the products run about twice as fast.
@@ -103,23 +107,7 @@ def _ids(starts: Iterable[tuple[int, Block]]) -> Int64[Tensor, "node"]:
     return torch.tensor([i for span in spans for i in span], dtype=torch.int64)
 
 
-def _tokens(budget: dict[str, int], device: torch.device, row: int) -> int:
-    """How many tokens of so many bytes fit a device's budget, at least one."""
-    return max(1, budget.get(device.type, budget["other"]) // row)
-
-
 def _runs(ends: Ends) -> list[tuple[slice, tuple[Block, ...]]]:
-    """Runs of blocks of vector readers, and the writers that they see between them.
-
-    Readers that see fewer join those above them until there are enough for a fast product.
-    """
-    runs: list[tuple[slice, tuple[Block, ...]]] = []
+    """Runs of blocks of vector readers, and the writers that they see between them."""
     graph = ends.graph
-    wide = [b for b in graph.readers if not b.is_narrow and not ends.through(b)]
-    for depth, equal in groupby(wide, key=lambda block: block.depth):
-        (start, stop), blocks = graph.sees(depth), tuple(equal)
-        if runs and sum(map(len, runs[-1][1])) < TOGETHER:
-            before, first = runs.pop()
-            start, blocks = min(start, before.start), first + blocks
-        runs.append((slice(start, stop), blocks))
-    return runs
+    return runs_of(graph, [b for b in graph.readers if not b.is_narrow and not ends.through(b)])

@@ -7,7 +7,7 @@ at those points. One point at 1 is EAP; both ends are clean-corrupted; points in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import islice
@@ -22,7 +22,9 @@ from sae_circuits.ablation.values import Intervening, NodeValues, intervention_n
 from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import Run
+from sae_circuits.costs.passes import Passes
 from sae_circuits.errors import OptionError, unknown
+from sae_circuits.graph import TensorGraph
 from sae_circuits.models.backward import BackwardRules
 
 Level = Literal["edges", "nodes", "spans"]
@@ -45,6 +47,8 @@ class Method:
         in_metric_unit: whether scores are in the metric's unit: zero where clean equals corrupt,
             and twice as large for twice the metric.
         levels: of what it gives scores: "edges", "nodes" (writers), and "spans" of the prompts.
+        passes: what it runs on a batch, from the graph and the method's options; by default as
+            much as any rule over gradients.
         search: in the place of `score_batch`, for what is no sum over batches: from all batches of
             a task, and its options, to the scores of all edges.
     """
@@ -57,11 +61,20 @@ class Method:
     estimates_effect: bool = True
     in_metric_unit: bool = True
     levels: tuple[Level, ...] = ("edges", "nodes", "spans")
+    passes: Callable[..., Passes] | None = None
     search: Callable[..., Float[Tensor, "src dest"]] | None = None
 
     def __post_init__(self) -> None:
         if self.score_batch is None and self.search is None:
             raise OptionError(f"method {self.name!r}: give it score_batch or search")
+
+    def costs(self, graph: TensorGraph, options: Mapping[str, Any]) -> Passes:
+        """What the method runs on a batch, before anything runs."""
+        if self.passes is not None:
+            return self.passes(graph, **options)
+        if isinstance(self.score_batch, Rule):
+            return self.score_batch.passes(**options)
+        return Passes(planned=False)
 
     def require_level(self, level: Level) -> None:
         """Refuse a level for which the method is not defined.
@@ -101,6 +114,19 @@ class Rule:
 
     points: Callable[..., Sequence[Point]]
 
+    def passes(self, **options: Any) -> Passes:
+        """What the rule runs on a batch: the two ends of the path are runs of their own."""
+        path = self.points(**options)
+        ends = len({at for at, _ in path if at in (0, 1)})
+        return Passes(
+            forward=2 - ends,
+            gradient=len(path),
+            graphs=max(1, ends),
+            points=min(TOGETHER, len(path)),
+            products=-(-len(path) // TOGETHER),
+            writes=3,
+        )
+
     def gradients(
         self, problem: AnyProblem, **options: Any
     ) -> tuple[AnyProblem, Iterator[Gradients]]:
@@ -134,6 +160,11 @@ def with_rules(rules: Callable[..., BackwardRules]) -> Callable[..., Tensor]:
         return problem.score(problem.gradients(problem.clean))
 
     return score_batch
+
+
+def one_gradient(graph: TensorGraph, **_: Any) -> Passes:
+    """What `with_rules` runs: rules of their own keep more for the backward pass."""
+    return Passes(forward=1, gradient=1, graphs=1.25, points=1, products=1, writes=3)
 
 
 def _run_at(problem: Problem, at: float) -> Run:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -25,10 +25,12 @@ from sae_circuits.attribution.products import narrow_by_wide
 from sae_circuits.attribution.run import find_method, score_task
 from sae_circuits.cache import Run
 from sae_circuits.cache.expand import expand_writes, take
+from sae_circuits.costs.memory import Kind
 from sae_circuits.graph import Block, NodeScores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.precision import wide_dtype
 from sae_circuits.shards import Means, Workers
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 
@@ -41,6 +43,7 @@ def attribute_nodes(
     method: str | Method = "eap-ig",
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     workers: Workers | None = None,
     folder: str | Path | None = None,
@@ -56,7 +59,7 @@ def attribute_nodes(
     Args:
         model: a TransformerLens model of either kind; left as it was found.
         graph: whose writers to score, such as one with whole dictionaries.
-        task, metric, intervention, batch_size, seed, workers, folder: as in `attribute`.
+        task, metric, intervention, batch_size, memory, seed, workers, folder: as in `attribute`.
         method: a rule over gradients, such as "eap" or "eap-ig".
         options: of the method, such as `steps=5`.
 
@@ -84,6 +87,7 @@ def attribute_nodes(
         method=chosen,
         intervention=intervention,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
         options=options,
         means=Means(workers, folder),
@@ -109,6 +113,7 @@ class NodeProblem(Problem):
     """A batch whose writers are scored: one column of scores, for all readers together."""
 
     attn_outputs: bool = True
+    kind: ClassVar[Kind] = "nodes"
 
     def gradients(self, of: Run, graph: TensorGraph | None = None) -> Slopes:  # type: ignore[override]
         """The gradient of the metric, summed over the batch, where the writers write."""

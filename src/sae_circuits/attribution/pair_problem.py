@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from sae_circuits.attribution.gradients import Gradients, Place
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.sparse import Active, ActivePlaced, dot_rows, with_values
 from sae_circuits.cache import Run, Writes
+from sae_circuits.costs.memory import Kind
 from sae_circuits.graph import Block, Split, TensorGraph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
@@ -72,6 +73,8 @@ class Ends:
 @dataclass(frozen=True)
 class PairProblem(Problem):
     """A batch whose features are kept by their non-zeros."""
+
+    kind: ClassVar[Kind] = "pairs"
 
     @classmethod
     def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:

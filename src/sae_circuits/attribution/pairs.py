@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.attribution.method import Method, Rule
 from sae_circuits.attribution.pair_kernel import Destination, Source, score_pairs
 from sae_circuits.attribution.pair_problem import Ends, PairProblem, joined
@@ -30,6 +29,7 @@ from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.precision import wide_dtype
 from sae_circuits.progress import track
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 Kept = tuple[Int64[Tensor, "_"], Float[Tensor, "_"]]  # edges' ids and scores
@@ -47,6 +47,7 @@ def attribute_pairs(
     at_least: float = 0.0,
     keep: int | None = None,
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     **options: Any,
 ) -> PairScores:
@@ -61,6 +62,7 @@ def attribute_pairs(
         model: a TransformerLens model of either kind; left as it was found.
         graph: with whole dictionaries, or with some of their features.
         task, metric, batch_size, seed: as in `attribute`.
+        memory: as in `attribute`; beside it stand what is active on the task, and the result.
         method: "eap", "eap-ig", "clean-corrupted", or one of one's own made by `along_embedding`.
         intervention: "corrupt", "resample" or "zero".
         at_least: leave out edges whose score is smaller by size, in the metric's unit.
@@ -96,7 +98,8 @@ def attribute_pairs(
         metric=get(metric),
         method=chosen,
         intervention=intervention,
-        batch_size=batch_size or default_batch_size(graph.architecture, task),
+        batch_size=batch_size,
+        memory=memory,
         seed=seed,
         options=options,
     )

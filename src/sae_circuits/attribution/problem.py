@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,6 +16,7 @@ from sae_circuits.attribution.flat import is_flat
 from sae_circuits.attribution.gradients import Gradients, Place
 from sae_circuits.attribution.kernel import score_edges
 from sae_circuits.cache import Run, Writes, require_finite, run
+from sae_circuits.costs.memory import Kind
 from sae_circuits.errors import MetricError, NumericalError, OptionError
 from sae_circuits.graph import TensorGraph
 from sae_circuits.metrics import Metric, Targets, metric_name
@@ -43,6 +44,8 @@ class Problem:
     spans: Spans | None = None  # of the prompts, where each has scores of its own
     patterns: bool = False  # keep attention patterns, for their gradient
     rules: BackwardRules = OWN  # of the backward pass
+    space: int | None = None  # bytes of a work space; by default as many as are fast
+    kind: ClassVar[Kind] = "edges"  # what a batch is asked for, as its cost hangs on it
 
     @classmethod
     def place(cls, adapter: Adapter, graph: TensorGraph) -> tuple[Placed, ...]:
@@ -193,6 +196,10 @@ class Problem:
         """The dictionaries by part and layer."""
         return {(placed.part, placed.layer): placed for placed in self.saes}
 
+    def within(self, most: int) -> int:
+        """Bytes of a work space of a method's own, no more than a batch may use."""
+        return most if self.space is None else min(most, self.space)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the scores at some tokens."""
@@ -235,7 +242,8 @@ class Problem:
         self, tokens: Int64[Tensor, "token"], gradients: Any, graph: TensorGraph
     ) -> Float[Tensor, "src dest"]:
         """The same, summed over some tokens."""
-        return score_edges(self.adapter, graph, self.saes, self.change, gradients, tokens)
+        how = self.adapter, graph, self.saes, self.change, gradients, tokens
+        return score_edges(*how, space=self.space)
 
 
 AnyProblem = TypeVar("AnyProblem", bound=Problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.ablation.batches import default_batch_size
+from sae_circuits.ablation.batches import batching, shape_of
 from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.ablation.values import Intervening, intervention_name
 from sae_circuits.attribution.job import AttributionJob
@@ -19,6 +18,7 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import check_model
+from sae_circuits.costs.memory import Asked, attribution_need
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Provenance, SampledScores, Scores, TensorGraph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
@@ -26,6 +26,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.precision import wide_dtype
 from sae_circuits.provenance import provenance_of
 from sae_circuits.shards import Means, Partial, Workers, run_shards
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.spans import Spans
 
@@ -39,15 +40,15 @@ def methods() -> tuple[str, ...]:
 def attribute(
     model: Any, graph: TensorGraph, task: Task, *, metric: str | Metric = ...,
     method: str | Method = ..., intervention: str = ..., batch_size: int | None = ...,
-    seed: int = ..., keep: None = ..., workers: Workers | None = ...,
+    memory: Memory | None = ..., seed: int = ..., keep: None = ..., workers: Workers | None = ...,
     folder: str | Path | None = ..., **options: Any,
 ) -> Scores: ...  # fmt: skip
 @overload
 def attribute(
     model: Any, graph: TensorGraph, task: Task, *, keep: Literal["example", "batch"],
     metric: str | Metric = ..., method: str | Method = ..., intervention: str = ...,
-    batch_size: int | None = ..., seed: int = ..., workers: Workers | None = ...,
-    folder: str | Path | None = ..., **options: Any,
+    batch_size: int | None = ..., memory: Memory | None = ..., seed: int = ...,
+    workers: Workers | None = ..., folder: str | Path | None = ..., **options: Any,
 ) -> SampledScores: ...  # fmt: skip
 def attribute(
     model: Any,
@@ -58,6 +59,7 @@ def attribute(
     method: str | Method = "eap-ig",
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     keep: str | None = None,
     workers: Workers | None = None,
@@ -78,7 +80,9 @@ def attribute(
         metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
         method: a name of `methods()`, or a `Method` of one's own.
         intervention: what a corrupted edge would carry (see `ablate`).
-        batch_size: examples at a time; by default as many as keep a run near 1 GiB.
+        batch_size: examples at a time; by default as many as `memory` allows.
+        memory: to stay under beside the model's weights, such as "8GiB", or "50%" of the device's;
+            by default 1 GiB (4 GiB on a GPU), or what one example takes where that is more.
         seed: of the `resample` intervention and of the `random` method.
         keep: "example" or "batch" to keep the scores of each beside their mean (`SampledScores`,
             with standard errors), in the same pass where the method scores spans; other methods
@@ -90,7 +94,8 @@ def attribute(
 
     Raises:
         UnknownName: no such method, metric, intervention or option.
-        OptionError: an intervention for which the method is not defined; another `keep`.
+        OptionError: an intervention for which the method is not defined; another `keep`; memory
+            that one example does not fit.
         GraphError: a graph of another model.
         ContextError: a prompt longer than the model's context.
         MetricError: a metric that is not differentiable, or constant where gradients are taken.
@@ -113,6 +118,7 @@ def attribute(
         "method": find_method(method),
         "intervention": intervention,
         "batch_size": batch_size,
+        "memory": memory,
         "seed": seed,
         "options": options,
     }
@@ -125,7 +131,7 @@ def attribute(
     if keep is None:
         total, made = score_task(Problem, model, graph, task, means=means, **how)
         return Scores(graph, graph.flat(total), made)
-    job = replace(prepare(Problem, model, graph, task, **how), keep=keep)
+    job = prepare(Problem, model, graph, task, keep=keep, **how)
     found = list(run_shards(job, job.shards, means))
     job.require_slope(_flat(found))
     each, sizes = (torch.cat([one[name] for one in found]) for name in ("each", "sizes"))
@@ -188,15 +194,18 @@ def prepare(
     method: Method,
     intervention: Intervening,
     batch_size: int | None,
+    memory: Memory | None,
     seed: int,
     options: dict[str, Any],
     spans: Spans | None = None,
+    keep: str | None = None,
 ) -> AttributionJob[AnyProblem]:
     """A method on a task, with all that it needs of the whole task worked out.
 
     Args:
         kind: what each batch becomes.
         spans: of the prompts, where each has scores of its own.
+        keep: whether the scores of each example, or batch, are kept.
     """
     if "seed" in method.options:
         options = {"seed": seed, **options}
@@ -205,10 +214,19 @@ def prepare(
     adapter = Adapter.of(model)
     require_model(graph, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
+    asked = Asked(kind.kind, 1 if spans is None else len(spans.names), keep, len(task))
+    need = attribution_need(
+        shape_of(adapter),
+        graph,
+        task.clean.shape[1],
+        method.costs(graph, settings),
+        asked,
+        mean=intervention_name(intervention).startswith("mean"),
+    )
+    what = f"one prompt of {task.clean.shape[1]:,} tokens by {method.name}"
+    cut = batching(adapter, need, len(task), memory=memory, batch_size=batch_size, what=what)
     check_model(adapter, task.clean)
-    saes = kind.place(adapter, graph)
-    n_features = sum(len(placed.chosen) for placed in saes)
-    size = batch_size or default_batch_size(adapter.architecture, task, n_features)
+    size, saes = cut.size, kind.place(adapter, graph)
     prepared = Intervention.prepare(
         adapter, task, intervention, batch_size=size, seed=seed, saes=saes
     )
@@ -222,7 +240,7 @@ def prepare(
         options=settings,
     )
     return AttributionJob(
-        kind, model, graph, task, metric, method, settings, prepared, size, made, spans
+        kind, model, graph, task, metric, method, settings, prepared, cut, made, spans, keep
     )
 
 

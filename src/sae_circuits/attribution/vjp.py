@@ -48,7 +48,7 @@ def _gradients(
     which = torch.arange(len(block), device=ends.tokens.device)
     if block.kind == "feature":
         which = which[torch.stack([p.gate.flatten(0, 1).any(0) for p in points]).any(0)]
-    size = max(1, ROW_BYTES // (points[0].stream.numel() * dtype.itemsize))
+    size = max(1, min(ROW_BYTES, ends.space) // (points[0].stream.numel() * dtype.itemsize))
     for some in which.split(size):
         with torch.enable_grad():
             g = sum(_rows(placed, point, block, some).to(dtype) for point in points)
@@ -146,7 +146,7 @@ def _from_vectors(
     ends: Ends, block: Block, g: Float[Tensor, "dest token d_model"]
 ) -> Float[Tensor, "src dest"]:
     score = g.new_zeros(len(block), len(g), dtype=torch.float64)
-    size = max(1, ROW_BYTES // (len(block) * g.shape[2] * g.element_size()))
+    size = max(1, min(ROW_BYTES, ends.space) // (len(block) * g.shape[2] * g.element_size()))
     for tokens, g_some in zip(ends.tokens.split(size), g.split(size, 1), strict=True):
         d = g.new_empty(len(block), *g_some.shape[1:])
         expand_writes(ends.adapter, (block,), ends.saes, ends.change, tokens, d)

@@ -31,6 +31,7 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.peak import highest_bytes
 from sae_circuits.progress import track
 from sae_circuits.shards import Workers
+from sae_circuits.sizes import Memory
 
 EXACT = "exact"  # the method that others are compared with, where it is run too
 
@@ -49,6 +50,7 @@ def benchmark(
     metric: str | Metric = logit_diff,
     intervention: str = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] = (),
     workers: Workers | None = None,
@@ -76,7 +78,8 @@ def benchmark(
         seeds: which, or how many from 0 on: of the prompts, and of the methods.
         n: prompts of each task.
         eps: of models with known circuits, how strongly other parts write to the output.
-        metric, intervention, batch_size: as in `attribute`, of the models' tasks and of the known.
+        metric, intervention, batch_size, memory: as in `attribute`, of the models' tasks and of
+            the known.
         options: of methods, by name, such as `{"eap-ig": {"steps": 20}}`.
         command: for the record, how this was started.
         workers: as in `attribute`; they share the examples of each cell.
@@ -115,6 +118,7 @@ def benchmark(
         "metric": get(metric),
         "intervention": intervention,
         "batch_size": batch_size,
+        "memory": memory,
         "workers": workers,
     }
     cells: list[Cell] = []

@@ -21,6 +21,7 @@ from sae_circuits.cli import (
     evaluate,
     features,
     listing,
+    plan,
     render,
     steer,
     trace,
@@ -83,6 +84,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     steer.steer: "sae-circuits steer --sae demo --sae-id z.1 --feature 228 --amount 4 "
     "--strengths 0,1,2 --prompt 'Mary and John went to the park, and Mary gave a pen to' "
     "--task ioi --out steered/",
+    plan.plan: "sae-circuits plan --model llama-3-8b --tokens 2048 --examples 100 --dtype bfloat16 "
+    "--memory 100GiB --flops-per-second 4e14",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",
     listing.tasks: "sae-circuits tasks ioi --model demo --n 3",
     listing.models: "sae-circuits models",

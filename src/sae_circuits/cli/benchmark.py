@@ -51,6 +51,7 @@ def benchmark(
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     ray: options.Ray = None,
@@ -71,6 +72,7 @@ def benchmark(
     options.check_names(
         task="ioi", task_file=None, metric=metric, intervention=intervention, dtype=dtype
     )
+    options.check_memory(memory)
     with options.workers_of(ray, workers, gpus_per_worker, None) as shared:
         found = run(
             out,
@@ -85,6 +87,7 @@ def benchmark(
             metric=metric,
             intervention=intervention,
             batch_size=batch_size,
+            memory=memory,
             command=command_line(sys.argv[1:]),
             workers=shared,
         )

@@ -75,6 +75,7 @@ def connect(
     out: Annotated[Path | None, typer.Option(help="A .csv for all, by each method.")] = None,
     page: Annotated[Path | None, typer.Option(help="A .html page with the target in it.")] = None,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     ray: options.Ray = None,
@@ -91,6 +92,7 @@ def connect(
 
     methods = method or ["total"]
     chosen = dictionaries.Dictionaries.each(sae or ["demo"], sae_id, sae_kind)
+    options.check_memory(memory)
     _check(methods, task, dtype, chosen, {".csv": out, ".html": page})
     to = reference if reference in REFERENCES else _number(reference)
     parts = "all" if component == ["all"] else component or ()
@@ -104,7 +106,7 @@ def connect(
         saes = [own for some in each for own in some]
         feature = _target(feature, each[-1], chosen[-1])
         how = {"reference": to, "components": parts, "through": through}
-        how |= {"batch_size": batch_size, "workers": shared}
+        how |= {"batch_size": batch_size, "memory": memory, "workers": shared}
         for name in methods:
             found = connections(loaded, feature, saes, asked, method=name, **how)
             every.append(found)

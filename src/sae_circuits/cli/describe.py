@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from sae_circuits.cli import corpora, dictionaries, options
 from sae_circuits.errors import OptionError, OutputError, unknown
+from sae_circuits.sizes import in_bytes
 
 if TYPE_CHECKING:
     from sae_circuits.features.dictionary import FeatureDictionary
@@ -29,12 +29,6 @@ ItsModel = Annotated[
     str | None, typer.Option(help="The model of the store, where a strategy needs it.")
 ]
 ItsSae = Annotated[str | None, typer.Option(help="With --model: the store's dictionary.")]
-
-UNITS = {"": 1, "b": 1} | {
-    f"{letter}{end}": base**power
-    for power, letter in enumerate("kmgt", 1)
-    for end, base in (("", 1024), ("ib", 1024), ("b", 1000))
-}
 
 
 def build(
@@ -75,13 +69,13 @@ def build(
 
     texts = corpora.Texts(tuple(corpus), field, n_ctx)
     texts.check()
-    size = in_bytes(memory)
+    in_bytes(memory)  # what is no size is said before anything is loaded
     masks = Masks(special, skip_token or (), skip_position or (), max_norm)
     options.check_dtype(dtype)
     loaded, held = model_and_dictionary(model, sae, sae_id, device, dtype)
     read, finished, before = texts.open(loaded), (out / STORE).exists(), prompts_done(out)
     features = FeatureDictionary.build(
-        loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=size
+        loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=memory
     )
     if finished:
         typer.echo(f"Nothing to do: {out} holds this already.")
@@ -175,21 +169,6 @@ def summary(features: FeatureDictionary) -> str:
     kinds = [kind for kind in ("dense", "moderate", "sparse", "ultra-sparse", "dead") if kind in n]
     by_type = ", ".join(f"{n[kind]:,} {kind}" for kind in kinds)
     return f"{features!r}\nTypes: {by_type}\nStore: {features.folder}"
-
-
-def in_bytes(said: str) -> int:
-    """A number of bytes from what people write.
-
-    Raises:
-        OptionError: what is no size.
-
-    >>> in_bytes("1GiB"), in_bytes("2.5 MB"), in_bytes("512m")
-    (1073741824, 2500000, 536870912)
-    """
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", said.lower())
-    if found is None or found[2] not in UNITS:
-        raise OptionError(f"--memory {said!r} is no size: give one such as 512MiB or 4GiB")
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 def options_of(said: Any) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,7 @@ def discover(
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     no_curve: options.NoCurve = False,
@@ -67,7 +68,6 @@ def discover(
     )  # fmt: skip
     load = partial(options.open_model, model, dtype=dtype)
     with options.workers_of(ray, workers, gpus_per_worker, load) as found:
-        report = run(
-            settings, out, sys.argv[1:], batch_size=batch_size, overwrite=overwrite, workers=found
-        )
+        how = {"batch_size": batch_size, "memory": memory, "overwrite": overwrite}
+        report = run(settings, out, sys.argv[1:], workers=found, **how)
     typer.echo(summary(report, out))

@@ -32,6 +32,7 @@ def evaluate(
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     ray: options.Ray = None,
@@ -45,7 +46,6 @@ def evaluate(
 
     A circuit with features needs the dictionaries that it was found with, by --sae.
     """
-    from sae_circuits import metrics
     from sae_circuits.cli.folder import SHARDS
     from sae_circuits.evaluation import evaluate as measure
     from sae_circuits.graph import Circuit
@@ -54,7 +54,7 @@ def evaluate(
 
     options.check_names(
         task=task, task_file=task_file, metric=metric, intervention=intervention,
-        direction=direction, dtype=dtype,
+        direction=direction, dtype=dtype, memory=memory,
     )  # fmt: skip
     saes = dictionaries.Dictionaries.of(sae, sae_id, sae_kind)
     saes.check()
@@ -68,9 +68,9 @@ def evaluate(
         found = dictionaries.with_dictionaries(found, saes, options.place_of(loaded))
         prompts = options.open_task(loaded, task, task_file, n, seed, skip=skip)
         report = measure(
-            loaded, found, prompts, metric=metrics.get(metric), intervention=intervention,
-            direction=direction, batch_size=batch_size, seed=seed, workers=shared,
-            folder=None if out is None else out / SHARDS,
+            loaded, found, prompts, metric=metric, intervention=intervention,
+            direction=direction, batch_size=batch_size, memory=memory, seed=seed,
+            workers=shared, folder=None if out is None else out / SHARDS,
         )  # fmt: skip
     typer.echo(table(report))
     if out is not None:

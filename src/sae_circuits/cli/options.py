@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sae_circuits.errors import FileFormatError, OptionError, unknown
+from sae_circuits.sizes import in_bytes
 
 if TYPE_CHECKING:
     from sae_circuits.shards import Workers
@@ -50,6 +51,13 @@ NoCurve = Annotated[
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Examples at a time; by default as memory allows.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="To stay under beside the model's weights: 8GiB, or 50% of the device's memory; by "
+        "default 1GiB, on a GPU 4GiB, or what one prompt takes where that is more."
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="Such as cpu, cuda or mps; by default the best there is.")
 ]
@@ -84,10 +92,12 @@ def check_names(
     intervention: str,
     dtype: str,
     direction: str = "noising",
+    memory: str | None = None,
 ) -> None:
-    """Refuse a name that nothing has, or a file that is not there.
+    """Refuse a name that nothing has, a file that is not there, or what is no size of memory.
 
     Raises:
+        OptionError: of memory.
         UnknownName: with the nearest names.
         FileFormatError: there is no such task file.
     """
@@ -102,6 +112,7 @@ def check_names(
     _known("intervention", intervention, INTERVENTIONS)
     _known("direction", direction, DIRECTIONS)
     check_dtype(dtype)
+    check_memory(memory)
 
 
 def check_dtype(dtype: str) -> None:
@@ -111,6 +122,16 @@ def check_dtype(dtype: str) -> None:
         UnknownName: with the nearest names.
     """
     _known("dtype", dtype, DTYPES)
+
+
+def check_memory(memory: str | None) -> None:
+    """Refuse what is no size of memory.
+
+    Raises:
+        OptionError: with the forms that are.
+    """
+    if memory is not None:
+        in_bytes(memory)  # a share of what, is asked again when the model is there
 
 
 def open_model(name: str, device: str | None, dtype: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_circuits.cli.dictionaries import Dictionaries
 from sae_circuits.cli.folder import RunFolder, command_line, content_hash, stamp
-from sae_circuits.cli.options import check_names, open_model, open_task, place_of
+from sae_circuits.cli.options import check_memory, check_names, open_model, open_task, place_of
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Circuit, Scores, TensorGraph
 from sae_circuits.io import Record
@@ -141,6 +141,7 @@ def run(
     arguments: Sequence[str],
     *,
     batch_size: int | None = None,
+    memory: str | None = None,
     overwrite: bool = False,
     workers: Workers | None = None,
 ) -> Report:
@@ -153,6 +154,7 @@ def run(
     from sae_circuits.viz.folder import write_pictures
 
     settings.check()
+    check_memory(memory)
     record = Record.start(command_line(arguments), settings.said())
     folder = RunFolder(out, record, overwrite)
     folder.check()
@@ -165,9 +167,9 @@ def run(
     task = open_task(
         model, settings.task, settings.task_file, settings.n, settings.seed, skip=settings.skip
     )
-    task.check(model, settings.metric, batch_size=batch_size)
+    task.check(model, settings.metric, batch_size=batch_size, memory=memory)
     folder.begin()
-    job = Job(settings, model, graph, task, folder, batch_size, workers)
+    job = Job(settings, model, graph, task, folder, batch_size, memory, workers)
     scores = folder.stage("scores.safetensors", Scores, job.scores)
     scores = scores.with_saes(saes) if saes else scores
     circuit = folder.stage("circuit.json", Circuit, lambda: job.circuit(scores))
@@ -212,6 +214,7 @@ class Job:
     task: Task
     folder: RunFolder
     batch_size: int | None
+    memory: str | None
     workers: Workers | None
 
     def scores(self) -> Scores:
@@ -267,6 +270,7 @@ class Job:
             "metric": metrics.get(self.settings.metric),
             "intervention": self.settings.intervention,
             "batch_size": self.batch_size,
+            "memory": self.memory,
             "seed": self.settings.seed,
             "workers": self.workers,
             "folder": self.folder.shards(stage),

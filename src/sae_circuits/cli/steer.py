@@ -77,6 +77,7 @@ def steer(
     n: options.N = 64,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = None,
+    memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     out: Out = None,
@@ -86,8 +87,9 @@ def steer(
     from sae_circuits.viz.folder import empty_folder
 
     options.check_names(
-        task=task or "ioi", task_file=task_file, metric=metric, intervention="corrupt", dtype=dtype
-    )
+        task=task or "ioi", task_file=task_file, metric=metric, intervention="corrupt", dtype=dtype,
+        memory=memory,
+    )  # fmt: skip
     how = How.of(change, amount, strengths, positions)
     source = Source(sae, sae_id, vectors, site)
     source.check(feature)
@@ -104,13 +106,10 @@ def steer(
         prompt or None,
         strengths=how.strengths,
         positions=how.positions,
-        n_tokens=n_tokens,
-        temperature=temperature,
+        n_tokens=n_tokens, temperature=temperature,
         task=options.open_task(loaded, task or "", task_file, n, seed) if measured else None,
-        metric=metric,
-        batch_size=batch_size,
-        seed=seed,
-    )
+        metric=metric, batch_size=batch_size, memory=memory, seed=seed,
+    )  # fmt: skip
     typer.echo(table(done))
     if out is not None:
         write(done, out)

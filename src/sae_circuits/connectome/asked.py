@@ -15,6 +15,7 @@ from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Node, TensorGraph, depth_of, parse_node
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.prompts import Prompts, as_task
 
@@ -38,6 +39,7 @@ def prepared(
     positions: Sequence[int] | None,
     prepend_bos: bool,
     batch_size: int | None,
+    memory: Memory | None,
 ) -> tuple[Work, dict[str, TensorGraph]]:
     """The work to do, and the graph of each upstream dictionary and the target's.
 
@@ -75,7 +77,10 @@ def prepared(
     _require_positions(positions, int(task.lengths.min()))
     check_model(adapter, task.clean)
     n_features = sum(p.dictionary.n_features for p in (*sources, own))
-    rows = batch_size or default_batch_size(adapter.architecture, task, n_features, copies=True)
+    back = method == "total"
+    rows = batch_size or default_batch_size(
+        adapter, task, n_features, memory=memory, gradient=back, copies=True
+    )
     if isinstance(reference, int | float):
         reference = float(reference)
     means = means_of(adapter, sources, task, rows) if reference == "mean" else {}

@@ -26,6 +26,7 @@ from sae_circuits.features.sources import DictionarySource
 from sae_circuits.graph import Provenance, SourceRecord
 from sae_circuits.graph.clusters import Clusters
 from sae_circuits.models.dictionaries import Dictionary
+from sae_circuits.sizes import Memory, in_bytes
 
 KINDS = ("decoder", "co-activation", "connections")
 
@@ -44,7 +45,7 @@ def cluster(
     stores: Sequence[FeatureDictionary] = (),
     repeats: int = 10,
     seed: int = 0,
-    memory: int = 1 << 30,
+    memory: Memory = 1 << 30,
 ) -> Clusters:
     """Put features into clusters of those that are alike.
 
@@ -79,7 +80,7 @@ def cluster(
         stores: of the dictionaries, for what the features of a cluster have in common; beside `of`.
         repeats: samples for the stability; 0 for none.
         seed: of Louvain and of samples.
-        memory: bytes that finding neighbours may take; the results do not depend on it.
+        memory: what finding neighbours may take, such as "4GiB"; the results do not depend on it.
 
     Raises:
         OptionError: what cannot be clustered by this; a number out of its range; an option of
@@ -101,7 +102,7 @@ def cluster(
     ('decoder', True, 1.0)
     """
     how = _how(by, method, k, min_size, resolution, measure, repeats, seed)
-    subject = _subject(of, by, measure, features, at_once_in(memory))
+    subject = _subject(of, by, measure, features, at_once_in(in_bytes(memory)))
     links = subject.links if scores is None else links_of(scores)
     if links is not None:
         _require_of(subject, links)

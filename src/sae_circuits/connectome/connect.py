@@ -35,6 +35,7 @@ from sae_circuits.graph import Node, PairScores, TensorGraph, parse_node
 from sae_circuits.graph.scores import Provenance
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.shards import Means, Workers
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def connections(
     positions: Sequence[int] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
+    memory: Memory | None = None,
     workers: Workers | None = None,
     folder: str | Path | None = None,
 ) -> Connections:
@@ -179,6 +181,7 @@ def connections(
         positions: of upstream features, where they are set; without it, everywhere.
         prepend_bos: whether texts begin with the beginning-of-sequence token, if there is one.
         batch_size: prompts, or patched copies of them, at a time.
+        memory: to stay under beside the model's weights, as in `attribute`.
         workers, folder: as in `attribute`; shards are of prompts.
 
     Raises:
@@ -206,7 +209,7 @@ def connections(
     work, graphs = prepared(
         model, own, [node.index], saes, prompts, method=method, reference=reference, steps=steps,
         features=features, components=components, through=through, positions=positions,
-        prepend_bos=prepend_bos, batch_size=batch_size,
+        prepend_bos=prepend_bos, batch_size=batch_size, memory=memory,
     )  # fmt: skip
     sums, errors, active = run(work, method, Means(workers, folder))
     if not active:

@@ -17,6 +17,7 @@ from sae_circuits.errors import DictionaryError, GraphError, OptionError
 from sae_circuits.graph import Node, parse_node
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.precision import wide
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks.prompts import Prompts
 
 
@@ -30,6 +31,7 @@ def head_connections(
     through: str | None = None,
     reference: Reference = "zero",
     prepend_bos: bool = True,
+    memory: Memory | None = None,
 ) -> Float[Tensor, "head src dest"]:
     """How a feature at one token changes another at a later one, through each head of a layer.
 
@@ -47,7 +49,7 @@ def head_connections(
         through: the layer, such as "a1", whose heads read the stream that the source is written to
             and write to the one that the target reads; without it, of a target that splits what
             heads write, its own.
-        model, saes, reference, prepend_bos: as in `connections`.
+        model, saes, reference, prepend_bos, memory: as in `connections`.
 
     Raises:
         OptionError: several prompts; or no layer is named, and the target is not of heads.
@@ -69,7 +71,7 @@ def head_connections(
     work, _ = prepared(
         model, f"{last.site}{last.layer}", [last.index], saes, prompt, method="direct",
         reference=reference, steps=None, features=None, components=(), through=through,
-        positions=None, prepend_bos=prepend_bos, batch_size=1,
+        positions=None, prepend_bos=prepend_bos, batch_size=None, memory=memory,
     )  # fmt: skip
     if len(work.task) != 1:
         raise OptionError(f"{len(work.task)} prompts: give one, since tokens differ between them")

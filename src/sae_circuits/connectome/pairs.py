@@ -21,6 +21,7 @@ from sae_circuits.graph.scores import Provenance
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.provenance import provenance_of
 from sae_circuits.shards import Means, Workers
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def pair_connections(
     positions: Sequence[int] | None = None,
     prepend_bos: bool = True,
     batch_size: int | None = None,
+    memory: Memory | None = None,
     workers: Workers | None = None,
     folder: str | Path | None = None,
 ) -> PairConnections:
@@ -156,7 +158,7 @@ def pair_connections(
             as ["post1.f5", "post1.f9"].
         features: upstream features to patch; without it, all that are active. Of `patching` alone.
         model, saes, prompts, method, reference, steps, through, positions, prepend_bos, batch_size,
-            workers, folder: as in `connections`.
+            memory, workers, folder: as in `connections`.
 
     Raises:
         GraphError: no such dictionary or feature, features of several dictionaries, or nothing that
@@ -182,7 +184,7 @@ def pair_connections(
     work, graphs = prepared(
         model, own, chosen, saes, prompts, method=method, reference=reference, steps=steps,
         features=features, components=(), through=through, positions=positions,
-        prepend_bos=prepend_bos, batch_size=batch_size,
+        prepend_bos=prepend_bos, batch_size=batch_size, memory=memory,
     )  # fmt: skip
     sums, _, active = run(work, method, Means(workers, folder))
     if not bool(active.any()):

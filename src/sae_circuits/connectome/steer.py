@@ -22,6 +22,7 @@ from sae_circuits.metrics import Metric, Targets, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.prompts import Prompts, as_task
 
@@ -41,6 +42,7 @@ def steer(
     task: Task | None = None,
     metric: str | Metric = logit_diff,
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
 ) -> Steered:
     """Let a model write, and measure it on a task, under a change of growing strength.
@@ -55,6 +57,7 @@ def steer(
         task: whose clean prompts are run for the metric.
         metric: its name, or a function.
         batch_size: of the task's examples at a time.
+        memory: to stay under beside the model's weights, as in `attribute`.
         seed: of the tokens that are drawn, and of the bootstrap.
 
     Raises:
@@ -83,7 +86,7 @@ def steer(
         if given is not None:
             _require_fits(adapter, given, plan)
             check_model(adapter, given.clean)
-    size = batch_size or (default_batch_size(adapter.architecture, task) if task else 1)
+    size = batch_size or (default_batch_size(adapter, task, memory=memory) if task else 1)
     every = [None, *(replace(plan, strength=strength) for strength in strengths)]
     values: list[Tensor] = []
     texts: list[tuple[str, ...]] = []

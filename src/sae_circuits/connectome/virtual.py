@@ -26,7 +26,6 @@ from torch import Tensor
 
 from sae_circuits.connectome.paths import Ends, Head
 from sae_circuits.connectome.tiles import WIDEST, Listed, largest_of_both, side_within
-from sae_circuits.errors import OptionError
 from sae_circuits.features.asked import Features, check_k, require_features
 from sae_circuits.features.effects.directions import require_stream
 from sae_circuits.graph import SourceRecord
@@ -44,6 +43,7 @@ from sae_circuits.shards import (
     run_shards,
     shards_of,
 )
+from sae_circuits.sizes import Memory, in_bytes
 
 MEMORY = 1 << 26
 LEAST = 1 << 20
@@ -59,7 +59,7 @@ def virtual_weights(
     k: int = 20,
     heads: None = None,
     features: Features = None,
-    memory: int = MEMORY,
+    memory: Memory = MEMORY,
     workers: Workers | None = None,
     folder: str | Path | None = None,
 ) -> VirtualWeights: ...
@@ -72,7 +72,7 @@ def virtual_weights(
     k: int = 20,
     heads: Sequence[Head] | Literal["all"],
     features: Features = None,
-    memory: int = MEMORY,
+    memory: Memory = MEMORY,
     workers: Workers | None = None,
     folder: str | Path | None = None,
 ) -> Mapping[Head, VirtualWeights]: ...
@@ -85,7 +85,7 @@ def virtual_weights(
     k: int = 20,
     heads: Any = None,
     features: Features = None,
-    memory: int = MEMORY,
+    memory: Memory = MEMORY,
     workers: Workers | None = None,
     folder: str | Path | None = None,
 ) -> VirtualWeights | Mapping[Head, VirtualWeights]:
@@ -111,9 +111,9 @@ def virtual_weights(
         k: how many are kept for each feature.
         heads: layers and heads, [(1, 0), (1, 3)], or "all" that lie between: one table for each.
         features: ids of the target's features, in any order; all without it.
-        memory: bytes that the work on a tile may take, 1 MiB at least. Beside it stand the result
-            and, by heads, d_head numbers for each of the target's features. Results hang on it no
-            more than on rounding.
+        memory: what the work on a tile may take, such as "256MiB", 1 MiB at least. Beside it
+            stand the result and, by heads, d_head numbers for each of the target's features.
+            Results hang on it no more than on rounding.
 
         workers, folder: as in `attribute`; shards are of the source's features.
         workers, folder: as in `attribute`; shards are of the source's features.
@@ -139,19 +139,18 @@ def virtual_weights(
     [(1, 3)]
     """
     check_k(k)
-    if memory < LEAST:
-        raise OptionError(f"memory is {memory}: the work on a tile takes {LEAST} bytes at least")
     adapter = Adapter.of(model)
+    size = in_bytes(memory, adapter.device, least=LEAST)
     require_stream(adapter, source)
     ends = Ends.of(adapter, source, target)
     ids = torch.from_numpy(np.sort(require_features(features, target.n_features)))
     means = Means(workers, folder)
     if heads is None:
         ends.along_stream()  # refuses what has no such way
-        return _table(TilesJob(adapter.model, ends, None, ids, k, memory), means)
+        return _table(TilesJob(adapter.model, ends, None, ids, k, size), means)
     return {
         head: _table(
-            TilesJob(adapter.model, ends, head, ids, k, memory),
+            TilesJob(adapter.model, ends, head, ids, k, size),
             means.within("a{}.h{}".format(*head)),
         )
         for head in ends.by_heads(heads)

@@ -31,6 +31,7 @@ from sae_circuits.evaluation.per_example import (
 from sae_circuits.graph import Circuit, Scores, SpanScores
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.shards import Workers
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 RANDOM = ("size", "degrees")
@@ -54,6 +55,7 @@ def curve(
     random: str | Sequence[str] = "size",
     n_random: int = 1,
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     n_bootstrap: int = 1000,
     workers: Workers | None = None,
@@ -76,7 +78,7 @@ def curve(
         seed: of the random circuits, of the bootstrap, and of `resample`.
         n_bootstrap: how often the examples are resampled for the 95% intervals; the same examples
             at all sizes.
-        model, task, metric, intervention, direction, batch_size, workers, folder: as in
+        model, task, metric, intervention, direction, batch_size, memory, workers, folder: as in
             `evaluate`.
 
     Raises:
@@ -108,6 +110,7 @@ def curve(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
         workers=workers,
         folder=folder,

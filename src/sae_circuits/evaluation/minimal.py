@@ -21,6 +21,7 @@ from sae_circuits.evaluation.measures import (
 from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
 from sae_circuits.graph import Circuit, Edge, Provenance
 from sae_circuits.metrics import Metric, get, logit_diff
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def minimality(
     intervention: Intervening = "corrupt",
     direction: str = "noising",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     n_bootstrap: int = 1000,
 ) -> Minimality:
@@ -130,7 +132,8 @@ def minimality(
     Args:
         n_bootstrap: how often the examples are resampled for the 95% intervals; the same examples
             with and without the edge.
-        model, circuit, task, metric, intervention, direction, batch_size, seed: as in `evaluate`.
+        model, circuit, task, metric, intervention, direction, batch_size, memory, seed: as in
+            `evaluate`.
 
     Raises:
         GraphError: a circuit without edges, or of another model's graph.
@@ -160,6 +163,7 @@ def minimality(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
     ).double()
     none, whole, clean = measured[0, :, 0], measured[1, :, 0], measured[0, :, 2]

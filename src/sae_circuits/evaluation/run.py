@@ -15,6 +15,7 @@ from sae_circuits.graph import Circuit, SpanCircuit
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.prune import random_circuit
 from sae_circuits.shards import Workers
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 RATIOS = {
@@ -36,6 +37,7 @@ def evaluate(
     intervention: Intervening = "corrupt",
     direction: str = "noising",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     n_random: int = 0,
     n_bootstrap: int = 1000,
@@ -56,7 +58,7 @@ def evaluate(
         circuit: of `TensorGraph.from_model(model)`, at all positions or by span.
         task: the prompts.
         metric: one number per example from the logits, or a name (see `sae_circuits.metrics`).
-        intervention, direction, batch_size, seed: see `ablate`. `seed` is also that of
+        intervention, direction, batch_size, memory, seed: see `ablate`. `seed` is also that of
             the bootstrap and of random circuits.
         n_random: how many random circuits to draw of each kind (see `prune.random_circuit`); what
             is reported of them is the mean over draws.
@@ -95,6 +97,7 @@ def evaluate(
         intervention=intervention,
         direction=direction,
         batch_size=batch_size,
+        memory=memory,
         seed=seed,
         workers=workers,
         folder=folder,

@@ -19,6 +19,7 @@ from sae_circuits.evaluation.ranking import NAN
 from sae_circuits.graph import SampledScores, Scores, TensorGraph
 from sae_circuits.graph.ranks import ranks
 from sae_circuits.metrics import Metric, logit_diff
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 
@@ -146,6 +147,7 @@ def stability(
     n_resamples: int = 20,
     intervention: Intervening = "corrupt",
     batch_size: int | None = None,
+    memory: Memory | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Stability:
@@ -162,7 +164,8 @@ def stability(
         by: how edges are ranked for them (see `prune.top_n`).
         n_resamples: how many samples to draw, at least 2.
         seed: of the samples, and that of `attribute`.
-        model, graph, task, metric, method, intervention, batch_size, options: as in `attribute`.
+        model, graph, task, metric, method, intervention, batch_size, memory, options: as in
+            `attribute`.
 
     Raises:
         OptionError: fewer than 2 samples.
@@ -187,7 +190,7 @@ def stability(
         raise GraphError(f"circuits of {n:,} edges: give n from 1 to {graph.n_edges:,}: {graph!r}")
 
     how: dict[str, Any] = {"metric": metric, "method": method, "intervention": intervention}
-    how |= {"batch_size": batch_size, "seed": seed, **options}
+    how |= {"batch_size": batch_size, "memory": memory, "seed": seed, **options}
     scores = attribute(model, graph, task, keep="example", **how)
     others = None if other is None else attribute(model, graph, other, keep="example", **how)
     return Stability(

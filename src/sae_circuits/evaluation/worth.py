@@ -16,6 +16,7 @@ from sae_circuits.errors import MetricError, NumericalError, OptionError, WeakTa
 from sae_circuits.metrics import Metric, Targets, accuracy, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.progress import track
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
 SHARE = 0.1  # a gap below this share of the larger side is small
@@ -76,6 +77,7 @@ def check_task(
     *,
     least_accuracy: float = 0.75,
     batch_size: int | None = None,
+    memory: Memory | None = None,
 ) -> Worth:
     """Run a model on a task, and warn where there is little to explain.
 
@@ -88,7 +90,8 @@ def check_task(
         task: the prompts.
         metric: one number per example from the logits, or a name.
         least_accuracy: the share of clean prompts that the model has to get right.
-        batch_size: examples at a time; by default as memory allows.
+        batch_size: examples at a time; by default as many as `memory` allows.
+        memory: to stay under beside the model's weights, as in `attribute`.
 
     Raises:
         OptionError: a share outside 0 to 1.
@@ -108,7 +111,7 @@ def check_task(
         raise OptionError(f"least_accuracy={least_accuracy!r} is no share: take 0 to 1")
     adapter, metric = Adapter.of(model), get(metric)
     task.check_fits(vocabulary=adapter.architecture.d_vocab)
-    size = batch_size or default_batch_size(adapter.architecture, task)
+    size = batch_size or default_batch_size(adapter, task, memory=memory)
     parts = [
         _measured(adapter, batch, metric)
         for batch in track(

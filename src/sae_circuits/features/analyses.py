@@ -41,6 +41,7 @@ from sae_circuits.features.sources import (
 from sae_circuits.features.store.database import Change, meta_rows
 from sae_circuits.features.store.schema import OWN
 from sae_circuits.features.store.weights import neighbour_rows
+from sae_circuits.sizes import Memory, in_bytes
 from sae_circuits.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Analyses(Searches):
         k: int = 10,
         measures: Sequence[str] = tuple(MEASURES),
         *,
-        memory: int = 1 << 30,
+        memory: Memory = 1 << 30,
     ) -> pandas.DataFrame:
         """Find for each feature those of another dictionary, or the neurons, that go with it most.
 
@@ -93,8 +94,8 @@ class Analyses(Searches):
             name: by default "neurons", or the name of the other dictionary.
             k: how many of each.
             measures: some of "pearson", "cosine" and "jaccard".
-            memory: bytes to stay under, beside the model's own run. Neurons take 8 bytes of a
-                temporary folder for each that is not 0 on a token, as long as this runs.
+            memory: to stay under, beside the model's own run, such as "4GiB". Neurons take 8
+                bytes of a temporary folder for each that is not 0 on a token, as long as this runs.
 
         Returns:
             See `relations.correlations`.
@@ -112,8 +113,9 @@ class Analyses(Searches):
         name = name or _name_of(other)
         if not name or name == OWN:
             raise OptionError(f"name={name!r}: give the others a name, other than {OWN!r}")
-        mine, at_once = replace(self.activations, memory=memory), at_once_in(memory)
-        with self._other(other, memory) as activity:
+        size = in_bytes(memory)
+        mine, at_once = replace(self.activations, memory=size), at_once_in(size)
+        with self._other(other, size) as activity:
             found = correlations(mine, k, measures=measures, other=activity, at_once=at_once)
             said = _record(activity)
         related = {**self.database.meta()["related"], name: said}

@@ -32,6 +32,7 @@ from sae_circuits.features.store.database import Change, Database
 from sae_circuits.features.store.exchange import export, imported
 from sae_circuits.features.store.tables import Contents, label_rows, store_tables
 from sae_circuits.features.store.weights import HeldWeights, Weights
+from sae_circuits.sizes import Memory
 
 if TYPE_CHECKING:
     import pandas
@@ -68,7 +69,7 @@ class FeatureDictionary(Analyses):
         masks: Masks | None = None,
         contents: Contents | None = None,
         batch_tokens: int = 8192,
-        memory: int = 1 << 30,
+        memory: Memory = 1 << 30,
     ) -> FeatureDictionary:
         """Describe every feature of a dictionary on a corpus.
 
@@ -82,7 +83,7 @@ class FeatureDictionary(Analyses):
             masks: which tokens count; by default all but special ones.
             contents: how much to say of each feature.
             batch_tokens: tokens to run at a time.
-            memory: bytes to stay under, beside the model's own run.
+            memory: to stay under, beside the model's own run, such as "4GiB".
 
         Raises:
             DictionaryError: a dictionary that does not fit the model.

@@ -28,6 +28,7 @@ from sae_circuits.features.masks import Masks
 from sae_circuits.features.shards import Shard
 from sae_circuits.features.sources import Source, require_finite
 from sae_circuits.progress import bar
+from sae_circuits.sizes import Memory, in_bytes
 
 HELD_BYTES = 40  # of one activation until its shard is written: unsorted, sorted, and the order
 DENSE_BYTES = 12  # of one feature on one token as it is encoded
@@ -42,7 +43,7 @@ def extract(
     *,
     out: str | Path | None = None,
     batch_tokens: int = 8192,
-    memory: int = 1 << 30,
+    memory: Memory = 1 << 30,
 ) -> Activations:
     """Run a corpus through a source.
 
@@ -53,7 +54,7 @@ def extract(
         out: a folder for the shards; one that holds some of the same extraction is gone on with.
             In memory by default.
         batch_tokens: tokens to run at a time.
-        memory: bytes to stay under, beside the model's own run, 64 MiB at least.
+        memory: to stay under, beside the model's own run, such as "4GiB"; 64 MiB at least.
 
     Raises:
         CorpusError: prompts or tokens that the model cannot take; masks that leave no token.
@@ -63,14 +64,14 @@ def extract(
         OptionError: sizes too small.
     """
     masks = Masks() if masks is None else masks
-    for name, value, least in (("batch_tokens", batch_tokens, 1), ("memory", memory, LEAST)):
-        if value < least:
-            raise OptionError(f"{name}={value!r}: give {least:,} or more")
+    if batch_tokens < 1:
+        raise OptionError(f"batch_tokens={batch_tokens!r}: give 1 or more")
+    size = in_bytes(memory, least=LEAST)
     source.check(corpus)
     counted = masks.counted(corpus)
     if not counted.any():
         raise CorpusError(f"{masks!r} leave no token of {corpus!r} to count")
-    run = _Pass(source, corpus, masks, counted, batch_tokens, memory)
+    run = _Pass(source, corpus, masks, counted, batch_tokens, size)
     identity = identity_of(source.record, corpus, masks)
     folder = None if out is None else ready_folder(out)
     shards = [] if folder is None else list(held_shards(folder, identity))
@@ -83,7 +84,7 @@ def extract(
             shards.append(shard)
     found = Activations(
         corpus, masks, source.n_features, source.record, (Piece(tuple(shards)),),
-        None if source.names is None else tuple(source.names), memory,
+        None if source.names is None else tuple(source.names), size,
     )  # fmt: skip
     if not found.n_counted:
         raise CorpusError(

@@ -66,6 +66,11 @@ class Adapter:
         return self.W_O(0).dtype
 
     @property
+    def is_hooked(self) -> bool:
+        """Whether the model is a `HookedTransformer`, and no bridge to another."""
+        return not hasattr(self.model, "original_model")
+
+    @property
     def device(self) -> torch.device:
         """The device on which the model takes its tokens, and where all that is found is gathered.
 
@@ -104,15 +109,11 @@ class Adapter:
         return digest.hexdigest()[:16]
 
     def require_same(self, fingerprint: str) -> None:
-        """See that a copy of a model, as another process loads it, is the same.
-
-        Raises:
-            ModelError: its weights are others.
-        """
+        """Raise a `ModelError` where another process has loaded a model of other weights."""
         if self.fingerprint != fingerprint:
             raise ModelError(
-                f"the model that a worker loaded ({self.architecture.model!r}) has other weights "
-                "than the one that it works for: give workers(load=...) the same model and dtype"
+                f"a worker's model ({self.architecture.model!r}) has other weights than the one "
+                "that it works for: give workers(load=...) the same model and dtype"
             )
 
     def block(self, layer: int) -> Any:
@@ -301,7 +302,7 @@ class Adapter:
         # The model's own projections are replaced: a HookedTransformer may project one token, a
         # bridge wants the right number of them.
         q = ports["q"]
-        size = q.shape[:2] if hasattr(self.model, "original_model") else (1, 1)
+        size = (1, 1) if self.is_hooked else q.shape[:2]
         nothing = q.new_zeros(*size, self.architecture.d_model)
         with ExitStack() as hooks:
             for port, value in ports.items():

@@ -14,6 +14,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from sae_circuits.errors import ContextError, TaskError
+from sae_circuits.sizes import Memory
 from sae_circuits.tasks.align import NO_ANSWER, check_pairs, left_align
 
 if TYPE_CHECKING:
@@ -311,11 +312,13 @@ class Task:
         *,
         least_accuracy: float = 0.75,
         batch_size: int | None = None,
+        memory: Memory | None = None,
     ) -> Worth:
         """Warn where there is little to explain: see `sae_circuits.evaluation.worth.check_task`."""
         from sae_circuits.evaluation.worth import check_task
 
-        return check_task(model, self, metric, least_accuracy=least_accuracy, batch_size=batch_size)
+        how = {"batch_size": batch_size, "memory": memory}
+        return check_task(model, self, metric, least_accuracy=least_accuracy, **how)
 
     def save(self, path: str | Path, *, model: Any = None, layout: str = "plain") -> Path:
         """Write the pairs as a file: see `sae_circuits.io.task_files.save_task`."""

@@ -2,35 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 from sae_circuits.errors import OptionError
-
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*")
-
-
-def in_bytes(memory: int | str) -> int:
-    """Read a size.
-
-    >>> in_bytes("512MiB"), in_bytes("1.5 GB"), in_bytes(1000)
-    (536870912, 1500000000, 1000)
-
-    Raises:
-        OptionError: no size, or none above 0.
-    """
-    size: float = 0
-    if isinstance(memory, str):
-        found = _SIZE.fullmatch(memory)
-        size = float(found[1]) * _UNITS.get(found[2], 0) if found else 0
-    elif not isinstance(memory, bool):
-        size = memory
-    if size < 1:
-        raise OptionError(
-            f"memory={memory!r} is no size: give bytes, or a number with one of "
-            f"{', '.join(_UNITS)}, such as '512MiB'"
-        )
-    return int(size)
 
 
 def require_options(

@@ -15,11 +15,12 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.precision import wide
 from sae_circuits.provenance import provenance_of
+from sae_circuits.sizes import Memory, in_bytes
 from sae_circuits.tracing.freeze import make_local
 from sae_circuits.tracing.influence import graph_scores, most_influential, node_influence
 from sae_circuits.tracing.local import Local
 from sae_circuits.tracing.nodes import Nodes, number_nodes
-from sae_circuits.tracing.options import in_bytes, require_options
+from sae_circuits.tracing.options import require_options
 from sae_circuits.tracing.prompt import read_prompt, strings
 from sae_circuits.tracing.prune import Edges, strongest_edges, without_dead_ends
 from sae_circuits.tracing.store import Rows
@@ -39,7 +40,7 @@ def trace(
     max_nodes: int | None = None,
     first_position: int = 0,
     prepend_bos: bool = True,
-    memory: int | str = "512MiB",
+    memory: Memory = "512MiB",
 ) -> AttributionGraph:
     """Trace what a model says on a prompt back to its tokens, through features.
 
@@ -102,8 +103,8 @@ def trace(
         "first_position": first_position,
     }
     require_options(**chosen)
-    budget = in_bytes(memory)
     adapter = Adapter.of(model)
+    budget = in_bytes(memory, adapter.device)
     arch = adapter.architecture
     tokens = read_prompt(model, arch, prompt, prepend_bos=prepend_bos).to(adapter.device)
     by = by_layer(transcoders, arch, adapter.device)

@@ -15,6 +15,7 @@ paper has metric="kl" and by="hurt": an edge whose loss brings the run nearer to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,7 +25,9 @@ from sae_circuits.ablation.partial import Partial, Remaining
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.searches import require_positive, sweep_of, without_graphs
+from sae_circuits.costs.passes import Passes
 from sae_circuits.errors import OptionError
+from sae_circuits.graph import TensorGraph
 from sae_circuits.precision import wide_dtype
 from sae_circuits.progress import track
 from sae_circuits.prune.keys import ranked
@@ -94,8 +97,24 @@ def edges_backwards(problem: Problem, order: str, seed: int) -> list[tuple[int, 
     return found
 
 
+def passes(graph: TensorGraph, **_: Any) -> Passes:
+    """A part of a run for every edge; all batches wait for the next."""
+    return Passes(
+        forward=2,
+        gradient=0,
+        graphs=0,
+        points=0,
+        products=0,
+        vectors=2,
+        writes=8,
+        whole=True,
+        planned=False,
+    )
+
+
 METHOD = Method(
     name="acdc",
+    passes=passes,
     search=search,
     estimates_effect=False,
     in_metric_unit=False,

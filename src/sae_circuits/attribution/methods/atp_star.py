@@ -35,8 +35,9 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache import Run
 from sae_circuits.cache.pieces import each_write
+from sae_circuits.costs.passes import Passes
 from sae_circuits.errors import OptionError
-from sae_circuits.graph import Block
+from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.calls import one_row
 
 PATCH_BYTES = 128 << 20  # of one layer's streams and patterns over all writers that run together
@@ -106,7 +107,8 @@ def _sizes(
     total = problem.zeros()
     for i, length in enumerate(problem.batch.lengths.tolist()):
         tokens = torch.arange(i * pos, i * pos + length, device=total.device)
-        total += score_edges(problem.adapter, problem.graph, *ends, tokens, kept).abs()
+        how = (problem.adapter, problem.graph, *ends, tokens, kept, problem.space)
+        total += score_edges(*how).abs()
     return total
 
 
@@ -158,7 +160,7 @@ class _Patched:
         every = torch.arange(batch * pos, device=problem.adapter.device)
         saes = {placed.name: placed for placed in problem.saes}
         depth = next(b.depth for b in problem.graph.readers if (b.layer, b.port) == (layer, "q"))
-        seen, at_once = problem.graph.sees(depth), max(1, PATCH_BYTES // row)
+        seen, at_once = problem.graph.sees(depth), max(1, problem.within(PATCH_BYTES) // row)
         return each_write(
             problem.adapter, problem.graph, saes, problem.change, every, seen, at_once
         )
@@ -196,8 +198,24 @@ class _Patched:
         return effect.sum((0, 1))[:, list(reader.members)]
 
 
+def passes(graph: TensorGraph, grad_drop: bool) -> Passes:
+    """A gradient, or one for each layer that is skipped, and the patterns' own."""
+    return Passes(
+        forward=1,
+        gradient=graph.architecture.n_layers if grad_drop else 1,
+        graphs=1 + graph.splits_kv,
+        points=1,
+        products=graph.architecture.n_layers if grad_drop else 1,
+        patterns=2 + (graph.architecture.n_layers if grad_drop else 1),
+        planned=False,
+        space=PATCH_BYTES,
+        spaces=3,
+    )
+
+
 METHOD = Method(
     name="atp-star",
+    passes=passes,
     score_batch=score_batch,
     reference="arXiv 2403.00745",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),

@@ -16,6 +16,7 @@ from torch import Tensor
 from sae_circuits.attribution.method import Method, path_points
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.streams import heads_out
+from sae_circuits.costs.passes import Passes
 from sae_circuits.graph import Block, TensorGraph
 
 
@@ -30,10 +31,15 @@ def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "*span
             continue
         part = replace(graph, writers=site, readers=after)
         for where, weight in path_points(steps, rule):
-            at = problem.run(problem.batch.clean, grad=True, edits=_moved(problem, site[0], where))
-            score = problem.score(problem.gradients(at, part), part)
-            total[..., rows, problem.columns(part)] += weight * score
+            total[..., rows, problem.columns(part)] += weight * _scored(problem, part, where)
     return total
+
+
+def _scored(problem: Problem, part: TensorGraph, where: float) -> Float[Tensor, "*span src dest"]:
+    """The scores of a site's edges by the gradient at one point; its run goes with this call."""
+    moved = _moved(problem, part.writers[0], where)
+    at = problem.run(problem.batch.clean, grad=True, edits=moved)
+    return problem.score(problem.gradients(at, part), part)
 
 
 def _sees(graph: TensorGraph, reader: Block, writer: int) -> bool:
@@ -60,8 +66,21 @@ def _moved(problem: Problem, site: Block, where: float) -> dict[str, Tensor]:
     return {f"{part}{layer}": moved[f"{part}{layer}"]}
 
 
+def passes(graph: TensorGraph, steps: int, rule: str) -> Passes:
+    """A path for each site, of which each scores its own edges."""
+    return Passes(
+        forward=2,
+        gradient=steps * len(list(graph.sites())),
+        graphs=1,
+        points=1,
+        products=steps,
+        writes=6,
+    )
+
+
 METHOD = Method(
     name="eap-ig-activations",
+    passes=passes,
     score_batch=score_batch,
     reference="arXiv 2403.19647",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),

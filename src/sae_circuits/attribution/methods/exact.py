@@ -8,6 +8,7 @@ the clean run, which is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,8 @@ from torch import Tensor
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.expand import expand_writes
-from sae_circuits.graph import Block
+from sae_circuits.costs.passes import Passes
+from sae_circuits.graph import Block, TensorGraph
 from sae_circuits.models.calls import one_row
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.models.tail import Tail
@@ -72,7 +74,7 @@ class _Patches:
             tail=Tail(adapter, calls, problem.batch.position.to(adapter.device)),
             change=change.unflatten(1, (batch, pos)),
             clean_metric=problem.measure(clean.logits).detach(),
-            at_once=max(1, PATCH_BYTES // row),
+            at_once=max(1, problem.within(PATCH_BYTES) // row),
         )
 
     def score(self, block: Block, src: Tensor) -> Float[Tensor, "src dest"]:
@@ -205,8 +207,24 @@ def rows(x: Float[Tensor, "src batch pos d_model"]) -> Float[Tensor, "row pos d_
     return x.flatten(0, 1)
 
 
+def passes(graph: TensorGraph, **_: Any) -> Passes:
+    """A part of a forward pass for every edge, beside the clean run."""
+    return Passes(
+        forward=1,
+        gradient=0,
+        graphs=1,
+        points=0,
+        products=0,
+        vectors=1,
+        tails=True,
+        space=PATCH_BYTES,
+        spaces=4,
+    )
+
+
 METHOD = Method(
     name="exact",
+    passes=passes,
     score_batch=score_batch,
     reference="arXiv 2304.05969",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),

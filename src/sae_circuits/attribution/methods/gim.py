@@ -9,7 +9,7 @@ share, in the metric's unit: an edge into a value has half of its effect on a li
 2 forward passes and 1 backward.
 """
 
-from sae_circuits.attribution.method import Method, with_rules
+from sae_circuits.attribution.method import Method, one_gradient, with_rules
 from sae_circuits.errors import OptionError
 from sae_circuits.models.backward import BackwardRules
 
@@ -35,6 +35,7 @@ def rules(*, temperature: float, q_scale: float, k_scale: float, v_scale: float)
 METHOD = Method(
     name="gim",
     score_batch=with_rules(rules),
+    passes=one_gradient,
     reference="arXiv 2505.17630",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
     options={"temperature": 2.0, "q_scale": 0.25, "k_scale": 0.25, "v_scale": 0.5},

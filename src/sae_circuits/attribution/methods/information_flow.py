@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -29,6 +30,8 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.pieces import each_write
 from sae_circuits.cache.streams import read_place, streams_of
+from sae_circuits.costs.passes import Passes
+from sae_circuits.graph import TensorGraph
 from sae_circuits.precision import wide
 
 FLOOR = 1e-5  # of |x_v|_1: proximities that add up to less are rounding
@@ -80,7 +83,11 @@ class _Flow:
     ) -> Iterator[tuple[View, Float[Tensor, "src"]]]:
         totals = [weight.new_zeros(end - first) for _, (first, end), _ in views]
         d_model = self.problem.adapter.architecture.d_model
-        size = max(1, CHUNK_BYTES // (8 * d_model * min(AT_ONCE, self.problem.graph.n_src)))
+        size = max(
+            1,
+            self.problem.within(CHUNK_BYTES)
+            // (8 * d_model * min(AT_ONCE, self.problem.graph.n_src)),
+        )
         for some, w in zip(tokens.split(size), weight.split(size), strict=True):
             each = [streams[place].flatten(0, 1)[some] for place, _, _ in views]
             each = [wide(x) for x in each]
@@ -129,8 +136,16 @@ def _size(x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any"]:
     return x.abs().sum(-1)
 
 
+def passes(graph: TensorGraph, **_: Any) -> Passes:
+    """One run."""
+    return Passes(
+        forward=1, gradient=0, graphs=0, points=0, products=0, writes=3, space=CHUNK_BYTES, spaces=2
+    )
+
+
 METHOD = Method(
     name="information-flow",
+    passes=passes,
     score_batch=score_batch,
     reference="arXiv 2403.00824",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),

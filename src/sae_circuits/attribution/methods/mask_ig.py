@@ -28,7 +28,9 @@ from sae_circuits.attribution.method import Method, path_points
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.cache.streams import streams_of
 from sae_circuits.cache.toward import Toward
+from sae_circuits.costs.passes import Passes
 from sae_circuits.errors import OptionError
+from sae_circuits.graph import TensorGraph
 
 
 def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "*span src dest"]:
@@ -39,17 +41,21 @@ def score_batch(problem: Problem, steps: int, rule: str) -> Float[Tensor, "*span
     streams = streams_of(problem.adapter, problem.replacement)
     total = problem.zeros()
     for where, weight in path:
-        toward = Toward(streams, 1 - where)
-        now = problem.run(problem.batch.clean, grad=True, toward=toward)
-        change, g = problem.replacement - now.writes, problem.gradients(now)
-
-        def at(
-            tokens: Int64[Tensor, "token"], change=change, g=g, problem=problem
-        ) -> Float[Tensor, "src dest"]:
-            return score_edges(problem.adapter, problem.graph, problem.saes, change, g, tokens)
-
-        total += weight * problem.sum_spans(at)
+        total += weight * _scored(problem, Toward(streams, 1 - where))
     return total
+
+
+def _scored(problem: Problem, toward: Toward) -> Float[Tensor, "*span src dest"]:
+    """The scores at one point; its run goes with this call."""
+    now = problem.run(problem.batch.clean, grad=True, toward=toward)
+    change, g = problem.replacement - now.writes, problem.gradients(now)
+    del now
+
+    def at(tokens: Int64[Tensor, "token"]) -> Float[Tensor, "src dest"]:
+        how = problem.adapter, problem.graph, problem.saes, change, g, tokens
+        return score_edges(*how, space=problem.space)
+
+    return problem.sum_spans(at)
 
 
 def _require_one_stream(problem: Problem) -> None:
@@ -61,8 +67,14 @@ def _require_one_stream(problem: Problem) -> None:
         )
 
 
+def passes(graph: TensorGraph, steps: int, rule: str) -> Passes:
+    """A gradient at each point, with changes of its own."""
+    return Passes(forward=2, gradient=steps, graphs=1, points=1, products=steps, writes=7)
+
+
 METHOD = Method(
     name="mask-ig",
+    passes=passes,
     score_batch=score_batch,
     reference="arXiv 2407.08734",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),

@@ -10,7 +10,7 @@ edges that leave the input, and of those that enter the logits, add up to the sa
 2 forward passes and 1 backward.
 """
 
-from sae_circuits.attribution.method import Method, with_rules
+from sae_circuits.attribution.method import Method, one_gradient, with_rules
 from sae_circuits.models.backward import BackwardRules
 
 
@@ -27,6 +27,7 @@ def rules(*, constant_patterns: bool) -> BackwardRules:
 METHOD = Method(
     name="relp",
     score_batch=with_rules(rules),
+    passes=one_gradient,
     reference="arXiv 2508.21258",
     interventions=("corrupt", "resample", "zero", "mean", "mean-positional"),
     options={"constant_patterns": False},

@@ -27,6 +27,8 @@ from sae_circuits.attribution.masks import Masked, check_training, learn, start_
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.searches import require_positive
+from sae_circuits.costs.passes import Passes
+from sae_circuits.graph import TensorGraph
 
 
 def uniform_window(odds: Float[Tensor, "edge"], u: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
@@ -79,8 +81,25 @@ def search(
     return graph.dense(odds.sigmoid())
 
 
+def passes(graph: TensorGraph, steps: int, **_: Any) -> Passes:
+    """A run with masks at every step; all batches wait for the next."""
+    return Passes(
+        forward=2,
+        gradient=steps,
+        graphs=2,
+        points=1,
+        products=0,
+        vectors=3,
+        writes=8,
+        spaces=8,
+        whole=True,
+        planned=False,
+    )
+
+
 METHOD = Method(
     name="ugs",
+    passes=passes,
     search=search,
     estimates_effect=False,
     in_metric_unit=False,

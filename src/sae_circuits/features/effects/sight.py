@@ -100,7 +100,7 @@ class Sight:
     def batch_size(self, task: Task) -> int:
         """How many prompts go through the model at a time."""
         n_features = self.dictionary.n_features
-        return default_batch_size(self.adapter.architecture, task, n_features=n_features)
+        return default_batch_size(self.adapter, task, n_features)
 
     def look(self, batch: Task, first: int = 0, run: Callable[[], object] | None = None) -> Seen:
         """Run the model.

@@ -1,0 +1,1 @@
+"""What calls cost before they run: bytes at the peak, and floating-point operations."""

@@ -1,0 +1,1 @@
+"""A dry run: what a call costs before anything runs."""
