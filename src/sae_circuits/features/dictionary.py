@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_circuits._version import __version__
-from sae_circuits.disk.atomic import ready_folder, remove_parts
+from sae_circuits.disk.atomic import remove_parts
 from sae_circuits.errors import StoreError
 from sae_circuits.features.activations import Activations
 from sae_circuits.features.analyses import Analyses
@@ -18,13 +19,7 @@ from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects import logit_effects
 from sae_circuits.features.extraction import extract, identity_of
 from sae_circuits.features.feature import Feature
-from sae_circuits.features.folders import (
-    CORPUS,
-    SHARDS,
-    STORE,
-    copy_store,
-    room,
-)
+from sae_circuits.features.folders import CORPUS, SHARDS, STORE, copy_folder, copy_store, room
 from sae_circuits.features.labels import DEFAULT, Strategy, label, labels_table
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import DictionarySource, Source
@@ -32,6 +27,7 @@ from sae_circuits.features.store.database import Change, Database
 from sae_circuits.features.store.exchange import export, imported
 from sae_circuits.features.store.tables import Contents, label_rows, store_tables
 from sae_circuits.features.store.weights import HeldWeights, Weights
+from sae_circuits.shards import Workers
 
 if TYPE_CHECKING:
     import pandas
@@ -69,6 +65,7 @@ class FeatureDictionary(Analyses):
         contents: Contents | None = None,
         batch_tokens: int = 8192,
         memory: int = 1 << 30,
+        workers: Workers | None = None,
     ) -> FeatureDictionary:
         """Describe every feature of a dictionary on a corpus.
 
@@ -82,14 +79,17 @@ class FeatureDictionary(Analyses):
             masks: which tokens count; by default all but special ones.
             contents: how much to say of each feature.
             batch_tokens: tokens to run at a time.
-            memory: bytes to stay under, beside the model's own run.
+            memory: bytes to stay under, beside the model's own run; in each worker.
+            workers: what runs the prompts (see `sae_circuits.workers`); this process by default.
+                The store is the same, bit for bit.
 
         Raises:
             DictionaryError: a dictionary that does not fit the model.
             CorpusError: tokens that the model cannot take; masks that leave none.
             NumericalError: activations that are not finite, with prompt and position.
+            ShardError: likewise, with a folder or workers; all else is kept there.
             StoreError: a folder that holds a store of other data.
-            OutputError: a folder that cannot be written, or a full disk.
+            OutputError: one that holds a part of such, or cannot be written, or a full disk.
 
         Example:
             >>> import sae_circuits as sc
@@ -111,11 +111,10 @@ class FeatureDictionary(Analyses):
                     "folder, or remove it"
                 )
             return cls(folder, found.database, source)
-        for left in (folder, folder / SHARDS / "0"):
-            remove_parts(left)
+        remove_parts(folder)
         activations = extract(
             source, corpus, masks, out=folder / SHARDS / "0", batch_tokens=batch_tokens,
-            memory=memory,
+            memory=memory, workers=workers, stays=held is None,
         )  # fmt: skip
         weights = contents.weights(source)
         hosted = _hosted(source)
@@ -344,27 +343,34 @@ class FeatureDictionary(Analyses):
     # -- more data -------------------------------------------------------------------------------
 
     def add(
-        self, corpus: Corpus, out: str | Path | None = None, *, batch_tokens: int = 8192
+        self,
+        corpus: Corpus,
+        out: str | Path | None = None,
+        *,
+        batch_tokens: int = 8192,
+        workers: Workers | None = None,
     ) -> FeatureDictionary:
         """The same dictionary on its corpus and another one: as if both had been run at once.
 
         Labels are not taken along, since they were tested on the first corpus alone: label again.
-        Nor is what `relate` found, of others that were run on the first corpus alone.
+        Nor is what `relate` found.
 
         Raises:
             StoreError: the store was loaded without its model and dictionary.
         """
         if self.source is None:
             raise StoreError("to add data, load the store with its model: load(folder, model, sae)")
-        more = extract(self.source, corpus, self.activations.masks, batch_tokens=batch_tokens)
-        made = identity_of(self.source.record, corpus, self.activations.masks)
-        return self._merged(self.activations + more, [*self.made, made], out)
+        mine = self.activations
+        made = identity_of(self.source.record, corpus, mine.masks)
+        with tempfile.TemporaryDirectory(prefix="sae-circuits-") as held:
+            how = {"batch_tokens": batch_tokens, "workers": workers, "stays": False}
+            more = extract(self.source, corpus, mine.masks, out=held, **how)
+            return self._merged(mine + more, [*self.made, made], out)
 
     def merge(self, other: FeatureDictionary, out: str | Path | None = None) -> FeatureDictionary:
         """The same dictionary on the corpora of both: as if both had been run at once.
 
-        Labels are not taken along: label again. Nor is what `relate` found, of others that were run
-        on one of the corpora alone.
+        Labels are not taken along: label again. Nor is what `relate` found.
 
         Raises:
             StoreError: of another model, dictionary, masks or contents.
@@ -383,9 +389,8 @@ class FeatureDictionary(Analyses):
     ) -> FeatureDictionary:
         folder, held = room(out, empty=True)
         for i, piece in enumerate(activations.pieces):
-            into = ready_folder(folder / SHARDS / str(i))
-            for j, shard in enumerate(piece.shards):
-                shard.save(into / f"{j:05}.safetensors", made[i])
+            assert piece.folder is not None  # `extract` was given one
+            copy_folder(piece.folder, folder / SHARDS / str(i))
         weights = HeldWeights(self.database)
         more = self.source, weights, self.neuronpedia, held
         return self._write(folder, activations, self.contents, made, *more)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,7 +55,11 @@ class Source(Protocol):
         ...
 
     def read(self, corpus: Corpus, first: int, stop: int) -> Float[Tensor, "token d_in"]:
-        """What stands at the site, on all tokens of some prompts in a row."""
+        """What stands at the site, on all tokens of some prompts in a row.
+
+        Args:
+            corpus: those that a worker was given: a part of the one that `check` saw.
+        """
         ...
 
     def activations(
@@ -339,15 +343,31 @@ class HeldSource:
         return _not_zero(x)
 
 
-def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -> None:
-    """Raise a `NumericalError` that names the first token whose values are not finite."""
+def with_model(source: Any, model: Any) -> Any:
+    """A source on a copy of its model; on None, as it goes to where there is one."""
+    if not isinstance(source, _AtSite):
+        return source
+    if model is None:
+        return replace(source, adapter=replace(source.adapter, model=None))
+    return replace(source, adapter=Adapter.of(model))
+
+
+def require_finite(
+    x: Float[Tensor, "token d_in"], corpus: Corpus, first: int, before: int = 0
+) -> None:
+    """Raise a `NumericalError` that names the first token whose values are not finite.
+
+    Args:
+        first: of the prompts that were run.
+        before: how many prompts stand before those of the corpus, where it is a part of another.
+    """
     bad = (~x.isfinite()).any(1).nonzero()[:, 0]
     if len(bad):
         place = int(corpus.starts[first]) + int(bad[0])
         (prompt,), (pos,) = corpus.locate(np.array([place]))
         raise NumericalError(
-            f"the activations at prompt {prompt}, position {pos} are not finite: the model or its "
-            "weights overflow there; take float32, or leave the prompt out"
+            f"the activations at prompt {before + prompt}, position {pos} are not finite: the model "
+            "or its weights overflow there; take float32, or leave the prompt out"
         )
 
 

@@ -34,7 +34,6 @@ from sae_circuits.features.examples import (
 from sae_circuits.features.labels import Label
 from sae_circuits.features.nearest import at_once_in
 from sae_circuits.features.relations import correlations
-from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.statistics import (
     Histogram,
@@ -53,6 +52,7 @@ from sae_circuits.features.store.weights import (
     Weights,
     neighbour_rows,
 )
+from sae_circuits.features.stretches import ranges
 from sae_circuits.progress import bar
 
 POSITIONS = ("feature", "position", "n", "share")
