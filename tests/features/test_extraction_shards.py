@@ -16,7 +16,7 @@ import torch
 
 import sae_circuits as sc
 from sae_circuits.errors import NumericalError, OutputError, ShardError
-from sae_circuits.features import extraction_job
+from sae_circuits.features import extraction_job, relations_job
 from sae_circuits.features.extraction import LEAST, extract
 from sae_circuits.features.extraction_job import ExtractionJob, ranges_of
 from sae_circuits.features.masks import Masks
@@ -119,12 +119,15 @@ def demo():
 def whole(demo, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extraction_job, "FEWEST", 200)
+        patch.setattr(relations_job, "FEWEST", 2000)
         return sc.FeatureDictionary.build(*demo, tmp_path_factory.mktemp("whole"))
 
 
 def test_devices_of_this_process_give_the_same_store(demo, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction_job, "FEWEST", 200)
+    monkeypatch.setattr(relations_job, "FEWEST", 2000)
     assert len(whole.activations.pieces[0].stretches) > 4
+    assert len(relations_job.features_of(whole.activations.counts)) > 2
     with sc.workers(["cpu", "cpu"]) as two:
         require_same(sc.FeatureDictionary.build(*demo, tmp_path, workers=two), whole)
 
@@ -201,6 +204,7 @@ def test_two_workers_of_ray_give_the_same_store_and_the_same_pages(
     demo, whole, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(extraction_job, "FEWEST", 200)
+    monkeypatch.setattr(relations_job, "FEWEST", 2000)
     alone = sc.render_index(whole, tmp_path / "alone", block=16)
     with sc.workers("local", 2) as two:
         found = sc.FeatureDictionary.build(*demo, tmp_path / "store", workers=two)
@@ -213,8 +217,8 @@ def test_two_workers_of_ray_give_the_same_store_and_the_same_pages(
 BUILD = """
 import os, signal, sys, time
 import sae_circuits as sc
-from sae_circuits.features import extraction_job
-extraction_job.FEWEST = 200
+from sae_circuits.features import extraction_job, relations_job
+extraction_job.FEWEST, relations_job.FEWEST = 200, 2000
 model, (sae,) = sc.load_model("demo"), sc.load_saes("demo", ["mlp_out.1"])
 corpus = sc.demo_corpus(1500, model=model)
 for line in sys.stdin:  # a run for each line, in a process of its own; loaded once

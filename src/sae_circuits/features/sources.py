@@ -365,9 +365,10 @@ def require_finite(
     if len(bad):
         place = int(corpus.starts[first]) + int(bad[0])
         (prompt,), (pos,) = corpus.locate(np.array([place]))
+        prompt += before
         raise NumericalError(
-            f"the activations at prompt {before + prompt}, position {pos} are not finite: the model "
-            "or its weights overflow there; take float32, or leave the prompt out"
+            f"the activations at prompt {prompt}, position {pos} are not finite: the model or its "
+            "weights overflow there; take float32, or leave the prompt out"
         )
 
 
