@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from sae_circuits.features.extraction import LEAST, extract
 from sae_circuits.features.extraction_job import ExtractionJob, ranges_of
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import DictionarySource, HeldSource, NeuronSource
-from sae_circuits.shards.shipping import pack
+from sae_circuits.shards.shipping import pack, unpack
 from small_stores import CONTENTS, corpus, model, sae, store
 
 TESTS = Path(__file__).parent.parent
@@ -81,16 +82,26 @@ def test_a_dense_source_and_a_long_corpus_have_shards_that_fit(monkeypatch):
 
 
 def test_a_worker_is_sent_its_prompts_and_no_others():
-    short, long = (
-        pack(ExtractionJob.of(DictionarySource.of(model(), sae()), of, Masks(), batch_tokens=64,
-                              memory=LEAST).with_model(None), "cpu")
-        for of in (corpus(), corpus([16] * 4096))
-    )  # fmt: skip
-    assert abs(len(long) - len(short)) < 100  # one corpus takes 262 kB more than the other
+    source, sizes = DictionarySource.of(model(), sae()), list[int]()
+    for of in (corpus(), corpus([16] * 4096)):
+        job = ExtractionJob.of(source, of, Masks(), batch_tokens=64, memory=LEAST)
+        sizes.append(len(pack(job, "cpu", job.model)))
+    assert abs(sizes[1] - sizes[0]) < 100  # one corpus takes 262 kB more than the other
     of = corpus([16] * 4096)
     held = HeldSource(torch.zeros(of.n_tokens, 3))
     job = ExtractionJob.of(held, of, Masks(), batch_tokens=64, memory=LEAST)
     assert len(pack(job, "cpu")) < 10_000
+
+
+def test_a_source_that_was_used_finds_the_modules_of_the_model_that_it_comes_to():
+    source, copied = DictionarySource.of(model(), sae()), copy.deepcopy(model())
+    before = source.read(corpus(), 0, 2)
+    _ = source.adapter.point("blocks.0.hook_mlp_out")
+    with torch.no_grad():
+        copied.blocks[0].mlp.b_out += 1
+    there = unpack(pack(source, "cpu", model()), "cpu", copied)
+    torch.testing.assert_close(there.read(corpus(), 0, 2), before + 1)
+    assert there.adapter.point("blocks.0.hook_mlp_out") is copied.blocks[0].hook_mlp_out
 
 
 def test_where_memory_is_short_a_shard_is_sorted_in_parts_and_is_the_same(tmp_path, monkeypatch):

@@ -19,15 +19,15 @@ from sae_circuits.dashboards.profiles import shown_tokens
 from sae_circuits.dashboards.reading import texts_of
 from sae_circuits.dashboards.view_file import plain
 from sae_circuits.features.dictionary import FeatureDictionary
-from sae_circuits.features.sources import DictionarySource, with_model
+from sae_circuits.features.sources import DictionarySource, model_of
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.shards import Partial, Shard
+from sae_circuits.shards import Job, Partial, Shard
 
 FEWEST = 8  # shards, as long as there are files for them
 
 
 @dataclass(frozen=True, eq=False)
-class PagesJob:
+class PagesJob(Job):
     """What files of data say, of a store that every worker opens for itself.
 
     Args:
@@ -38,7 +38,7 @@ class PagesJob:
     """
 
     store: Path
-    source: Any  # a DictionarySource, whose model may not be here yet
+    source: DictionarySource | None
     options: Options
     model_id: str | None
 
@@ -60,13 +60,12 @@ class PagesJob:
     @property
     def model(self) -> Any:
         """The model, where it is at hand."""
-        return None if self.source is None else self.source.adapter.model
+        return model_of(self.source)
 
-    def with_model(self, model: Any) -> PagesJob:
-        """The same on a copy of the model."""
-        if model is not None and self.model_id is not None:
-            Adapter.of(model).require_same(self.model_id)
-        return replace(self, source=with_model(self.source, model))
+    def check(self) -> None:
+        """See that a worker's copy of the model is the one that is meant."""
+        if self.model is not None and self.model_id is not None:
+            Adapter.of(self.model).require_same(self.model_id)
 
     def describe(self, shard: Shard) -> str:
         """The features."""

@@ -25,13 +25,13 @@ from sae_circuits.features.sources import (
     DictionarySource,
     HeldSource,
     Source,
+    model_of,
     require_finite,
-    with_model,
 )
 from sae_circuits.features.stretches import by_feature, joined
 from sae_circuits.features.vocabulary import Vocabulary
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.shards import Partial, Shard, fingerprint
+from sae_circuits.shards import Job, Partial, Shard, fingerprint
 
 HELD_BYTES = 40  # of one activation until it is sorted: twice as it was found, and the order
 DENSE_BYTES = 12  # of one feature on one token as it is encoded
@@ -103,22 +103,22 @@ def said_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> dict[str
 
 
 @dataclass(frozen=True, eq=False)
-class ExtractionJob:
+class ExtractionJob(Job):
     """A source on the prompts of a corpus, of which every shard holds its own.
 
     Args:
         source: see `sources`; without what it holds.
         masks: which tokens count.
         vocabulary: of the corpus.
-        said: see `said_of`.
+        decided: see `said_of`.
         batch_tokens: tokens to run at a time.
         memory: bytes to stay under, beside the model's own run and the shard as it is kept.
     """
 
-    source: Any  # a Source, whose model may not be here yet
+    source: Source
     masks: Masks
     vocabulary: Vocabulary
-    said: Mapping[str, Any]
+    decided: Mapping[str, Any]
     batch_tokens: int
     memory: int
 
@@ -136,16 +136,19 @@ class ExtractionJob:
         return cls(source, masks, corpus.vocabulary, said, batch_tokens, memory)
 
     @property
+    def said(self) -> Mapping[str, Any]:
+        """All that decides what is active."""
+        return self.decided
+
+    @property
     def model(self) -> Any:
         """The model that the source runs, if it runs one."""
-        adapter = getattr(self.source, "adapter", None)
-        return None if adapter is None else adapter.model
+        return model_of(self.source)
 
-    def with_model(self, model: Any) -> ExtractionJob:
-        """The same on a copy of the model."""
-        if model is not None and "model" in self.said:
-            Adapter.of(model).require_same(self.said["model"]["id"])
-        return replace(self, source=with_model(self.source, model))
+    def check(self) -> None:
+        """See that a worker's copy of the model is the one that is meant."""
+        if self.model is not None:
+            Adapter.of(self.model).require_same(self.said["model"]["id"])
 
     def describe(self, shard: Shard) -> str:
         """The prompts, and how the first of them begins."""

@@ -17,7 +17,7 @@ from sae_circuits.features.frames import table
 from sae_circuits.features.measures import MEASURES
 from sae_circuits.features.nearest import at_once_in
 from sae_circuits.features.relations import correlations
-from sae_circuits.shards import Means, Partial, Shard, run_shards
+from sae_circuits.shards import Job, Means, Partial, Shard, run_shards
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +28,7 @@ COLUMNS = ("feature", "rank", "other", "value")
 
 
 @dataclass(frozen=True, eq=False)
-class RelationsJob:
+class RelationsJob(Job):
     """What `correlations` finds of all features, among all.
 
     Args:
@@ -54,9 +54,8 @@ class RelationsJob:
         """The activations, how many, and by what."""
         return {"made": self.meta["made"], "k": self.k, "measures": list(MEASURES)}
 
-    def with_model(self, model: Any) -> RelationsJob:
-        """The same where the activations are not open."""
-        return replace(self, held=None)
+    def __getstate__(self) -> dict[str, Any]:  # a worker opens them for itself
+        return {**vars(self), "held": None}
 
     def describe(self, shard: Shard) -> str:
         """The features."""

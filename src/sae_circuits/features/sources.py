@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,6 +75,9 @@ class _AtSite:
 
     adapter: Adapter
     site: Site | Where
+
+    def __getstate__(self) -> dict[str, Any]:  # a module that was found is of this model alone
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def check(self, corpus: Corpus) -> None:
         """Refuse tokens that the model does not know, or prompts too long for it."""
@@ -343,13 +346,10 @@ class HeldSource:
         return _not_zero(x)
 
 
-def with_model(source: Any, model: Any) -> Any:
-    """A source on a copy of its model; on None, as it goes to where there is one."""
-    if not isinstance(source, _AtSite):
-        return source
-    if model is None:
-        return replace(source, adapter=replace(source.adapter, model=None))
-    return replace(source, adapter=Adapter.of(model))
+def model_of(source: Any) -> Any:
+    """The model that a source runs; None where it runs none."""
+    adapter = getattr(source, "adapter", None)
+    return None if adapter is None else adapter.model
 
 
 def require_finite(
