@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 import sae_circuits as sc
-from sae_circuits.errors import NumericalError, OutputError, ShardError
+from sae_circuits.errors import NumericalError, OutputError, ShardError, StoreError
 from sae_circuits.features import extraction_job, relations_job
 from sae_circuits.features.extraction import LEAST, extract
 from sae_circuits.features.extraction_job import ExtractionJob, ranges_of
@@ -91,6 +93,8 @@ def test_a_worker_is_sent_its_prompts_and_no_others():
     held = HeldSource(torch.zeros(of.n_tokens, 3))
     job = ExtractionJob.of(held, of, Masks(), batch_tokens=64, memory=LEAST)
     assert len(pack(job, "cpu")) < 10_000
+    for shard in ranges_of(held, of, np.ones(of.n_tokens, dtype=bool)):
+        assert len(pickle.dumps(shard)) < (4 + 1 + 3 * 4) * (1 << 14) + 20_000
 
 
 def test_a_source_that_was_used_finds_the_modules_of_the_model_that_it_comes_to():
@@ -205,6 +209,34 @@ def test_a_part_of_another_store_is_refused(tmp_path):
     manifest.unlink()
     with pytest.raises(OutputError, match=r"has '00000.safetensors' but no manifest.json"):
         store(out=tmp_path)
+
+
+def test_a_store_whose_shards_are_gone_says_so(tmp_path):
+    shutil.rmtree(store(out=tmp_path).folder / "activations" / "0")
+    with pytest.raises(StoreError, match="lacks shards: build the store again"):
+        _ = sc.FeatureDictionary.load(tmp_path).activations
+
+
+def test_relations_are_kept_until_the_store_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(relations_job, "FEWEST", 100)
+    undisturbed, cut_off = store(out=tmp_path / "a"), tmp_path / "b"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sae_circuits.features.store.database.os.replace", full)
+        with pytest.raises(OutputError, match=r"(?i)no space left"):
+            store(out=cut_off)
+    kept = sorted(path.name for path in (cut_off / "relations").iterdir())
+    assert kept[-1] == "manifest.json"
+    assert len(kept) > 3
+    with monkeypatch.context() as patch:
+        patch.setattr(relations_job, "correlations", None)  # it is not asked again
+        require_same(store(out=cut_off), undisturbed)
+    (cut_off / "relations").mkdir()  # as after a kill at the last moment
+    store(out=cut_off)
+    assert not (cut_off / "relations").exists()
 
 
 # -- Ray, and kills --------------------------------------------------------------------------------

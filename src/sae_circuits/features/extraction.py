@@ -125,6 +125,9 @@ def held_piece(path: Path, identity: str, first_prompt: int) -> Piece:
         StoreError: it is of other data, or some of it is missing.
         FileFormatError: damaged.
     """
+    lacking = StoreError(f"{str(path)!r} lacks shards: build the store again")
+    if not path.is_dir():
+        raise lacking
     folder = ShardFolder.load(path)
     said = {name: value for name, value in folder.said.items() if name not in ("job", "shards")}
     if fingerprint(said) != identity:
@@ -133,7 +136,7 @@ def held_piece(path: Path, identity: str, first_prompt: int) -> Piece:
             "build it again"
         )
     if not all(folder.has(shard) for shard in folder.shards):
-        raise StoreError(f"{str(path)!r} lacks shards: build the store again")
+        raise lacking
     return _held(folder, first_prompt)
 
 

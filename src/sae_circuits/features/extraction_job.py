@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ ACTIVE, AT_MOST = 128, 1 << 25  # features of a dictionary on a token, and activ
 PART = "part of a stretch", 1
 
 
-class Prompts(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Prompts:
     """What a worker is given of a corpus: some prompts in a row.
 
     Args:
@@ -55,6 +56,9 @@ class Prompts(NamedTuple):
     starts: Int64[np.ndarray, "bound"]
     counted: Bool[np.ndarray, "token"]
     held: Float[Tensor, "token feature"] | None
+
+    def __getstate__(self) -> dict[str, Any]:  # of a part of a tensor torch would send the whole
+        return {**vars(self), "held": None if self.held is None else self.held.clone()}
 
 
 Found = tuple[
