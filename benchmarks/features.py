@@ -14,8 +14,8 @@ Searches: milliseconds of each kind of question to a store of 24,576 features on
 labels, each asked several times in turn, of other features and words.
 
 Workers: seconds of what is shared out, in this process, on one worker of Ray, and on two, each with
-one thread; the start of the cluster and of its workers is not in them. "Speed-up" is one worker over
-two, "overhead" one worker over this process, less 1.
+one thread; the start of the cluster and of its workers is not in them. "Speed-up" is one worker
+over two, "overhead" one worker over this process, less 1.
 """
 
 from __future__ import annotations

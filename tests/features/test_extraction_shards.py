@@ -222,11 +222,11 @@ def test_relations_are_kept_until_the_store_is_written(tmp_path, monkeypatch):
     undisturbed, cut_off = store(out=tmp_path / "a"), tmp_path / "b"
 
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise OutputError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sae_circuits.features.store.database.os.replace", full)
-        with pytest.raises(OutputError, match=r"(?i)no space left"):
+        patch.setattr("sae_circuits.features.making.Database.create", full)
+        with pytest.raises(OutputError, match="no space left"):
             store(out=cut_off)
     kept = sorted(path.name for path in (cut_off / "relations").iterdir())
     assert kept[-1] == "manifest.json"
