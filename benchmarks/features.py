@@ -153,7 +153,7 @@ def built(case: Case, folder: Path, workers: Any) -> dict[str, float]:
     model = sc.load_model("demo")
     corpus, sae = sc.demo_corpus(case.n_tokens, model=model), dictionary(case.n_features, "cpu")
     source = DictionarySource.of(model, sae)
-    extract(source, corpus[:16], workers=workers)  # they have the model now
+    extract(source, corpus, workers=workers)  # now all of them are there, with the model
     spent: dict[str, float] = {}
 
     def clocked(name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -277,7 +277,7 @@ def main() -> None:
         results["searches"] = searches(case, args.repeats)
         show_searches(case, results["searches"])
     if args.part in (None, "workers"):
-        case = Case(1024, 65_536 if args.quick else 200_000)
+        case = Case(1024, 200_000 if args.quick else 1_000_000)
         results["workers"] = shared(case)
         show_shared(case, results["workers"])
     write_json(args.json, results, args.device)
