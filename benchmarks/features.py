@@ -1,6 +1,6 @@
 """Statistics and examples of every feature, beside the model and the encoder; and searches.
 
-    python benchmarks/features.py [--quick] [--part searches] [--json FILE] [--device cuda]
+    python benchmarks/features.py [--quick] [--part PART] [--json FILE] [--device cuda]
 
 The bundled model reads text of its own; dictionaries of random directions stand on its stream, with
 32 features active on a token. "Floor" is what model and encoder take within the extraction;
@@ -12,6 +12,10 @@ the floor, should stay below 1. A published tool in plain Python needs 3.7 s for
 
 Searches: milliseconds of each kind of question to a store of 24,576 features on 16,384 tokens, with
 labels, each asked several times in turn, of other features and words.
+
+Workers: seconds of what is shared out, in this process, on one worker of Ray, and on two, each with
+one thread; the start of the cluster and of its workers is not in them. "Speed-up" is one worker
+over two, "overhead" one worker over this process, less 1.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,10 +36,14 @@ from measure import flags, machine, read_flags, table, write_json
 
 import sae_circuits as sc
 from sae_circuits.features.extraction import extract
+from sae_circuits.features.folders import SHARDS
+from sae_circuits.features.relations_job import RelationsJob, related
 from sae_circuits.features.sources import DictionarySource
 from sae_circuits.features.store.database import Database
 from sae_circuits.features.store.tables import Contents, store_tables
+from sae_circuits.features.store.weights import neighbour_rows
 from sae_circuits.models.dictionaries.gates import TopK
+from sae_circuits.shards import Means
 
 PEER_SECONDS_A_CELL = 3.7 / (4096 * 1024)
 ACTIVE = 32
@@ -114,8 +123,12 @@ def measured(case: Case, device: str, threads: int) -> dict[str, Any]:
         start = time.perf_counter()
         weights = Contents().weights(source)
         spent["relations"] = time.perf_counter() - start
+        near, memory = time.perf_counter(), found.memory
+        job = RelationsJob(Path(folder), {"made": []}, Contents().neighbours, memory, found)
+        rows = neighbour_rows(related(job, found, Means()))
+        spent["relations"] += time.perf_counter() - near
         tables = timed(store_tables(found, Contents(), weights), spent)
-        Database.create(Path(folder) / "x.duckdb", tables, {})
+        Database.create(Path(folder) / "x.duckdb", chain(tables, [("correlations", rows)]), {})
         spent["writing"] = time.perf_counter() - start - sum(spent.values())
         stored = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     floor, ours = clocked.seconds, extracted + spent["statistics"]
@@ -133,6 +146,55 @@ def measured(case: Case, device: str, threads: int) -> dict[str, Any]:
         "over_floor": ours / floor,
         "times_as_fast": PEER_SECONDS_A_CELL * case.n_features * case.n_tokens / ours,
     }
+
+
+def built(case: Case, folder: Path, workers: Any) -> dict[str, float]:
+    """Seconds of all that workers share, with some of them."""
+    model = sc.load_model("demo")
+    corpus, sae = sc.demo_corpus(case.n_tokens, model=model), dictionary(case.n_features, "cpu")
+    source = DictionarySource.of(model, sae)
+    extract(source, corpus, workers=workers)  # now all of them are there, with the model
+    spent: dict[str, float] = {}
+
+    def clocked(name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        found = function(*args, **options)
+        spent[name] = time.perf_counter() - start
+        return found
+
+    store = folder / "store"
+    found = clocked("extraction", extract, source, corpus, out=store / SHARDS / "0",
+                    workers=workers)  # fmt: skip
+    features = sc.FeatureDictionary.build(model, sae, corpus, store)  # of what is there
+    meta = features.database.meta()
+    job = RelationsJob(store, meta, Contents().neighbours, found.memory, found)
+    clocked("relations", related, job, found, Means(workers))
+    clocked("pages", sc.render_index, features, folder / "pages", range(512), workers=workers)
+    return spent
+
+
+def shared(case: Case) -> list[dict[str, Any]]:
+    """What workers share, in this process, by one worker and by two."""
+    rows = list[dict[str, Any]]()
+    for n in (0, 1, 2):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            sc.workers("local" if n else "none", n or None, threads=1) as workers,
+        ):
+            rows.append({"workers": n, **built(case, Path(folder), workers)})
+    return rows
+
+
+def show_shared(case: Case, rows: list[dict[str, Any]]) -> None:
+    """Print a table of them."""
+    print(f"\nWorkers: {case.n_features:,} features on {case.n_tokens:,} tokens\n")
+    lines = []
+    for name in ("extraction", "relations", "pages"):
+        alone, one, two = (row[name] for row in rows)
+        seconds = (f"{x:.1f} s" for x in (alone, one, two))
+        lines.append([name, *seconds, f"{one / two:.2f}", f"{one / alone - 1:.1%}"])
+    header = ["", "this process", "one worker", "two workers", "speed-up", "overhead"]
+    print(table(header, lines))
 
 
 def questions(features: sc.FeatureDictionary) -> dict[str, Callable[[int], Any]]:
@@ -197,12 +259,12 @@ def main() -> None:
     """Print a table of all cases, each in a process of its own, and one of searches."""
     parser = flags(__doc__, "16,384 tokens only; searches of 1,024 features", repeats=50)
     parser.add_argument(
-        "--part", choices=["statistics", "searches"], help="one of the two parts alone"
+        "--part", choices=["statistics", "searches", "workers"], help="one of the parts alone"
     )
     args = read_flags(parser)
     print(f"Bundled model, {ACTIVE} of all features active on a token; {machine(args.device)}\n")
     results: dict[str, Any] = {}
-    if args.part != "searches":
+    if args.part in (None, "statistics"):
         lengths = (16_384,) if args.quick else (16_384, 1_000_000)
         results["cases"] = []
         for case in (Case(n, t) for t in lengths for n in (1024, 24_576)):
@@ -210,10 +272,14 @@ def main() -> None:
                 found = pool.apply(measured, (case, args.device, args.threads))
             results["cases"].append(found)
         show(results["cases"])
-    if args.part != "statistics":
+    if args.part in (None, "searches"):
         case = Case(1024, 4096) if args.quick else Case(24_576, 16_384)
         results["searches"] = searches(case, args.repeats)
         show_searches(case, results["searches"])
+    if args.part in (None, "workers"):
+        case = Case(1024, 200_000 if args.quick else 1_000_000)
+        results["workers"] = shared(case)
+        show_shared(case, results["workers"])
     write_json(args.json, results, args.device)
 
 

@@ -154,6 +154,10 @@ def test_an_index_and_going_on(store: Path, tmp_path: Path) -> None:
     (out / "data" / "00001.js").unlink()
     done(*what, *some)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    (out / "data" / "00002.js").unlink()
+    done(*what, *some, "--ray", "none")
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    refused(call(*what, *some, "--workers", 0), "0 workers: give one or more")
     done(*what, *some, "--one-file")
     assert [path.name for path in out.iterdir()] == ["index.html"]
     done("index", store, "--out", out, *some, "--no-loss-effects", "--layout", "compact",

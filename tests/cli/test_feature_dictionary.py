@@ -133,6 +133,15 @@ def test_a_store_is_built_once_and_gone_on_with(store: Path, tmp_path: Path) -> 
     assert tables(folder) == before
 
 
+def test_workers_are_asked_for_by_options(store: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "again", "--corpus", "demo:2000")
+    done(*again, "--ray", "none", "--workers", 1)
+    found, whole = (sc.FeatureDictionary.load(path) for path in (tmp_path / "again", store))
+    assert found.made == whole.made
+    refused(call(*again, "--gpus-per-worker", 1), "--gpus-per-worker is of Ray's workers")
+    refused(call(*again, "--ray", "none", "--workers", 0), "0 workers: give one or more")
+
+
 def test_files_are_read_and_masks_are_heeded(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("The capital of France is Paris")
     (tmp_path / "b.jsonl").write_text('{"said": "The keys are old"}\n')

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+import sae_circuits as sc
 import small_stores
 from sae_circuits.dashboards.blocks import Block, key_of, planned
-from sae_circuits.dashboards.build import about
+from sae_circuits.dashboards.build import about, profiles
 from sae_circuits.dashboards.index import render_index
 from sae_circuits.dashboards.layout import Layout
 from sae_circuits.dashboards.page import index_columns
 from sae_circuits.dashboards.view_file import plain
 from sae_circuits.dashboards.views import FeatureView
-from sae_circuits.errors import OptionError, OutputError, UnknownName
+from sae_circuits.errors import NumericalError, OptionError, OutputError, ShardError, UnknownName
 from sae_circuits.features.dictionary import FeatureDictionary
 
 
@@ -238,6 +239,46 @@ def test_finished_blocks_are_not_made_again(
     assert contents(tmp_path) == undisturbed
     render_index(features, tmp_path, range(7), block=2)
     assert built == [(2, 3)]
+
+
+def test_workers_write_the_same_files_of_some_blocks_each(
+    features: FeatureDictionary, store: Path, undisturbed: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with_model = FeatureDictionary.load(store, small_stores.model(), small_stores.sae())
+    render_index(with_model, tmp_path / "alone", range(7), block=2, hover=2)
+    with sc.workers(["cpu", "cpu"]) as two:
+        render_index(features, tmp_path / "two", range(7), block=2, workers=two)
+        assert contents(tmp_path / "two") == undisturbed
+        how = {"block": 2, "hover": 2, "workers": two}
+        render_index(with_model, tmp_path / "model", range(7), **how)
+        assert contents(tmp_path / "model") == contents(tmp_path / "alone")
+        assert contents(tmp_path / "model") != undisturbed
+        monkeypatch.setattr("sae_circuits.dashboards.pages_job.FEWEST", 2)
+        render_index(features, tmp_path / "wider", range(7), block=2, workers=two)
+        assert contents(tmp_path / "wider") == undisturbed
+        (tmp_path / "wider" / "data" / "00002.js").unlink()
+        render_index(features, tmp_path / "wider", range(7), block=2, workers=two)
+        assert contents(tmp_path / "wider") == undisturbed
+
+
+def test_a_block_that_cannot_be_made_is_told_of_and_the_rest_is_kept(
+    features: FeatureDictionary, undisturbed: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def failing(features: FeatureDictionary, ids: list[int], options: Any) -> Any:
+        if 3 in ids:
+            raise NumericalError("W_dec[3] is not finite")
+        return profiles(features, ids, options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sae_circuits.dashboards.pages_job.profiles", failing)
+        said = r"(?s)1 of 4 shards of profiles failed; .* features 2, 3: W_dec\[3\] is not finite"
+        with pytest.raises(ShardError, match=said):
+            render_index(features, tmp_path, range(7), block=2)
+    assert sorted(contents(tmp_path)) == [f"data/{i:05}.js" for i in (0, 2, 3)]
+    render_index(features, tmp_path, range(7), block=2)
+    assert contents(tmp_path) == undisturbed
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a digit", "of another number", "empty", "header"])

@@ -18,6 +18,7 @@ from sae_circuits.errors import (
     DictionaryError,
     NumericalError,
     OptionError,
+    OutputError,
     StoreError,
     UnknownName,
 )
@@ -164,9 +165,10 @@ def test_shards_in_files_hold_the_same_and_a_run_that_was_cut_off_goes_on(tmp_pa
     model = model_of()
     source = DictionarySource.of(model, sae_for(model, HOOKS["mlp_out"]))
     corpus = corpus_for(model)
-    monkeypatch.setattr("sae_circuits.features.extraction.HELD_BYTES", LEAST)  # a shard a batch
+    monkeypatch.setattr("sae_circuits.features.extraction_job.FEWEST", 5)  # a shard a prompt
     whole = extract(source, corpus, out=tmp_path / "whole", batch_tokens=5)
     assert len(list((tmp_path / "whole").glob("*.safetensors"))) == len(LENGTHS)
+    assert (tmp_path / "whole" / "manifest.json").exists()
     assert same(extract(source, corpus), whole)
 
     class Cut:
@@ -208,7 +210,7 @@ def test_other_data_in_the_folder_is_refused(tmp_path):
         (source, corpus, Masks(skip_positions=[0])),
         (other_sae, corpus, None),
     ):
-        with pytest.raises(StoreError, match="other data"):
+        with pytest.raises(OutputError, match="holds shards of another run"):
             extract(*other, out=tmp_path)
 
 

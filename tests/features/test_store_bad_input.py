@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import sae_circuits as sc
 from sae_circuits.errors import (
     CorpusError,
     DictionaryError,
+    FileFormatError,
     NumericalError,
     OptionError,
     OutputError,
@@ -44,16 +46,17 @@ def whole(tmp_path_factory):
 
 CUT = """
 import os, signal, sys
-import sae_circuits.features.extraction as extraction
+import sae_circuits.features.extraction_job as extraction
+from sae_circuits.shards import ShardFolder
 from small_stores import store
-extraction.HELD_BYTES = 1 << 26
-save, left = extraction.Shard.save, [3]
-def saved(self, *args):
+extraction.FEWEST = 5
+write, left = ShardFolder.write, [3]
+def written(self, *args):
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return save(self, *args)
-extraction.Shard.save = saved
+    return write(self, *args)
+ShardFolder.write = written
 store(out=sys.argv[1], batch_tokens=5)
 """
 
@@ -82,14 +85,14 @@ store(out=sys.argv[1])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [0, 1, 2], ids=["activations", "corpus", "database"])
+@pytest.mark.parametrize("n", range(4), ids=["manifest", "activations", "corpus", "database"])
 def test_what_a_kill_left_half_written_goes_when_the_build_goes_on(whole, tmp_path, n):
     def left() -> list[str]:
         return [path.name for path in tmp_path.rglob(".*")]
 
     assert python(WRITING, tmp_path, n).wait() == -signal.SIGKILL
     (name,) = left()
-    assert (".00000.saf", ".corpus.saf", ".features.duckdb.")[n] in name
+    assert (".manifest.json.", ".00000.saf", ".corpus.saf", ".features.duckdb.")[n] in name
     (tmp_path / ".features.duckdb.0123abcd.part.tmp").mkdir()
     (tmp_path / ".features.duckdb.0123abcd.part.wal").touch()
     (tmp_path / ".mine.part").touch()
@@ -98,10 +101,11 @@ def test_what_a_kill_left_half_written_goes_when_the_build_goes_on(whole, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_build_that_was_killed_goes_on(whole, tmp_path):
+def test_a_build_that_was_killed_goes_on(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("sae_circuits.features.extraction_job.FEWEST", 5)
     assert python(CUT, tmp_path).wait() == -signal.SIGKILL
     shards = tmp_path / "activations" / "0"
-    assert len(held := {path: path.stat().st_mtime_ns for path in shards.iterdir()}) == 3
+    assert len(held := {path: path.stat().st_mtime_ns for path in shards.glob("*.saf*")}) == 3
     assert not (tmp_path / "features.duckdb").exists()
     assert same(store(out=tmp_path, batch_tokens=5), whole)
     assert {path: path.stat().st_mtime_ns for path in held} == held
@@ -354,11 +358,16 @@ def test_what_a_store_has_not_taken_in_yet_is_saved_too(tmp_path):
 
 def test_shards_that_are_missing_or_of_other_data(tmp_path):
     folder = store(out=tmp_path / "a").folder
-    (shard,) = (folder / "activations" / "0").iterdir()
-    other = store(corpus(seed=1), out=tmp_path / "b").folder / "activations" / "0" / shard.name
-    shard.write_bytes(other.read_bytes())
+    other = store(corpus(seed=1), out=tmp_path / "b").folder / "activations" / "0"
+    shard, manifest = (folder / "activations" / "0" / path.name for path in sorted(other.iterdir()))
+    shard.write_bytes((other / shard.name).read_bytes())
+    with pytest.raises(FileFormatError, match="a shard of another run"):
+        _ = sc.FeatureDictionary.load(folder).activations
+    manifest.write_bytes((other / manifest.name).read_bytes())
     with pytest.raises(StoreError, match="other data"):
         _ = sc.FeatureDictionary.load(folder).activations
+    shutil.rmtree(folder)
+    folder = store(out=tmp_path / "a").folder
     shard.unlink()
     with pytest.raises(StoreError, match="lacks shards"):
         _ = sc.FeatureDictionary.load(folder).activations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,6 +168,9 @@ def index(
     sae_id: describe.SaeId = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
 ) -> None:
     """Show thousands of features: a table to search, and files of data beside it.
 
@@ -180,13 +184,20 @@ def index(
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
     asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
     some = ids_of(features, feature)
-    page = render_index(
-        features, out, some, block=block, layout=drawn, title=title, one_file=one_file, **asked
-    )
+    load = partial(options.open_model, model, dtype=dtype) if model else _no_model
+    with options.workers_of(ray, workers, gpus_per_worker, load) as found:
+        page = render_index(
+            features, out, some, block=block, layout=drawn, title=title, one_file=one_file,
+            workers=found, **asked,
+        )  # fmt: skip
     files = list((out / "data").glob("*.js")) if not one_file else []
     size = sum(path.stat().st_size for path in files)
     also = f"; beside it {len(files):,} files of data, {in_words(size)}" if files else ""
     told(page, f"a table of all features{also}")
+
+
+def _no_model(device: str) -> None:
+    """What workers load where no model is asked for."""
 
 
 # The commands of the group, each with the example that ends its help.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +58,9 @@ def build(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens to run at a time.")] = 8192,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
 ) -> None:
     """Describe every feature of a dictionary on a corpus, in a store.
 
@@ -74,9 +78,12 @@ def build(
     options.check_dtype(dtype)
     loaded, held = model_and_dictionary(model, sae, sae_id, device, dtype)
     read, finished, before = texts.open(loaded), (out / STORE).exists(), prompts_done(out)
-    features = FeatureDictionary.build(
-        loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=memory
-    )
+    load = partial(options.open_model, model, dtype=dtype)
+    with options.workers_of(ray, workers, gpus_per_worker, load) as found:
+        features = FeatureDictionary.build(
+            loaded, held, read, out, masks=masks, batch_tokens=batch_tokens, memory=memory,
+            workers=found,
+        )  # fmt: skip
     if finished:
         typer.echo(f"Nothing to do: {out} holds this already.")
     elif before:

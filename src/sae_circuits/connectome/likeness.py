@@ -24,7 +24,7 @@ from sae_circuits.features.decoders import nearest_decoders
 from sae_circuits.features.measures import MEASURES
 from sae_circuits.features.nearest import CELLS, Neighbours, nearest
 from sae_circuits.features.numerics.sparse import Rows, pairs
-from sae_circuits.features.shards import ranges
+from sae_circuits.features.stretches import ranges
 
 
 @runtime_checkable

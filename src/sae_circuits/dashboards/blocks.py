@@ -52,10 +52,13 @@ class Block:
         """What the page tells the file by."""
         return self.key[:16]
 
-    def write(self, folder: Path, content: Mapping[str, Any]) -> Path:
-        """Write what the features show, whole or not at all."""
+    def body(self, content: Mapping[str, Any]) -> bytes:
+        """What the file says, but for its first line."""
         said = {"number": self.number, "key": self.mark, **content}
-        body = CALL[0] + script_json(said).encode() + CALL[1]
+        return CALL[0] + script_json(said).encode() + CALL[1]
+
+    def write(self, folder: Path, body: bytes) -> Path:
+        """Write what the features show, whole or not at all."""
         digest = hashlib.sha256(body).hexdigest()
         header = f"// sae-circuits block, key {self.key}, content {digest}\n"
         return write_whole(folder / self.name, header.encode() + body)

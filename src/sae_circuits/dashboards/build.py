@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from sae_circuits.dashboards.shown import Shown
 from sae_circuits.dashboards.views import About, FeatureView
 from sae_circuits.dashboards.windows import windows_of
 from sae_circuits.features.dictionary import FeatureDictionary
-from sae_circuits.progress import bar
+from sae_circuits.progress import track
 
 BLOCK = 64  # features whose effects are computed together
 CHUNK = 1024  # features for which the model is run once
@@ -35,7 +34,9 @@ def feature_view(
     title: str | None = None,
 ) -> FeatureView:
     """A view of some features: see `FeatureView.build`."""
-    found = tuple(profiles(features, asked_features(features, ids), options))
+    asked = asked_features(features, ids)
+    each = profiles(features, asked, options)
+    found = tuple(track(each, total=len(asked), description="profiles"))
     texts = texts_of(features.database, shown_tokens(found))
     return FeatureView(about(features, title), texts, found)
 
@@ -72,21 +73,14 @@ def profiles(
         OptionError: see `FeatureView.build`.
     """
     model = Model.of(features, options or Options())
-    with bar(total=len(ids), description="profiles", unit="feature") as progress:
-        for start in range(0, len(ids), CHUNK):
-            asked = list(ids[start : start + CHUNK])
-            rising = sorted(set(asked))
-            found = _counted(_chunk(features, model, rising, block), progress)
-            if asked != rising:
-                known = {one.feature: one for one in found}
-                found = (known[i] for i in asked)
-            yield from found
-
-
-def _counted(found: Iterator[Profile], progress: Any) -> Iterator[Profile]:
-    for one in found:
-        yield one
-        progress.update(1)
+    for start in range(0, len(ids), CHUNK):
+        asked = list(ids[start : start + CHUNK])
+        rising = sorted(set(asked))
+        found = _chunk(features, model, rising, block)
+        if asked != rising:
+            known = {one.feature: one for one in found}
+            found = (known[i] for i in asked)
+        yield from found
 
 
 def _chunk(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits._version import __version__
 from sae_circuits.dashboards.blocks import DATA, NAME, Block, key_of, left_over, planned
-from sae_circuits.dashboards.build import about, asked_features, profiles
+from sae_circuits.dashboards.build import about, asked_features
 from sae_circuits.dashboards.layout import Layout
-from sae_circuits.dashboards.model_effects import Options
+from sae_circuits.dashboards.model_effects import Model, Options
 from sae_circuits.dashboards.page import (
     SCRIPTS,
     dashboard_page,
@@ -21,13 +20,13 @@ from sae_circuits.dashboards.page import (
     layout_data,
     others_data,
 )
+from sae_circuits.dashboards.pages_job import PageFolder, PagesJob, shards_of_files
 from sae_circuits.dashboards.places import link_data
 from sae_circuits.dashboards.profile import Profile
-from sae_circuits.dashboards.profiles import shown_tokens
-from sae_circuits.dashboards.reading import texts_of
-from sae_circuits.dashboards.view_file import made_of, plain
+from sae_circuits.dashboards.view_file import made_of
 from sae_circuits.disk.atomic import ready_folder, write_whole
 from sae_circuits.errors import OutputError
+from sae_circuits.shards import Shard, Workers, keep_shards
 
 if TYPE_CHECKING:
     from sae_circuits.features.dictionary import FeatureDictionary
@@ -47,6 +46,7 @@ def render_index(
     title: str | None = None,
     links: Mapping[str, str] | None = None,
     one_file: bool = False,
+    workers: Workers | None = None,
     **options: Any,
 ) -> Path:
     """Write a page of many features: a table to search and sort, and each feature's panels.
@@ -66,6 +66,8 @@ def render_index(
         links: by place or name of another dictionary, such as "m0" or "mlp_out.0", the address of
             a page of its features, as from the page that is made.
         one_file: all in index.html, and no files of data in the end.
+        workers: what makes the files of data (see `sae_circuits.workers`); this process by
+            default. They are the same, byte for byte. Each worker opens the store in its folder.
         options: of `FeatureView.build`.
 
     Returns:
@@ -75,6 +77,7 @@ def render_index(
         UnknownName: no such feature or layout.
         OptionError: an option that cannot be.
         OutputError: the folder has something else in it, or cannot be written.
+        ShardError: some files cannot be made; the others are kept.
 
     Example:
         >>> import sae_circuits as sc
@@ -97,7 +100,7 @@ def render_index(
     page.unlink(missing_ok=True)  # a page never stands beside another page's data
     for path in left_over(folder, blocks):
         path.unlink()
-    _write(folder, blocks, features, options)
+    _write(folder, shards_of_files(blocks, block), features, Options(**options), workers)
     marks = [] if one_file else [one.mark for one in blocks]
     table = _table(folder, blocks, every_text=one_file)
     data = {
@@ -155,21 +158,14 @@ def _check(folder: Path) -> None:
 
 def _write(
     folder: Path,
-    blocks: Sequence[Block],
+    shards: Sequence[Shard],
     features: FeatureDictionary,
-    options: dict[str, Any],
+    options: Options,
+    workers: Workers | None,
 ) -> None:
-    """Write the blocks that are not there yet."""
-    missing = [block for block in blocks if not block.finished(folder)]
-    made = profiles(features, [i for block in missing for i in block.ids], Options(**options))
-    for block in missing:
-        found = tuple(islice(made, len(block.ids)))
-        block.write(folder, _content(found, texts_of(features.database, shown_tokens(found))))
-
-
-def _content(found: Sequence[Profile], texts: Mapping[int, str]) -> dict[str, Any]:
-    said = {str(one.feature): plain(one) for one in found}
-    return {"index": index_columns(found), "texts": plain(texts), "profiles": said}
+    """Write the files of data that are not there yet."""
+    Model.of(features, options)  # what cannot be had is refused here
+    keep_shards(PagesJob.of(features, options), shards, PageFolder(folder), workers)
 
 
 def _read(folder: Path, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:

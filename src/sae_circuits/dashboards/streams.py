@@ -14,8 +14,8 @@ from torch import Tensor
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects.final import Final
 from sae_circuits.features.effects.sight import Sight, read_prompts
-from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import WIDTH
+from sae_circuits.features.stretches import ranges
 from sae_circuits.models.hooks import hooked, hooked_input
 from sae_circuits.progress import track
 from sae_circuits.tasks import Task

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,24 @@ from sae_circuits.features.asked import feature_ids
 from sae_circuits.features.columns import Columns
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
-from sae_circuits.features.shards import Shard, ranges
+from sae_circuits.features.stretches import Stretch, ranges
 
 ACTIVE_BYTES = 192  # what statistics need at most for one activation of a block
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Shards of one extraction, and where its prompts begin in the corpus."""
+    """What one extraction found, in stretches of prompts, and where these begin in the corpus.
 
-    shards: tuple[Shard, ...]
+    Args:
+        stretches: in the order of their prompts.
+        first_prompt: of the corpus.
+        folder: where they are; None in memory.
+    """
+
+    stretches: tuple[Stretch, ...]
     first_prompt: int = 0
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +74,8 @@ class Activations:
     @cached_property
     def _counted(self) -> Bool[np.ndarray, "token"]:
         found = self.masks.counted(self.corpus)
-        for offset, shard in self._placed:
-            found[shard.outliers + offset] = False
+        for offset, stretch in self._placed:
+            found[stretch.outliers + offset] = False
         return found
 
     @cached_property
@@ -84,17 +92,17 @@ class Activations:
     def counts(self) -> Int64[np.ndarray, "feature"]:
         """On how many counted tokens each feature is active."""
         total = np.zeros(self.n_features, dtype=np.int64)
-        for _, shard in self._placed:
-            total += np.diff(shard.starts)
+        for _, stretch in self._placed:
+            total += stretch.counts
         return total
 
     @cached_property
-    def _placed(self) -> list[tuple[int, Shard]]:
-        """The shards, and the place of the first token of each."""
+    def _placed(self) -> list[tuple[int, Stretch]]:
+        """The stretches, and the place of the first token of each."""
         return [
-            (int(self.corpus.starts[piece.first_prompt + shard.first]), shard)
+            (int(self.corpus.starts[piece.first_prompt + stretch.first]), stretch)
             for piece in self.pieces
-            for shard in piece.shards
+            for stretch in piece.stretches
         ]
 
     # -- reading ---------------------------------------------------------------------------------
@@ -111,14 +119,14 @@ class Activations:
         places = np.empty(starts[-1], dtype=np.int64)
         values = np.empty(starts[-1], dtype=np.float32)
         at = starts[:-1].copy()
-        for offset, shard in self._placed:
-            first, n = shard.starts[features], np.diff(shard.starts)[features]
+        for offset, stretch in self._placed:
+            first, n = stretch.bounds(features)
             if not n.any():
                 continue
             low, high = int(first[n > 0].min()), int((first + n).max())
             index, out = ranges(first - low, n), ranges(at, n)
-            places[out] = shard.part("places", low, high)[index] + np.int64(offset)
-            values[out] = shard.part("values", low, high)[index]
+            places[out] = stretch.part("places", low, high)[index] + np.int64(offset)
+            values[out] = stretch.part("values", low, high)[index]
             at += n
         return Columns(features, starts, places, values)
 

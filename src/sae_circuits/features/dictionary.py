@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_circuits._version import __version__
-from sae_circuits.disk.atomic import ready_folder, remove_parts
+from sae_circuits.disk.atomic import remove_parts
 from sae_circuits.errors import StoreError
 from sae_circuits.features.activations import Activations
 from sae_circuits.features.analyses import Analyses
@@ -18,20 +18,16 @@ from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.effects import logit_effects
 from sae_circuits.features.extraction import extract, identity_of
 from sae_circuits.features.feature import Feature
-from sae_circuits.features.folders import (
-    CORPUS,
-    SHARDS,
-    STORE,
-    copy_store,
-    room,
-)
+from sae_circuits.features.folders import SHARDS, STORE, copy_folder, copy_store, room
 from sae_circuits.features.labels import DEFAULT, Strategy, label, labels_table
+from sae_circuits.features.making import make_tables, remove_left
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.store.database import Change, Database
 from sae_circuits.features.store.exchange import export, imported
-from sae_circuits.features.store.tables import Contents, label_rows, store_tables
-from sae_circuits.features.store.weights import HeldWeights, Weights
+from sae_circuits.features.store.tables import Contents, label_rows
+from sae_circuits.features.store.weights import HeldWeights
+from sae_circuits.shards import Workers
 from sae_circuits.sizes import Memory
 
 if TYPE_CHECKING:
@@ -70,6 +66,7 @@ class FeatureDictionary(Analyses):
         contents: Contents | None = None,
         batch_tokens: int = 8192,
         memory: Memory = 1 << 30,
+        workers: Workers | None = None,
     ) -> FeatureDictionary:
         """Describe every feature of a dictionary on a corpus.
 
@@ -83,14 +80,17 @@ class FeatureDictionary(Analyses):
             masks: which tokens count; by default all but special ones.
             contents: how much to say of each feature.
             batch_tokens: tokens to run at a time.
-            memory: to stay under, beside the model's own run, such as "4GiB".
+            memory: to stay under, beside the model's own run, such as "4GiB"; in each worker.
+            workers: what runs the prompts, and finds the features that go together (see
+                `sae_circuits.workers`); this process by default. The store is the same.
 
         Raises:
             DictionaryError: a dictionary that does not fit the model.
             CorpusError: tokens that the model cannot take; masks that leave none.
             NumericalError: activations that are not finite, with prompt and position.
+            ShardError: likewise, with a folder or workers; all else is kept there.
             StoreError: a folder that holds a store of other data.
-            OutputError: a folder that cannot be written, or a full disk.
+            OutputError: one that holds a part of such, or cannot be written, or a full disk.
 
         Example:
             >>> import sae_circuits as sc
@@ -111,16 +111,16 @@ class FeatureDictionary(Analyses):
                     f"{str(folder)!r} holds a store of other data: {found!r}; choose another "
                     "folder, or remove it"
                 )
+            remove_left(folder)
             return cls(folder, found.database, source)
-        for left in (folder, folder / SHARDS / "0"):
-            remove_parts(left)
+        remove_parts(folder)
         activations = extract(
             source, corpus, masks, out=folder / SHARDS / "0", batch_tokens=batch_tokens,
-            memory=memory,
+            memory=memory, workers=workers, stays=held is None,
         )  # fmt: skip
-        weights = contents.weights(source)
-        hosted = _hosted(source)
-        return cls._write(folder, activations, contents, [made], source, weights, hosted, held)
+        said = activations, contents, [made], contents.weights(source), _hosted(source)
+        database = make_tables(folder, *said, workers, stays=held is None)
+        return cls(folder, database, source, held)
 
     @classmethod
     def load(cls, folder: str | Path, model: Any = None, sae: Any = None) -> FeatureDictionary:
@@ -161,43 +161,6 @@ class FeatureDictionary(Analyses):
         """
         folder, held = room(out, empty=True)
         return cls(folder, imported(path, folder / STORE), None, held)
-
-    @classmethod
-    def _write(
-        cls,
-        folder: Path,
-        activations: Activations,
-        contents: Contents,
-        made: list[str],
-        source: Source | None,
-        weights: Weights,
-        hosted: str | None,
-        held: Any = None,
-    ) -> FeatureDictionary:
-        """Make the tables, and put them beside the shards."""
-        activations.corpus.save(folder / CORPUS)
-        meta = {
-            "version": __version__,
-            "made": made,
-            "source": dict(activations.source),
-            "corpus": {
-                "name": activations.corpus.name,
-                "id": activations.corpus.fingerprint,
-                "prompts": activations.corpus.n_prompts,
-                "tokens": activations.corpus.n_tokens,
-                "counted": activations.n_counted,
-            },
-            "gap": activations.corpus.vocabulary.gap,
-            "masks": activations.masks.record,
-            "contents": contents.record,
-            "pieces": [piece.first_prompt for piece in activations.pieces],
-            "features": activations.n_features,
-            "names": None if activations.names is None else list(activations.names),
-            "related": {},
-            "neuronpedia": hosted,
-        }
-        tables = store_tables(activations, contents, weights)
-        return cls(folder, Database.create(folder / STORE, tables, meta), source, held)
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -345,34 +308,48 @@ class FeatureDictionary(Analyses):
     # -- more data -------------------------------------------------------------------------------
 
     def add(
-        self, corpus: Corpus, out: str | Path | None = None, *, batch_tokens: int = 8192
+        self,
+        corpus: Corpus,
+        out: str | Path | None = None,
+        *,
+        batch_tokens: int = 8192,
+        workers: Workers | None = None,
     ) -> FeatureDictionary:
         """The same dictionary on its corpus and another one: as if both had been run at once.
 
         Labels are not taken along, since they were tested on the first corpus alone: label again.
-        Nor is what `relate` found, of others that were run on the first corpus alone.
+        Nor is what `relate` found.
 
         Raises:
             StoreError: the store was loaded without its model and dictionary.
         """
         if self.source is None:
             raise StoreError("to add data, load the store with its model: load(folder, model, sae)")
-        more = extract(self.source, corpus, self.activations.masks, batch_tokens=batch_tokens)
-        made = identity_of(self.source.record, corpus, self.activations.masks)
-        return self._merged(self.activations + more, [*self.made, made], out)
+        mine = self.activations
+        made = identity_of(self.source.record, corpus, mine.masks)
+        with tempfile.TemporaryDirectory(prefix="sae-circuits-") as held:
+            how = {"batch_tokens": batch_tokens, "workers": workers, "stays": False}
+            more = extract(self.source, corpus, mine.masks, out=held, **how)
+            return self._merged(mine + more, [*self.made, made], out, workers)
 
-    def merge(self, other: FeatureDictionary, out: str | Path | None = None) -> FeatureDictionary:
+    def merge(
+        self,
+        other: FeatureDictionary,
+        out: str | Path | None = None,
+        *,
+        workers: Workers | None = None,
+    ) -> FeatureDictionary:
         """The same dictionary on the corpora of both: as if both had been run at once.
 
-        Labels are not taken along: label again. Nor is what `relate` found, of others that were run
-        on one of the corpora alone.
+        Labels are not taken along: label again. Nor is what `relate` found.
 
         Raises:
             StoreError: of another model, dictionary, masks or contents.
         """
         if other.contents != self.contents:
             raise StoreError(f"stores of other contents: {self.contents} and {other.contents}")
-        return self._merged(self.activations + other.activations, self.made + other.made, out)
+        both = self.activations + other.activations
+        return self._merged(both, self.made + other.made, out, workers)
 
     @property
     def contents(self) -> Contents:
@@ -380,16 +357,19 @@ class FeatureDictionary(Analyses):
         return Contents.of(self.database.meta()["contents"])
 
     def _merged(
-        self, activations: Activations, made: list[str], out: str | Path | None
+        self,
+        activations: Activations,
+        made: list[str],
+        out: str | Path | None,
+        workers: Workers | None,
     ) -> FeatureDictionary:
         folder, held = room(out, empty=True)
         for i, piece in enumerate(activations.pieces):
-            into = ready_folder(folder / SHARDS / str(i))
-            for j, shard in enumerate(piece.shards):
-                shard.save(into / f"{j:05}.safetensors", made[i])
-        weights = HeldWeights(self.database)
-        more = self.source, weights, self.neuronpedia, held
-        return self._write(folder, activations, self.contents, made, *more)
+            assert piece.folder is not None  # `extract` was given one
+            copy_folder(piece.folder, folder / SHARDS / str(i))
+        said = activations, self.contents, made, HeldWeights(self.database), self.neuronpedia
+        database = make_tables(folder, *said, workers, stays=held is None)
+        return FeatureDictionary(folder, database, self.source, held)
 
 
 def _hosted(source: Source | None) -> str | None:

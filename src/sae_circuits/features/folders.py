@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sae_circuits.disk.atomic import ready_folder
 from sae_circuits.errors import OutputError, StoreError
-from sae_circuits.features.activations import Activations, Piece
+from sae_circuits.features.activations import Activations
 from sae_circuits.features.corpus import Corpus
-from sae_circuits.features.extraction import held_shards
+from sae_circuits.features.extraction import held_piece, prompts_held
 from sae_circuits.features.masks import Masks
 
 STORE, CORPUS, SHARDS = "features.duckdb", "corpus.safetensors", "activations"
@@ -49,7 +49,10 @@ def activations_in(folder: Path, meta: Mapping[str, Any]) -> Activations:
     if corpus.fingerprint != meta["corpus"]["id"]:
         raise StoreError(f"{str(folder / CORPUS)!r} is of another store")
     names = None if meta["names"] is None else tuple(meta["names"])
-    pieces = _pieces(folder / SHARDS, [*meta["pieces"], corpus.n_prompts], meta["made"])
+    pieces = tuple(
+        held_piece(folder / SHARDS / str(i), made, first)
+        for i, (made, first) in enumerate(zip(meta["made"], meta["pieces"], strict=True))
+    )
     masks = Masks(**meta["masks"])
     return Activations(corpus, masks, meta["features"], meta["source"], pieces, names)
 
@@ -60,18 +63,19 @@ def prompts_done(folder: Path) -> int:
     Raises:
         FileFormatError: a damaged file.
     """
-    return max((shard.stop for shard in held_shards(folder / SHARDS / "0")), default=0)
+    return prompts_held(folder / SHARDS / "0")
 
 
-def _pieces(folder: Path, bounds: Sequence[int], made: Sequence[str]) -> tuple[Piece, ...]:
-    """The shards of each extraction, with all of its prompts."""
-    found = list[Piece]()
-    for i, identity in enumerate(made):
-        shards = held_shards(folder / str(i), identity)
-        if sum(shard.stop - shard.first for shard in shards) != bounds[i + 1] - bounds[i]:
-            raise StoreError(f"{str(folder / str(i))!r} lacks shards: build the store again")
-        found.append(Piece(shards, bounds[i]))
-    return tuple(found)
+def copy_folder(folder: Path, into: Path) -> None:
+    """Copy the files of an extraction to a folder that is not there yet.
+
+    Raises:
+        OutputError: it cannot be written, or the disk is full.
+    """
+    try:
+        shutil.copytree(folder, into)
+    except OSError as error:  # shutil's own holds one for each file
+        raise OutputError(f"cannot write into {str(into)!r}: {error}") from error
 
 
 def copy_store(folder: Path, into: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,7 +55,11 @@ class Source(Protocol):
         ...
 
     def read(self, corpus: Corpus, first: int, stop: int) -> Float[Tensor, "token d_in"]:
-        """What stands at the site, on all tokens of some prompts in a row."""
+        """What stands at the site, on all tokens of some prompts in a row.
+
+        Args:
+            corpus: those that a worker was given: a part of the one that `check` saw.
+        """
         ...
 
     def activations(
@@ -71,6 +75,9 @@ class _AtSite:
 
     adapter: Adapter
     site: Site | Where
+
+    def __getstate__(self) -> dict[str, Any]:  # a module that was found is of this model alone
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def check(self, corpus: Corpus) -> None:
         """Refuse tokens that the model does not know, or prompts too long for it."""
@@ -339,12 +346,26 @@ class HeldSource:
         return _not_zero(x)
 
 
-def require_finite(x: Float[Tensor, "token d_in"], corpus: Corpus, first: int) -> None:
-    """Raise a `NumericalError` that names the first token whose values are not finite."""
+def model_of(source: Any) -> Any:
+    """The model that a source runs; None where it runs none."""
+    adapter = getattr(source, "adapter", None)
+    return None if adapter is None else adapter.model
+
+
+def require_finite(
+    x: Float[Tensor, "token d_in"], corpus: Corpus, first: int, before: int = 0
+) -> None:
+    """Raise a `NumericalError` that names the first token whose values are not finite.
+
+    Args:
+        first: of the prompts that were run.
+        before: how many prompts stand before those of the corpus, where it is a part of another.
+    """
     bad = (~x.isfinite()).any(1).nonzero()[:, 0]
     if len(bad):
         place = int(corpus.starts[first]) + int(bad[0])
         (prompt,), (pos,) = corpus.locate(np.array([place]))
+        prompt += before
         raise NumericalError(
             f"the activations at prompt {prompt}, position {pos} are not finite: the model or its "
             "weights overflow there; take float32, or leave the prompt out"

@@ -58,6 +58,9 @@ class Adapter:
                 )
         return adapter
 
+    def __getstate__(self) -> dict[str, Any]:  # modules that were found are of this model alone
+        return {"model": self.model, "architecture": self.architecture}
+
     # -- places ------------------------------------------------------------------------------
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sae_circuits._version import __version__
-from sae_circuits.disk.arrays import FORMAT, open_arrays, write_arrays
+from sae_circuits.disk.arrays import FORMAT, Arrays, open_arrays, write_arrays
 from sae_circuits.disk.atomic import ready_folder, remove_parts, write_whole
 from sae_circuits.errors import FileFormatError, OutputError
 from sae_circuits.shards.identity import fingerprint
@@ -54,6 +55,21 @@ class ShardFolder:
             write_whole(path / MANIFEST, json.dumps(content, indent=2) + "\n")
         return found
 
+    @classmethod
+    def load(cls, path: str | Path) -> ShardFolder:
+        """The folder that a run has left, to be read.
+
+        Raises:
+            FileFormatError: it has no manifest, or a damaged one.
+        """
+        return cls(Path(path), _manifest(Path(path) / MANIFEST))
+
+    @property
+    def shards(self) -> list[Shard]:
+        """How the job is divided."""
+        ends = [0, *self.said["shards"]]
+        return [Shard(i, ends[i], ends[i + 1]) for i in range(len(ends) - 1)]
+
     def has(self, shard: Shard) -> bool:
         """Whether a shard is done.
 
@@ -62,7 +78,7 @@ class ShardFolder:
         """
         if not self._file(shard).exists():
             return False
-        self._open(shard)
+        self.arrays(shard)
         return True
 
     def write(self, shard: Shard, partial: Partial) -> None:
@@ -80,8 +96,23 @@ class ShardFolder:
         Raises:
             FileFormatError: it is damaged, or of another job.
         """
-        arrays = self._open(shard)
+        arrays = self.arrays(shard)
         return {name: torch.from_numpy(arrays[name].copy()) for name in arrays.names}
+
+    def arrays(self, shard: Shard) -> Arrays:
+        """The same, which stays on disk until it is asked for.
+
+        Raises:
+            FileFormatError: it is damaged, or of another job.
+        """
+        path = self._file(shard)
+        arrays = open_arrays(path, KIND, SCHEMA)
+        if dict(arrays.record) != self._record(shard):
+            raise FileFormatError(
+                f"{str(path)!r} is a shard of another run than the manifest beside it: remove it, "
+                "and it is made again"
+            )
+        return arrays
 
     def remove(self) -> None:
         """Remove the shards and the manifest, and the folder if nothing else is in it."""
@@ -97,17 +128,11 @@ class ShardFolder:
         return self.path / f"{shard.index:05}.safetensors"
 
     def _record(self, shard: Shard) -> dict[str, Any]:
-        return {"of": fingerprint(self.said), "items": [shard.start, shard.stop]}
+        return {"of": self._identity, "items": [shard.start, shard.stop]}
 
-    def _open(self, shard: Shard) -> Any:
-        path = self._file(shard)
-        arrays = open_arrays(path, KIND, SCHEMA)
-        if dict(arrays.record) != self._record(shard):
-            raise FileFormatError(
-                f"{str(path)!r} is a shard of another run than the manifest beside it: remove it, "
-                "and it is made again"
-            )
-        return arrays
+    @cached_property
+    def _identity(self) -> str:
+        return fingerprint(self.said)
 
     def _require_same(self, held: Mapping[str, Any]) -> None:
         names = dict.fromkeys([*held, *self.said])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -18,11 +18,17 @@ MOST = 128  # shards of a job, unless it has to have more
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some of the items of a job, such as examples 64 to 127: the third of its parts."""
+    """Some of the items of a job, such as examples 64 to 127: the third of its parts.
+
+    Args:
+        given: what a worker needs of these items beside the job, such as their tokens; nothing
+            else of the whole is sent to it.
+    """
 
     index: int
     start: int
     stop: int
+    given: Any = field(default=None, compare=False, repr=False)
 
 
 class Job(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from sae_circuits.errors import CircuitsError, OutputError, ShardError
 from sae_circuits.progress import bar
@@ -32,12 +33,24 @@ class Means:
         return Means(self.workers, inside)
 
 
+@runtime_checkable
+class Kept(Protocol):
+    """Where the shards of a job are kept as they are done, such as a `ShardFolder`."""
+
+    def has(self, shard: Shard) -> bool:
+        """Whether a shard is done."""
+        ...
+
+    def write(self, shard: Shard, partial: Partial) -> None:
+        """Keep what came of a shard, whole or not at all."""
+        ...
+
+
 def run_shards(job: Job, shards: Sequence[Shard], means: Means | None = None) -> Iterator[Partial]:
     """What a job makes of its shards, in their order.
 
-    With a folder each is written down as it is done, and those that are there are not made again. A
-    shard that fails does not stop the others there; in the end all that failed are told of, and the
-    same call makes them alone.
+    With a folder each is written down as it is done, and those that are there are not made again:
+    see `keep_shards`.
 
     Raises:
         ShardError: some failed, on workers or with a folder.
@@ -45,16 +58,68 @@ def run_shards(job: Job, shards: Sequence[Shard], means: Means | None = None) ->
         OutputError: a folder of another job, or that cannot be written.
     """
     means = means or Means()
-    workers = means.workers or InProcess()
-    alone = means.folder is None and isinstance(workers, InProcess)
-    folder = None if means.folder is None else ShardFolder.open(means.folder, job, shards)
-    missing = [shard for shard in shards if folder is None or not folder.has(shard)]
+    if means.folder is not None:
+        folder = ShardFolder.open(means.folder, job, shards)
+        keep_shards(job, shards, folder, means.workers)
+        yield from map(folder.read, shards)
+        return
     found: dict[int, Partial] = {}
-    bad: list[Bad] = []
     turn = 0
-    total = sum(shard.stop - shard.start for shard in shards)
+    for one in _done(job, shards, shards, means.workers, resumable=False):
+        found[one.shard.index] = one.partial
+        while turn in found:  # in order, and held no longer than that takes
+            yield found.pop(turn)
+            turn += 1
+
+
+def keep_shards(
+    job: Job,
+    shards: Sequence[Shard],
+    kept: Kept,
+    workers: Workers | None = None,
+    *,
+    resumable: bool = True,
+) -> None:
+    """Make those of a job's shards that are not kept yet, and keep each as it is done.
+
+    A shard that fails does not stop the others; in the end all that failed are told of, and the
+    same call makes them alone.
+
+    Args:
+        resumable: whether what is kept stays when the run fails; else, in this process, the first
+            shard that fails ends it.
+
+    Raises:
+        ShardError: some failed.
+        CircuitsError: what the first failing shard raised, where nothing stays.
+        OutputError: it cannot be written.
+    """
+    missing = [shard for shard in shards if not kept.has(shard)]
+    for one in _done(job, shards, missing, workers, resumable=resumable):
+        try:
+            kept.write(one.shard, one.partial)
+        except OutputError as error:
+            raise OutputError(
+                f"{error}; shard {one.shard.index + 1} of {len(shards)} is lost, those before it "
+                "stay: make room, and give the same call again"
+            ) from error
+
+
+def _done(
+    job: Job,
+    shards: Sequence[Shard],
+    missing: Sequence[Shard],
+    workers: Workers | None,
+    *,
+    resumable: bool,
+) -> Iterator[Done]:
+    """The missing ones of all shards as they are done; those that fail are told of in the end."""
+    workers = workers or InProcess()
+    alone = not resumable and isinstance(workers, InProcess)
+    bad: list[Bad] = []
+    total, left = (sum(shard.stop - shard.start for shard in some) for some in (shards, missing))
     with bar(total=total, description=job.name, unit=job.unit) as progress:
-        progress.update(total - sum(shard.stop - shard.start for shard in missing))
+        progress.update(total - left)
         for one in workers.run(job, missing) if missing else ():
             if isinstance(one, Bad):
                 if alone:
@@ -64,27 +129,10 @@ def run_shards(job: Job, shards: Sequence[Shard], means: Means | None = None) ->
                     break
                 continue
             progress.update(one.shard.stop - one.shard.start)
-            if folder is not None:
-                _keep(folder, one, len(shards))
-                continue
-            found[one.shard.index] = one.partial
-            while turn in found and not bad:  # in order, and held no longer than that takes
-                yield found.pop(turn)
-                turn += 1
+            if resumable or not bad:
+                yield one
     if bad:
-        raise _failed(job, bad, shards, resumable=folder is not None)
-    if folder is not None:
-        yield from map(folder.read, shards)
-
-
-def _keep(folder: ShardFolder, one: Done, n: int) -> None:
-    try:
-        folder.write(one.shard, one.partial)
-    except OutputError as error:
-        raise OutputError(
-            f"{error}; shard {one.shard.index + 1} of {n} is lost, those before it stay: make "
-            "room, and give the same call again"
-        ) from error
+        raise _failed(job, bad, shards, resumable=resumable)
 
 
 def _failed(

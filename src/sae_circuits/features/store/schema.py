@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FORMAT, SCHEMA = "sae-circuits features", 2
+FORMAT, SCHEMA = "sae-circuits features", 3
 
 OWN = "features"
 """Among what the neighbours are that are features of the store itself."""

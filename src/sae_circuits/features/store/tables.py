@@ -32,9 +32,6 @@ from sae_circuits.features.examples import (
     examples,
 )
 from sae_circuits.features.labels import Label
-from sae_circuits.features.nearest import at_once_in
-from sae_circuits.features.relations import correlations
-from sae_circuits.features.shards import ranges
 from sae_circuits.features.sources import DictionarySource, Source
 from sae_circuits.features.statistics import (
     Histogram,
@@ -51,8 +48,8 @@ from sae_circuits.features.store.weights import (
     DictionaryWeights,
     NoWeights,
     Weights,
-    neighbour_rows,
 )
+from sae_circuits.features.stretches import ranges
 from sae_circuits.progress import bar
 
 POSITIONS = ("feature", "position", "n", "share")
@@ -110,7 +107,7 @@ class Contents:
 def store_tables(
     activations: Activations, contents: Contents, weights: Weights
 ) -> Iterator[tuple[str, Table]]:
-    """Rows of all tables but the labels."""
+    """Rows of all tables but the labels, and of what goes with what on the same tokens."""
     yield from weights.tables()
     said = _Said(activations, contents, weights)
     yield "tokens", said.vocabulary()
@@ -118,9 +115,6 @@ def store_tables(
         for columns in activations.blocks():
             yield from said.of(columns)
             progress.update(len(columns))
-    at_once = at_once_in(activations.memory)
-    found = correlations(activations, contents.neighbours, at_once=at_once)
-    yield "correlations", neighbour_rows(found)
     yield from weights.neighbours(activations, contents.neighbours)
 
 
