@@ -8,15 +8,13 @@ process of its own, above what is held before; each call has run once on one sho
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from measure import machine, peak_bytes, table, write_json
+from measure import flags, machine, peak_bytes, read_flags, table, write_json
 
 import sae_circuits as sc
 from sae_circuits.sizes import in_bytes, said
@@ -81,12 +79,7 @@ def measure(case: Case, method: str, device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two sizes only")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    args = read_flags(flags(__doc__, "two sizes only", repeats=1))
     rows = [measure(c, method, args.device) for c in cases(args.quick) for method in METHODS]
     header = ["grows", "method", "examples", "tokens", "layers", "budget", "batch"]
     header += ["predicted", "measured", "seconds planned", "seconds"]

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-# Ours; a peer's script runs in the peer's environment, and what workers cost beside their work is
-# measured on the processor.
+# Ours; a peer's script runs in the peer's environment.
 SCRIPTS = [
     path
     for path in sorted(FOLDER.glob("*.py"))
-    if "__main__" in path.read_text() and not path.name.startswith(("peer_", "workers"))
+    if "__main__" in path.read_text() and not path.name.startswith("peer_")
 ]
 ALL = {"--quick", "--json", "--device", "--threads", "--repeats"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,7 @@ def connect(
         how = {"reference": to, "components": parts, "through": through}
         how |= {"batch_size": batch_size, "memory": memory, "workers": shared}
         for name in methods:
+            how["folder"] = None if out is None else _shards(out) / name
             found = connections(loaded, feature, saes, asked, method=name, **how)
             every.append(found)
             typer.echo(f"{found!r}, whose activation is {found.active:.4g}")
@@ -147,9 +149,15 @@ def _write(found: list[Connections], out: Path | None, page: Path | None) -> Non
     if out is not None:
         tables = stacked([one.to_pandas() for one in found])
         write_whole(out, tables.to_csv(index=False))
+        shutil.rmtree(_shards(out), ignore_errors=True)  # all of it is in the table now
         typer.echo(f"Table: {out}")
     if page is not None:
         typer.echo(f"Page: {ConnectomeView.build(found).render(page)}")
+
+
+def _shards(out: Path) -> Path:
+    """Where what is done is kept until the table is written."""
+    return out.with_name(f"{out.name}.shards")
 
 
 def _target(feature: str, last: list[Dictionary], of: dictionaries.Dictionaries) -> str:
