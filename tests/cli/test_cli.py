@@ -364,7 +364,9 @@ def test_ctrl_c_leaves_whole_files_and_one_line(quick: list[str], tmp_path: Path
     assert process.returncode == 130
     assert stderr.splitlines()[1:] == ["sae-circuits: interrupted; finished files are kept"]
     assert stderr.startswith("sae-circuits: warning: task 'ioi': ")  # the model is random
-    assert [path.name for path in record.parent.iterdir()] == ["record.json"]
+    assert {path.name for path in record.parent.iterdir()} == {"record.json", "shards"}
+    (held,) = (path for path in (record.parent / "shards").rglob("*") if path.is_file())
+    assert held.name == "manifest.json"  # no shard was done, and none is there in part
     loaded = Record.load(record)
     assert loaded.finished is None
     assert loaded.command[:2] == ("sae-circuits", "discover")

@@ -12,7 +12,7 @@ import pytest
 
 import small_stores
 from made_page import HELL, seen
-from sae_circuits.dashboards import index
+from sae_circuits.dashboards import index, pages_job
 from sae_circuits.dashboards.index import render_index
 from sae_circuits.dashboards.profile import Profile
 from sae_circuits.dashboards.views import FeatureView
@@ -114,7 +114,7 @@ def test_five_thousand_features_stay_usable(visit, features, tmp_path, monkeypat
         """Feature 1 under each of the numbers."""
         return (dataclasses.replace(one, feature=i) for i in ids)
 
-    monkeypatch.setattr(index, "profiles", copies)
+    monkeypatch.setattr(pages_job, "profiles", copies)
     monkeypatch.setattr(index, "asked_features", lambda *_: list(range(MANY)))
     made = render_index(features, tmp_path)
     files = sorted((tmp_path / "data").iterdir())

@@ -88,7 +88,7 @@ def test_neurons_as_loops_find_them(masks):
 def test_what_neurons_are_hangs_on_no_batch_or_block(monkeypatch):
     whole = store().relate("neurons", k=3)
     monkeypatch.setattr("sae_circuits.features.activations.ACTIVE_BYTES", 1 << 40)
-    monkeypatch.setattr("sae_circuits.features.extraction.HELD_BYTES", 1 << 26)
+    monkeypatch.setattr("sae_circuits.features.extraction_job.HELD_BYTES", 1 << 26)
     monkeypatch.setattr("sae_circuits.features.analyses.at_once_in", lambda memory: 7)
     again = store(batch_tokens=5).relate("neurons", k=3, memory=1 << 26)
     assert again.equals(whole)

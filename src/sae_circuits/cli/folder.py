@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -88,6 +89,8 @@ class RunFolder:
         value = make()
         save(value, path)
         shutil.rmtree(self.shards(name), ignore_errors=True)  # all of it is in the file now
+        with contextlib.suppress(OSError):  # other stages are still in it
+            (self.path / SHARDS).rmdir()
         return value
 
     def shards(self, name: str) -> Path:
