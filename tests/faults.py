@@ -1,17 +1,20 @@
-"""Metrics that fail on purpose, in the process that evaluates them: real deaths, no mocks."""
+"""Metrics that fail on purpose, in the process that evaluates them, and a job without a model."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import sae_circuits as sc
 from sae_circuits.metrics import Targets
+from sae_circuits.shards import Job, Partial, Shard
 
 MOST_BYTES = 1 << 60
 
@@ -50,3 +53,22 @@ class Faulty:
         elif self.what == "memory" and (self.marks / "bad").exists():
             torch.empty(MOST_BYTES, dtype=torch.uint8)
         return value
+
+
+@dataclass(frozen=True)
+class Squares(Job):
+    """Of the numbers of its items."""
+
+    name = "squares"
+    unit = "number"
+    model = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        return {}
+
+    def describe(self, shard: Shard) -> str:
+        return f"numbers {shard.start} to {shard.stop - 1}"
+
+    def open(self) -> Callable[[Shard], Partial]:
+        return lambda shard: {"squares": torch.arange(shard.start, shard.stop) ** 2}

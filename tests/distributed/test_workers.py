@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import sae_circuits as sc
-from faults import Faulty
+from faults import Faulty, Squares
 from sae_circuits.errors import (
     MissingProgram,
     ModelError,
@@ -26,7 +26,7 @@ from sae_circuits.errors import (
     ShardError,
     WorkerError,
 )
-from sae_circuits.shards import InProcess, Workers
+from sae_circuits.shards import InProcess, Means, Workers, run_shards, shards_of
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster, not one for each process
 
@@ -249,7 +249,7 @@ import sys
 from pathlib import Path
 import torch
 import sae_circuits as sc
-from faults import Faulty
+from faults import Faulty, Squares
 torch.set_num_threads(1)
 model = sc.load_model("demo")
 made = model, sc.TensorGraph.from_model(model), sc.tasks.ioi(model, n=12, seed=0)
@@ -397,3 +397,14 @@ def test_a_manifest_of_another_run_is_refused_by_workers(
     scored(bridge, folder=tmp_path)
     with pytest.raises(OutputError, match="method: eap, now clean-corrupted"):
         scored(bridge, method="clean-corrupted", folder=tmp_path, workers=two)
+
+
+def never_loaded() -> Any:
+    raise AssertionError("a model is loaded for a job that has none")
+
+
+def test_a_job_without_a_model_loads_none(on_ray: Workers) -> None:
+    shards = shards_of(10, 3)
+    with sc.workers("local", 1, load=never_loaded) as one:
+        found = [part["squares"] for part in run_shards(Squares(), shards, Means(one))]
+    assert torch.cat(found).tolist() == [i * i for i in range(10)]

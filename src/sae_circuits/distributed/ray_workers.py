@@ -92,7 +92,8 @@ class RayWorkers(Workers):
 
     def model_of(self, job: Job) -> tuple[int, Any]:
         """The model's number and where it is, sent once; or how each worker loads it."""
-        model, load = job.model, self.options.load
+        model = job.model
+        load = None if model is None else self.options.load
         if id(model) not in self._sent:
             if load is None:
                 require_one_device(model)

@@ -114,14 +114,6 @@ class ShardFolder:
             )
         return arrays
 
-    def remove(self) -> None:
-        """Remove the shards and the manifest, and the folder if nothing else is in it."""
-        for path in [*self.path.glob("*.safetensors"), self.path / MANIFEST]:
-            path.unlink(missing_ok=True)
-        remove_parts(self.path)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
-
     # -- parts -----------------------------------------------------------------------------------
 
     def _file(self, shard: Shard) -> Path:
