@@ -85,19 +85,36 @@ store(out=sys.argv[1])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", range(4), ids=["manifest", "activations", "corpus", "database"])
-def test_what_a_kill_left_half_written_goes_when_the_build_goes_on(whole, tmp_path, n):
+@pytest.mark.parametrize(
+    ("n", "writing"),
+    enumerate([".manifest.json.", ".00000.saf", ".corpus.saf", ".manifest.json.", ".00000.saf"]),
+    ids=["manifest", "activations", "corpus", "manifest of relations", "relations"],
+)
+def test_what_a_kill_left_half_written_goes_when_the_build_goes_on(whole, tmp_path, n, writing):
     def left() -> list[str]:
         return [path.name for path in tmp_path.rglob(".*")]
 
     assert python(WRITING, tmp_path, n).wait() == -signal.SIGKILL
     (name,) = left()
-    assert (".manifest.json.", ".00000.saf", ".corpus.saf", ".features.duckdb.")[n] in name
+    assert writing in name
     (tmp_path / ".features.duckdb.0123abcd.part.tmp").mkdir()
     (tmp_path / ".features.duckdb.0123abcd.part.wal").touch()
     (tmp_path / ".mine.part").touch()
     assert same(store(out=tmp_path), whole)
     assert left() == [".mine.part"]
+
+
+@pytest.mark.slow
+def test_a_database_that_a_kill_left_half_written_is_made_anew(whole, tmp_path):
+    for n in range(5, 20):  # after the shards of relations, however many there are
+        folder = tmp_path / str(n)
+        assert python(WRITING, folder, n).wait() == -signal.SIGKILL
+        (left,) = (path.name for path in folder.rglob(".*"))
+        if ".features.duckdb." in left:
+            break
+    assert not (folder / "features.duckdb").exists()
+    assert same(store(out=folder), whole)
+    assert not list(folder.rglob(".*"))
 
 
 @pytest.mark.slow
