@@ -13,6 +13,7 @@ import sae_circuits as sc
 from sae_circuits.features.corpus import Corpus, Vocabulary
 from sae_circuits.features.examples import Wanted, Windows
 from sae_circuits.features.quantiles import quantiles_of
+from sae_circuits.features.sources import HeldSource
 from sae_circuits.features.store.tables import Contents
 from sae_circuits.models.dictionaries.gates import nonzero
 from sae_circuits.peak import highest_bytes
@@ -26,18 +27,16 @@ CONTENTS = Contents(
 )
 
 
-class Planted:
-    """Features whose values follow from a token's number among those that count."""
+class Planted(HeldSource):
+    """Features whose values follow from a token's number among those that count, which is held."""
 
-    names, n_features, record = None, 3, {"kind": "planted"}
+    n_features, record = 3, {"kind": "planted"}  # type: ignore[assignment]
 
-    def check(self, corpus: Corpus) -> None:
-        """Nothing to refuse."""
-
-    def read(self, corpus: Corpus, first: int, stop: int) -> torch.Tensor:
+    @classmethod
+    def of_all(cls) -> Planted:
         """Numbers of the tokens, in float64; of those that do not count, any."""
-        number = np.arange(first, stop)[:, None] * (LENGTH - 1) + np.arange(-1, LENGTH - 1)
-        return torch.from_numpy(number.reshape(-1, 1).astype(np.float64))
+        number = np.arange(N_PROMPTS)[:, None] * (LENGTH - 1) + np.arange(-1, LENGTH - 1)
+        return cls(torch.from_numpy(number.reshape(-1, 1).astype(np.float64)))
 
     def activations(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """1 and then 3; a ramp that begins again and again, in 64ths; and the very last token."""
@@ -62,7 +61,9 @@ def test_more_tokens_than_float32_counts(tmp_path):
     assert N > ONES > 2**24 == np.float32(2**24) + np.float32(1)
     corpus = made_corpus()
     memory, features = highest_bytes(
-        lambda: sc.FeatureDictionary.build(None, Planted(), corpus, tmp_path, contents=CONTENTS)
+        lambda: sc.FeatureDictionary.build(
+            None, Planted.of_all(), corpus, tmp_path, contents=CONTENTS
+        )
     )
     assert memory < 3 << 30
 

@@ -232,20 +232,23 @@ def test_the_command_killed_many_times_ends_with_the_same_bytes(tmp_path: Path) 
         return [sys.executable, "-m", "sae_circuits.cli", "discover", "--out", out, *options]
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    started = time.monotonic()
     subprocess.run(command(str(whole)), check=True, capture_output=True)
+    longest = 0.9 * (time.monotonic() - started)
     rng, kills = random.Random(1), 0
     while True:
         child = subprocess.Popen(
             command(str(killed)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            assert child.wait(rng.uniform(2.5, 6.0)) == 0
+            assert child.wait(rng.uniform(0.4, 1) * longest) == 0
             break
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
             kills += 1
-    assert kills >= 2
+            longest *= 1.1  # of a machine that has become slower, too, it ends
+    assert kills >= 1
     for name in ("scores.safetensors", "circuit.json", "curve.json", "report.json", "circuit.svg"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert not (killed / "shards").exists()
