@@ -197,7 +197,8 @@ def circuits_need(
     fixed = PROCESS + 128 * n + shape.copied + _feature_tables(shape, graph, "pairs")
     fixed += _means(shape, graph, pos) if mean else 0
     each = pos * token + logits_of(shape)
-    return Need(fixed, each, each // 2, 8 << 20, 64 << 20, 2)
+    # Three quarters come and go with each circuit, of which the allocator keeps some.
+    return Need(fixed, each, 3 * each // 4, 8 << 20, 64 << 20, 2)
 
 
 def run_need(shape: Shape, pos: int, n_features: int = 0, *, gradient: bool = False) -> Need:
