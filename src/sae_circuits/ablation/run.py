@@ -127,7 +127,6 @@ def run_circuits(
     adapter = Adapter.of(model)
     require_whole(circuits, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
-    check_model(adapter, task.clean)
     graph, pos = circuits[0].graph, task.clean.shape[1]
     need = circuits_need(
         shape_of(adapter),
@@ -138,6 +137,7 @@ def run_circuits(
     )
     what = f"a circuit's run on one prompt of {pos:,} tokens"
     cut = batching(adapter, need, len(task), memory=memory, batch_size=batch_size, what=what)
+    check_model(adapter, task.clean)
     with torch.no_grad():
         prepared = Intervention.prepare(
             adapter, task, intervention, batch_size=cut.size, seed=seed,
