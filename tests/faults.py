@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +55,71 @@ class Faulty:
         elif self.what == "memory" and (self.marks / "bad").exists():
             torch.empty(MOST_BYTES, dtype=torch.uint8)
         return value
+
+
+def kill_until_done(work: Callable[[], Any], folder: Path, longest: float) -> int:
+    """Run work in processes that are killed at random moments, until all its shards are there.
+
+    Args:
+        work: writes shards into the folder, or into folders inside it.
+        folder: of an undisturbed run beside it, with "whole" in place of its name.
+        longest: seconds that a process may live at first.
+
+    Returns:
+        After how many kills more was there than before.
+    """
+    wanted = _shards(folder.with_name("whole"))
+    rng, done, steps = random.Random(0), set[Path](), 0
+    while done != wanted:
+        child = os.fork()
+        if child == 0:
+            try:
+                work()
+            finally:
+                os._exit(0)
+        time.sleep(rng.uniform(0.0, longest))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        now = _shards(folder)
+        assert now >= done  # nothing that was done is lost
+        steps += now > done
+        done = now
+        longest *= 1.1  # of a machine that has become slower, too, it ends
+    return steps
+
+
+def kill_command_until_done(command: list[str], took: float) -> int:
+    """Run a command that is killed at random moments of the time that it took, until it ends."""
+    rng, kills, longest = random.Random(1), 0, 0.9 * took
+    while True:
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        child = subprocess.Popen(command, **quiet)
+        try:
+            assert child.wait(rng.uniform(0.4, 1) * longest) == 0
+            return kills
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            kills += 1
+            longest *= 1.1
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    """Two folders have the same files with the same bytes."""
+    first, second = (
+        {
+            file.relative_to(folder): file.read_bytes()
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
+        for folder in (one, other)
+    )
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def _shards(folder: Path) -> set[Path]:
+    return {file.relative_to(folder) for file in folder.rglob("0*.safetensors")}
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def test_bad_input_is_refused_before_the_model_runs(
     def stop(*_):
         raise AssertionError("the model ran")
 
-    monkeypatch.setattr("sae_circuits.connectome.steer.changed_run", stop)
+    monkeypatch.setattr("sae_circuits.connectome.steer_job.changed_run", stop)
     monkeypatch.setattr("sae_circuits.models.adapter.Adapter.forward", stop)
     with pytest.raises(error, match=message):
         sc.steer(model, to_rebecca, "remove", **given)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sae_circuits as sc
-from faults import Faulty
+from faults import Faulty, assert_same_files, kill_command_until_done, kill_until_done
 from sae_circuits.errors import FileFormatError, NumericalError, OutputError, ShardError
 from sae_circuits.shards import Shard, fingerprint, shards_of
 
@@ -201,28 +199,12 @@ def test_a_bad_shard_is_told_of_and_the_others_are_kept(made, tmp_path: Path) ->
 
 def test_killed_many_times_it_ends_with_the_same_bytes(made, tmp_path: Path) -> None:
     started = time.monotonic()
-    whole = scored(made, folder=tmp_path / "undisturbed")
+    whole = scored(made, folder=tmp_path / "whole")
     longest = 0.7 * (time.monotonic() - started)
-    rng, done = random.Random(0), [0]
-    while done[-1] < 6:
-        child = os.fork()
-        if child == 0:
-            try:
-                scored(made, folder=tmp_path / "killed")
-            finally:
-                os._exit(0)
-        time.sleep(rng.uniform(0.0, longest))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        done.append(len(list((tmp_path / "killed").glob("0*.safetensors"))))
-        assert done[-1] >= done[-2]  # nothing that was done is lost
-        longest *= 1.1  # of a machine that has become slower, too, it ends
-    assert len(done) > 2  # it was killed on the way
-    assert torch.equal(scored(made, folder=tmp_path / "killed"), whole)
-    for file in (tmp_path / "undisturbed").iterdir():
-        assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes()
-    names = {file.name for file in (tmp_path / "killed").iterdir()}
-    assert names == {file.name for file in (tmp_path / "undisturbed").iterdir()}
+    killed = tmp_path / "killed"
+    assert kill_until_done(lambda: scored(made, folder=killed), killed, longest) > 1
+    assert torch.equal(scored(made, folder=killed), whole)
+    assert_same_files(killed, tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -234,21 +216,8 @@ def test_the_command_killed_many_times_ends_with_the_same_bytes(tmp_path: Path) 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     started = time.monotonic()
     subprocess.run(command(str(whole)), check=True, capture_output=True)
-    longest = 0.9 * (time.monotonic() - started)
-    rng, kills = random.Random(1), 0
-    while True:
-        child = subprocess.Popen(
-            command(str(killed)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            assert child.wait(rng.uniform(0.4, 1) * longest) == 0
-            break
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            kills += 1
-            longest *= 1.1  # of a machine that has become slower, too, it ends
-    assert kills >= 1
+    took = time.monotonic() - started
+    assert kill_command_until_done(command(str(killed)), took) >= 1
     for name in ("scores.safetensors", "circuit.json", "curve.json", "report.json", "circuit.svg"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert not (killed / "shards").exists()

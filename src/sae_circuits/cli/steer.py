@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,9 +82,13 @@ def steer(
     memory: options.Memory = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
     out: Out = None,
 ) -> None:
     """Let a model write with a feature or a direction changed, and measure it on a task."""
+    from sae_circuits.cli.folder import SHARDS
     from sae_circuits.connectome.steer import steer as run
     from sae_circuits.viz.folder import empty_folder
 
@@ -96,23 +102,27 @@ def steer(
     if not prompt and task is None and task_file is None:
         raise OptionError("there is nothing to run: give --prompt, --task or both")
     if out is not None:
-        empty_folder(out)
-    loaded = options.open_model(model, device, dtype)
+        empty_folder(out, but=SHARDS)
+    load = partial(options.open_model, model, dtype=dtype)
     measured = task is not None or task_file is not None
-    done = run(
-        loaded,
-        source.load(loaded),
-        how.changes(feature),
-        prompt or None,
-        strengths=how.strengths,
-        positions=how.positions,
-        n_tokens=n_tokens, temperature=temperature,
-        task=options.open_task(loaded, task or "", task_file, n, seed) if measured else None,
-        metric=metric, batch_size=batch_size, memory=memory, seed=seed,
-    )  # fmt: skip
+    with options.workers_of(ray, workers, gpus_per_worker, load) as shared:
+        loaded = load(device=device)
+        done = run(
+            loaded,
+            source.load(loaded),
+            how.changes(feature),
+            prompt or None,
+            strengths=how.strengths,
+            positions=how.positions,
+            n_tokens=n_tokens, temperature=temperature,
+            task=options.open_task(loaded, task or "", task_file, n, seed) if measured else None,
+            metric=metric, batch_size=batch_size, memory=memory, seed=seed,
+            workers=shared, folder=None if out is None else out / SHARDS,
+        )  # fmt: skip
     typer.echo(table(done))
     if out is not None:
         write(done, out)
+        shutil.rmtree(out / SHARDS)
 
 
 @dataclass(frozen=True)

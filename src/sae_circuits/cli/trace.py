@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,10 @@ from sae_circuits.errors import OptionError
 
 if TYPE_CHECKING:
     from sae_circuits.graph import AttributionGraph
+    from sae_circuits.shards import Workers
 
 N_LISTED = 12
+MEMORY = "512MiB"
 
 
 def trace(
@@ -41,6 +44,16 @@ def trace(
     ] = 0.98,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="For rows of the matrix, such as 2GiB or 50% of the device's memory; the run of "
+            "the model itself is not counted. Of each worker."
+        ),
+    ] = MEMORY,
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Trace what a model says on a prompt back to its tokens, through features.
@@ -48,7 +61,12 @@ def trace(
     A run that has finished or was interrupted is taken up again by the same command.
     """
     settings = Settings(model, prompt, transcoders, n_logits, node_share, edge_share, device, dtype)
-    graph = run(settings, out, sys.argv[1:], overwrite=overwrite)
+    settings.check()
+    options.check_memory(memory)  # before a cluster is started
+    load = partial(options.open_model, model, dtype=dtype)
+    with options.workers_of(ray, workers, gpus_per_worker, load) as shared:
+        how = {"memory": memory, "workers": shared, "overwrite": overwrite}
+        graph = run(settings, out, sys.argv[1:], **how)
     typer.echo(table(graph))
     for name in ("graph.svg", "graph.html"):
         if (out / name).exists():
@@ -97,12 +115,18 @@ class Settings:
 
 
 def run(
-    settings: Settings, out: Path, arguments: list[str], *, overwrite: bool = False
+    settings: Settings,
+    out: Path,
+    arguments: list[str],
+    *,
+    memory: str = MEMORY,
+    workers: Workers | None = None,
+    overwrite: bool = False,
 ) -> AttributionGraph:
     """Trace a prompt and write graph.json, pictures and the file for Neuronpedia's viewer.
 
     Raises:
-        CircuitsError: of any kind; what can be checked is checked before the model runs.
+        CircuitsError: of any kind; the folder is checked before the model runs.
     """
     from sae_circuits.cli.folder import RunFolder, command_line
     from sae_circuits.graph import Architecture, AttributionGraph
@@ -110,7 +134,6 @@ def run(
     from sae_circuits.models.dictionaries import load_saes
     from sae_circuits.viz.dot import has_dot
 
-    settings.check()
     folder = RunFolder(out, Record.start(command_line(arguments), settings.said()), overwrite)
     folder.check()
     model = options.open_model(settings.model, settings.device, settings.dtype)
@@ -127,6 +150,9 @@ def run(
             n_logits=settings.n_logits,
             node_share=settings.node_share,
             edge_share=settings.edge_share,
+            memory=memory,
+            workers=workers,
+            folder=folder.shards("graph"),
         )
 
     folder.begin()

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from sae_circuits.ablation.batches import default_batch_size
-from sae_circuits.ablation.changed_run import changed_run
 from sae_circuits.cache import check_model
 from sae_circuits.connectome.changes import Changes, require_strength
+from sae_circuits.connectome.steer_job import (
+    MeasuringJob,
+    Strengths,
+    WritingJob,
+    measured,
+    written,
+)
 from sae_circuits.connectome.steering import Plan
-from sae_circuits.errors import NumericalError, OptionError
+from sae_circuits.errors import OptionError
 from sae_circuits.evaluation.steered import Steered
-from sae_circuits.metrics import Metric, Targets, get, logit_diff, metric_name
+from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
-from sae_circuits.progress import track
 from sae_circuits.provenance import provenance_of
+from sae_circuits.shards import Means, Workers
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 from sae_circuits.tasks.prompts import Prompts, as_task
@@ -44,6 +49,8 @@ def steer(
     batch_size: int | None = None,
     memory: Memory | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> Steered:
     """Let a model write, and measure it on a task, under a change of growing strength.
 
@@ -59,6 +66,8 @@ def steer(
         batch_size: of the task's examples at a time.
         memory: to stay under beside the model's weights, as in `attribute`.
         seed: of the tokens that are drawn, and of the bootstrap.
+        workers, folder: as in `attribute`; shards are of the task's examples, and of the prompts by
+            strength.
 
     Raises:
         OptionError: neither prompts nor a task, no strengths or one that is not finite, no token
@@ -80,32 +89,31 @@ def steer(
     """
     metric, adapter = get(metric), Adapter.of(model)
     plan = Plan.of(model, dictionary, changes, positions=positions)
-    strengths = _checked(strengths, n_tokens, temperature, prompts, task)
+    every = Strengths(
+        plan, _checked(strengths, n_tokens, temperature, prompts, task), adapter.fingerprint
+    )
     asked = None if prompts is None else as_task(model, prompts)
     for given in (asked, task):
         if given is not None:
             _require_fits(adapter, given, plan)
             check_model(adapter, given.clean)
-    size = batch_size or (default_batch_size(adapter, task, memory=memory) if task else 1)
-    every = [None, *(replace(plan, strength=strength) for strength in strengths)]
-    values: list[Tensor] = []
-    texts: list[tuple[str, ...]] = []
-    clean: Tensor | None = None  # what the model says by itself
-    for one in track(every, total=len(every), description="steering"):
-        with _applied(one):
-            if asked is not None:
-                texts.append(tuple(_written(adapter, asked, one, n_tokens, temperature, seed)))
-            if task is not None:
-                logits = _logits(adapter, task, size, one)
-                clean = logits if clean is None else clean
-                values.append(metric(logits, Targets.of(task, clean)).detach().cpu())
-    table = torch.stack(values) if values else torch.zeros(len(every), 0)
+    table, means = torch.zeros(len(every), 0), Means(workers, folder)
+    if task is not None:
+        size = batch_size or default_batch_size(adapter, task, memory=memory)
+        table = measured(
+            MeasuringJob(adapter.model, every, task, metric, size), means.within("metric")
+        )
+    texts: list[tuple[str, ...]] = [()] * len(every)
+    if asked is not None:
+        writing = WritingJob(adapter.model, every, asked, n_tokens, temperature, seed)
+        found = written(writing, means.within("texts"))
+        texts = [tuple(_text(adapter, tokens) for tokens in some) for some in found]
     return Steered(
         changes=plan.said,
-        strengths=strengths,
+        strengths=every.strengths,
         prompts=() if asked is None else tuple(_texts(adapter, asked)),
-        before=texts[0] if texts else (),
-        texts=tuple(texts[1:]) if texts else ((),) * len(strengths),
+        before=texts[0],
+        texts=tuple(texts[1:]),
         values=table[1:],
         clean=table[0],
         provenance=provenance_of(
@@ -154,59 +162,7 @@ def _require_fits(adapter: Adapter, task: Task, plan: Plan) -> None:
         )
 
 
-# -- running ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _applied(plan: Plan | None) -> Iterator[None]:
-    if plan is None:
-        yield
-    else:
-        with plan.applied():
-            yield
-
-
-def _logits(adapter: Adapter, task: Task, size: int, plan: Plan | None) -> Float[Tensor, "n vocab"]:
-    """The logits at a task's answer positions."""
-    logits = torch.cat([changed_run(adapter, batch, ()).logits for batch in task.batches(size)])
-    _require_finite(logits, plan)
-    return logits
-
-
-@torch.no_grad()
-def _written(
-    adapter: Adapter,
-    prompts: Task,
-    plan: Plan | None,
-    n_tokens: int,
-    temperature: float,
-    seed: int,
-) -> Iterator[str]:
-    """What the model writes after each prompt."""
-    end = getattr(getattr(adapter.model, "tokenizer", None), "eos_token_id", None)
-    most = adapter.architecture.n_ctx
-    for prompt, length in zip(prompts.clean, prompts.lengths.tolist(), strict=True):
-        generator = torch.Generator().manual_seed(seed)
-        tokens = prompt[:length]
-        for _ in range(n_tokens):
-            if most and len(tokens) >= most:
-                break
-            logits = adapter.forward(tokens[None])[0, -1].cpu()
-            _require_finite(logits[None], plan)
-            token = _next(logits, temperature, generator)
-            tokens = torch.cat([tokens, token.to(tokens)])
-            if int(token) == end:
-                break
-        yield _text(adapter, tokens[length:])
-
-
-def _next(
-    logits: Float[Tensor, "vocab"], temperature: float, generator: torch.Generator
-) -> Int64[Tensor, "1"]:
-    """The likeliest token, or one that is drawn."""
-    if not temperature:
-        return logits.argmax()[None]
-    return torch.multinomial((logits.double() / temperature).softmax(0), 1, generator=generator)
+# -- texts -----------------------------------------------------------------------------------------
 
 
 def _texts(adapter: Adapter, prompts: Task) -> Iterator[str]:
@@ -223,13 +179,3 @@ def _text(adapter: Adapter, tokens: Int64[Tensor, "pos"]) -> str:
     tokenizer = getattr(adapter.model, "tokenizer", None)
     ids = tokens.tolist()
     return " ".join(map(str, ids)) if tokenizer is None else tokenizer.decode(ids)
-
-
-def _require_finite(logits: Float[Tensor, "n vocab"], plan: Plan | None) -> None:
-    good = logits.isfinite().all(1)
-    if not bool(good.all()):
-        at = "" if plan is None else f" at strength {plan.strength:g}"
-        raise NumericalError(
-            f"the logits of prompt {int((~good).nonzero()[0])} are not finite{at}: take smaller "
-            "strengths, or check the model's weights"
-        )

@@ -35,7 +35,7 @@ class Cost:
 
     @classmethod
     def of(cls, local: Local, n_sources: int) -> Cost:
-        """Count the tensors of `compute_block` and of what is done with a block."""
+        """Count the tensors of `direct_effects` and of what is done with a block."""
         arch, size = local.adapter.architecture, local.dtype.itemsize
         skips = any(layer.W_skip is not None for layer in local.layers)
         wide = arch.d_model * (2 + 2 * skips) + 2 * arch.n_heads * arch.d_head

@@ -40,6 +40,18 @@ class Block:
     runs: tuple[slice, ...]
     weight: Float[Tensor, "source row"]
 
+    @classmethod
+    def of(
+        cls,
+        local: Local,
+        nodes: Nodes,
+        src: Int64[Tensor, "source"],
+        dest: Int64[Tensor, "row"],
+        weight: Float[Tensor, "source row"],
+    ) -> Block:
+        """The rows that `direct_effects` gave."""
+        return cls(dest, src, _runs(entry_depth(local, nodes)[dest].tolist()), weight)
+
 
 def entry_depth(local: Local, nodes: Nodes) -> Int64[Tensor, "node"]:
     """Where destinations read: 2l is the stream before layer l, 2l + 1 the one in its middle."""
@@ -47,15 +59,14 @@ def entry_depth(local: Local, nodes: Nodes) -> Int64[Tensor, "node"]:
     return 2 * nodes.layer + ((nodes.kind == FEATURE) & (not parallel))
 
 
-def compute_block(
+def direct_effects(
     local: Local, nodes: Nodes, sources: Sources, dest: Int64[Tensor, "row"]
-) -> Block:
+) -> Float[Tensor, "source row"]:
     """The direct effects of some sources on some destinations, which stand deepest first."""
     depth = entry_depth(local, nodes)[dest].tolist()
     pos = nodes.pos[dest]
     g = local.input.new_zeros(len(dest), int(pos.max()) + 1, local.input.shape[1])
-    runs = _runs(depth)
-    for run in runs:
+    for run in _runs(depth):
         g[torch.arange(run.start, run.stop, device=g.device), pos[run]] = _start(
             local, nodes, dest[run]
         )
@@ -78,7 +89,7 @@ def compute_block(
         spread = at_attention
     for group in sources.input:
         group.add_to(out, g)
-    return Block(dest, sources.node, runs, out.mul_(sources.activation[:, None]))
+    return out.mul_(sources.activation[:, None])
 
 
 def _start(local: Local, nodes: Nodes, dest: Int64[Tensor, "row"]) -> Float[Tensor, "row d_model"]:

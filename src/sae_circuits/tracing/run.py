@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries import Dictionary
 from sae_circuits.precision import wide
 from sae_circuits.provenance import provenance_of
+from sae_circuits.shards import Means, Workers
 from sae_circuits.sizes import Memory, in_bytes
 from sae_circuits.tracing.freeze import make_local
 from sae_circuits.tracing.influence import graph_scores, most_influential, node_influence
-from sae_circuits.tracing.local import Local
 from sae_circuits.tracing.nodes import Nodes, number_nodes
 from sae_circuits.tracing.options import require_options
 from sae_circuits.tracing.prompt import read_prompt, strings
@@ -41,6 +42,8 @@ def trace(
     first_position: int = 0,
     prepend_bos: bool = True,
     memory: Memory = "512MiB",
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
 ) -> AttributionGraph:
     """Trace what a model says on a prompt back to its tokens, through features.
 
@@ -73,6 +76,9 @@ def trace(
             has one.
         memory: for rows of the matrix, such as "2GiB" or a number of bytes; the run of the model
             itself is not counted. The result does not depend on it, but for rounding.
+        workers: what computes the rows beside this process (see `workers`), each within `memory`.
+        folder: keep rows there as they are computed, and go on from those that are there. They are
+            of the whole graph, so that other shares take the same folder.
 
     Raises:
         TaskError: a prompt without tokens, or with ids that the model does not have.
@@ -82,6 +88,8 @@ def trace(
         UnsupportedModel: a model that the graph cannot describe, or whose attention patterns are
             not to be seen.
         NumericalError: NaN or infinity.
+        OutputError: a folder of another prompt, model or budget, or that cannot be written.
+        ShardError: some rows failed, on workers or with a folder.
 
     Example:
         >>> import sae_circuits as sc
@@ -112,7 +120,8 @@ def trace(
     local = make_local(adapter, tokens, by, first_position)
     vocabulary, probability = likely(local.logits, n_logits, logit_share)
     nodes = number_nodes(local, tokens, vocabulary, probability, first_position)
-    influence, kept, edges = _pruned(local, nodes, budget, node_share, edge_share, max_nodes)
+    rows = Rows(local, nodes, None, budget, Means(workers, folder))
+    influence, kept, edges = _pruned(rows, node_share, edge_share, max_nodes)
     provenance = provenance_of(
         adapter,
         None,
@@ -126,15 +135,10 @@ def trace(
 
 
 def _pruned(
-    local: Local,
-    nodes: Nodes,
-    memory: int,
-    node_share: float,
-    edge_share: float,
-    max_nodes: int | None,
+    rows: Rows, node_share: float, edge_share: float, max_nodes: int | None
 ) -> tuple[Float[Tensor, "node"], Int64[Tensor, "some"], Edges]:
     """The influence of all nodes, those that are kept, and the edges between these."""
-    rows = Rows(local, nodes, None, memory)
+    nodes = rows.nodes
     influence = node_influence(nodes, rows())
     kept = most_influential(nodes, influence, node_share, max_nodes)
     rows = rows.among(kept)  # the others are let go

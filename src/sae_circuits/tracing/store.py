@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from sae_circuits.progress import track
+from sae_circuits.shards import Means, fingerprint
+from sae_circuits.tracing.job import RowsJob
 from sae_circuits.tracing.local import Local
 from sae_circuits.tracing.nodes import Nodes
-from sae_circuits.tracing.plan import Cost, plan_blocks
-from sae_circuits.tracing.rows import Block, compute_block
-from sae_circuits.tracing.sources import gather_sources
+from sae_circuits.tracing.rows import Block
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +23,14 @@ class Rows:
     Args:
         keep: the nodes between which direct effects are asked for; None for all.
         memory: bytes, half of them for a block that is computed, half for rows that are held.
+        means: by which they are computed, with a folder for those of each part of the graph.
     """
 
     local: Local
     nodes: Nodes
     keep: Bool[Tensor, "node"] | None
     memory: int
+    means: Means
     held: list[Block] = field(default_factory=list)
 
     @property
@@ -46,23 +47,26 @@ class Rows:
         if self.held:
             yield from self.held
             return
-        sources = gather_sources(self.local, self.nodes, self.keep)
-        cost = Cost.of(self.local, len(sources))
-        plan = plan_blocks(self.local, self.nodes, self.keep, cost, self.memory // 2)
+        job = RowsJob.of(self.local, self.nodes, self.keep, self.memory)
         made, fits = list[Block](), self.fits
-        for dest in track(plan, total=len(plan), description="trace"):
-            block = compute_block(self.local, self.nodes, sources, dest)
+        for block in job.blocks(self.means.within(self.name)):
             if fits:
                 made.append(block)
             yield block
         self.held.extend(made)  # only once all are there
+
+    @property
+    def name(self) -> str:
+        """Of the folder: another choice of nodes has another one, and all share the whole graph."""
+        return "all" if self.keep is None else f"between-{fingerprint(self.keep)[:8]}"
 
     def among(self, kept: Int64[Tensor, "some"]) -> Rows:
         """The rows between some nodes only."""
         keep = torch.zeros(len(self.nodes), dtype=torch.bool, device=kept.device)
         keep[kept] = True
         held = [_part(block, keep) for block in self.held]
-        return Rows(self.local, self.nodes, keep, self.memory, [b for b in held if len(b.dest)])
+        held = [block for block in held if len(block.dest)]
+        return Rows(self.local, self.nodes, keep, self.memory, self.means, held)
 
 
 def _part(block: Block, keep: Bool[Tensor, "node"]) -> Block:
