@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import sae_circuits as sc
-from faults import Faulty, Squares
+from faults import Faulty, Squares, assert_same_files
 from sae_circuits.errors import (
     MissingProgram,
     ModelError,
@@ -174,6 +174,49 @@ def test_connections_and_virtual_weights_are_equal(bridge: Made, two: Workers) -
         a, b = (one if heads is None else one[1, 0] for one in (a, b))
         assert torch.equal(a.into_values, b.into_values)
         assert torch.equal(a.of_ids, b.of_ids)
+
+
+@pytest.mark.parametrize("memory", ["512MiB", "2MiB"])  # all rows are held, or few of them
+def test_attribution_graphs_are_equal(
+    made: Made, two: Workers, tmp_path: Path, memory: str
+) -> None:
+    transcoders = sc.load_saes("demo", kind="transcoder")
+
+    def traced(**more: Any) -> sc.AttributionGraph:
+        prompt = made[2].clean_text[0]
+        return sc.trace(made[0], prompt, transcoders=transcoders, memory=memory, **more)
+
+    alone = traced(folder=tmp_path / "one")
+    for file in [*(tmp_path / "one").rglob("00001.*"), *(tmp_path / "one").rglob("00004.*")]:
+        file.unlink()
+    for other in (
+        traced(workers=two),
+        traced(workers=two, folder=tmp_path / "both"),
+        traced(workers=two, folder=tmp_path / "one"),
+    ):
+        assert other.nodes == alone.nodes
+        for name in ("activation", "influence", "src", "dest", "weight"):
+            assert torch.equal(getattr(other, name), getattr(alone, name)), name
+    assert_same_files(tmp_path / "one", tmp_path / "both")
+
+
+def test_steering_is_equal(made: Made, two: Workers, tmp_path: Path) -> None:
+    model, _, task = made
+    (sae,) = sc.load_saes("demo", ["z.1"])
+    asked: dict[str, Any] = {"prompts": list(task.clean_text[:2]), "n_tokens": 3, "task": task}
+    asked |= {"batch_size": 5, "strengths": [0, 1]}
+    for changes, more in (
+        ({228: ("add", 4.0), 5: "remove"}, {"temperature": 2.0}),
+        ({228: "project"}, {"positions": [3, 4]}),
+    ):
+        how = {**asked, **more}
+        a, b = (sc.steer(model, sae, changes, **how, **w) for w in ({}, {"workers": two}))
+        assert (a.before, a.texts) == (b.before, b.texts)
+        assert torch.equal(a.values, b.values)
+        assert torch.equal(a.clean, b.clean)
+    for name, w in (("one", {}), ("both", {"workers": two})):
+        sc.steer(model, sae, {228: "project"}, **asked, **w, folder=tmp_path / name)
+    assert_same_files(tmp_path / "one", tmp_path / "both")
 
 
 # -- faults ----------------------------------------------------------------------------------------
