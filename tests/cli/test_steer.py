@@ -77,6 +77,8 @@ def test_vectors_of_a_file_are_steered_by_name(tmp_path: Path) -> None:
         ([*SAE, "--strengths", "nan", "--prompt", "x"], "the strength is nan"),
         ([*SAE, "--amount", "inf", "--prompt", "x"], "the amount of feature 228 is inf"),
         ([*SAE, "--positions", "a", "--prompt", "x"], "--positions is 'a'"),
+        ([*SAE, "--prompt", "x", "--gpus-per-worker", "1"], "is of Ray's workers: give --ray too"),
+        ([*SAE, "--prompt", "x", "--workers", "0"], "0 workers: give one or more"),
         ([*SAE, "--metric", "logit", "--prompt", "x"], "unknown metric 'logit'"),
         ([*SAE, "--feature", "256", "--prompt", "Mary"], "0 to 255"),
         ([*SAE, "--sae-id", "z.7", "--prompt", "Mary"], "z.7"),

@@ -41,6 +41,9 @@ def test_the_table_lists_the_most_influential_nodes_and_the_scores() -> None:
         (["--edge-share", "1.5"], "--edge-share is 1.5: a share is above 0 and at most 1"),
         (["--dtype", "float23"], "unknown dtype 'float23': did you mean 'float32'"),
         (["--prompt", " "], "the prompt is empty"),
+        (["--memory", "much"], "memory='much' is no size"),
+        (["--gpus-per-worker", "1"], "--gpus-per-worker is of Ray's workers: give --ray too"),
+        (["--ray", "local", "--workers", "0"], "0 workers: give one or more"),
     ],
 )
 def test_bad_options_are_refused_before_the_model_is_loaded(
