@@ -18,7 +18,8 @@ SAE = ["--sae", "demo", "--sae-id", "z.1", "--feature", "228"]
 def test_a_feature_is_steered_as_in_python(tmp_path: Path) -> None:
     said = done(
         "steer", *SAE, "--amount", "4", "--strengths", "0,1", "--positions", "3,14", "--prompt",
-        PROMPT, "--task", "ioi", "--n", "8", "--n-tokens", "3", "--out", tmp_path / "out",
+        PROMPT, "--task", "ioi", "--n", "8", "--n-tokens", "3", "--ray", "none",
+        "--out", tmp_path / "out",
     )  # fmt: skip
     model = sc.load_model("demo")
     expected = sc.steer(

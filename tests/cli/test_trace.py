@@ -106,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a run on the bundled model, and what it printed."""
     pytest.importorskip("sae_circuits.tracing")
     out = tmp_path_factory.mktemp("traced") / "run"
-    result = call("trace", "--prompt", PROMPT, "--out", out, "--n-logits", 3)
+    result = call("trace", "--prompt", PROMPT, "--out", out, "--n-logits", 3, "--ray", "none")
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     return out, result.stdout
