@@ -88,8 +88,14 @@ def kill_until_done(work: Callable[[], Any], folder: Path, longest: float) -> in
     return steps
 
 
-def kill_command_until_done(command: list[str], took: float) -> int:
-    """Run a command that is killed at random moments of the time that it took, until it ends."""
+def kill_command_until_done(
+    command: list[str], took: float, ended: Callable[[], bool] = lambda: False
+) -> int:
+    """Run a command that is killed at random moments of the time that it took, until it ends.
+
+    Args:
+        ended: whether all is written, so that it was killed on its way out.
+    """
     rng, kills, longest = random.Random(1), 0, 0.9 * took
     while True:
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -102,6 +108,8 @@ def kill_command_until_done(command: list[str], took: float) -> int:
             child.wait()
             kills += 1
             longest *= 1.1
+        if ended():
+            return kills
 
 
 def assert_same_files(one: Path, other: Path) -> None:

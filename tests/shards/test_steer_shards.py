@@ -13,6 +13,7 @@ import torch
 
 import sae_circuits as sc
 from faults import Faulty, assert_same_files, kill_command_until_done, kill_until_done
+from sae_circuits.cli.folder import begin_in, end_in
 from sae_circuits.errors import OutputError, ShardError
 from sae_circuits.evaluation.steered import Steered
 
@@ -128,6 +129,28 @@ def test_the_command_killed_many_times_ends_with_the_same_bytes(tmp_path: Path) 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     started = time.monotonic()
     subprocess.run(command(whole), check=True, capture_output=True)
-    assert kill_command_until_done(command(killed), time.monotonic() - started) >= 1
-    assert_same_files(killed, whole)
-    assert {file.name for file in killed.iterdir()} == {"steered.json", "strengths.png"}
+    took = time.monotonic() - started
+    shards, last = killed / "shards", killed / "strengths.png"
+    ended = lambda: last.exists() and not shards.exists()  # noqa: E731
+    assert kill_command_until_done(command(killed), took, ended) >= 1
+    for name in ("steered.json", "strengths.png"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not shards.exists()
+
+
+def test_a_folder_is_gone_on_with_until_its_shards_are_gone(tmp_path: Path) -> None:
+    files = ("steered.json", "strengths.png")
+    begin_in(tmp_path / "out", files)
+    (tmp_path / "out" / "shards" / "metric").mkdir(parents=True)
+    (tmp_path / "out" / "steered.json").write_text("whole")
+    (tmp_path / "out" / ".strengths.png.0123abcd.part").write_text("half")
+    begin_in(tmp_path / "out", files)  # killed before its last file was written
+    assert {item.name for item in (tmp_path / "out").iterdir()} == {"shards", "steered.json"}
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"has 'thesis.txt'"):
+        begin_in(tmp_path / "out", files)
+    (tmp_path / "out" / "thesis.txt").unlink()
+    end_in(tmp_path / "out")
+    assert [item.name for item in (tmp_path / "out").iterdir()] == ["steered.json"]
+    with pytest.raises(OutputError, match=r"is not empty \(it has 'steered.json'\)"):
+        begin_in(tmp_path / "out", files)

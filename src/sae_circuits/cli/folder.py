@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import typer
 
-from sae_circuits.disk.atomic import ready_folder
+from sae_circuits.disk.atomic import part_of, ready_folder, remove_parts
 from sae_circuits.errors import FileFormatError, OutputError
 from sae_circuits.io import Record, load, save
 
@@ -101,6 +101,33 @@ class RunFolder:
         """Note in the record that the run has ended."""
         shutil.rmtree(self.path / SHARDS, ignore_errors=True)
         self.record.end().save(self.path / RECORD)
+
+
+def begin_in(path: Path, files: Sequence[str]) -> None:
+    """See that a command can begin in a folder, or go on in one where its shards are still there.
+
+    Args:
+        files: that the command writes in the end.
+
+    Raises:
+        OutputError: it cannot be written, or has something else in it, a finished run's files too.
+    """
+    ready_folder(path)
+    known: Sequence[str] = ()
+    if (path / SHARDS).is_dir():
+        remove_parts(path)
+        known = (*files, SHARDS)
+    if there := sorted(item.name for item in path.iterdir() if item.name not in known):
+        raise OutputError(
+            f"{str(path)!r} is not empty (it has {there[0]!r}): choose another folder"
+        )
+
+
+def end_in(path: Path) -> None:
+    """Remove a folder's shards, once all of them is in its files: at one moment it has none."""
+    gone = part_of(path / SHARDS)
+    (path / SHARDS).rename(gone)
+    shutil.rmtree(gone)
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:

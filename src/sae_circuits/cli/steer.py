@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 CHANGES = ("add", "set", "scale", "remove", "project")
 WIDEST = 60
+FILES = ("steered.json", "strengths.png")
 
 Feature = Annotated[
     list[str] | None,
@@ -88,9 +88,8 @@ def steer(
     out: Out = None,
 ) -> None:
     """Let a model write with a feature or a direction changed, and measure it on a task."""
-    from sae_circuits.cli.folder import SHARDS
+    from sae_circuits.cli.folder import SHARDS, begin_in, end_in
     from sae_circuits.connectome.steer import steer as run
-    from sae_circuits.viz.folder import empty_folder
 
     options.check_names(
         task=task or "ioi", task_file=task_file, metric=metric, intervention="corrupt", dtype=dtype,
@@ -102,18 +101,14 @@ def steer(
     if not prompt and task is None and task_file is None:
         raise OptionError("there is nothing to run: give --prompt, --task or both")
     if out is not None:
-        empty_folder(out, but=SHARDS)
+        begin_in(out, FILES)
     load = partial(options.open_model, model, dtype=dtype)
     measured = task is not None or task_file is not None
     with options.workers_of(ray, workers, gpus_per_worker, load) as shared:
         loaded = load(device=device)
         done = run(
-            loaded,
-            source.load(loaded),
-            how.changes(feature),
-            prompt or None,
-            strengths=how.strengths,
-            positions=how.positions,
+            loaded, source.load(loaded), how.changes(feature), prompt or None,
+            strengths=how.strengths, positions=how.positions,
             n_tokens=n_tokens, temperature=temperature,
             task=options.open_task(loaded, task or "", task_file, n, seed) if measured else None,
             metric=metric, batch_size=batch_size, memory=memory, seed=seed,
@@ -122,7 +117,7 @@ def steer(
     typer.echo(table(done))
     if out is not None:
         write(done, out)
-        shutil.rmtree(out / SHARDS)
+        end_in(out)
 
 
 @dataclass(frozen=True)
