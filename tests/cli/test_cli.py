@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from command_line import call, refused
+from command_line import call, done, refused
 from sae_circuits import __version__, tasks
 from sae_circuits.attribution import attribute
 from sae_circuits.cli.app import COMMANDS
+from sae_circuits.errors import OutputError
 from sae_circuits.evaluation import Curve, Report
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, export_eap_ig, load, save
+from sae_circuits.viz import folder as viz_folder
 from small_circuits import by_hand
 
 RUN = {
@@ -243,6 +245,28 @@ def test_evaluate_prints_measures_and_writes_a_report(
     assert again.faithfulness == pytest.approx(report.faithfulness)
     refused(call(*what, "--out", tmp_path / "again"), "is not empty")
     refused(call(*what, "--direction", "denoise"), "did you mean 'denoising'")
+
+
+def test_evaluate_goes_on_after_a_stop_among_its_files(
+    run: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = ["evaluate", run / "circuit.json", "--model", model_folder, "--n", 4, "--out"]
+    done(*what, tmp_path / "whole")
+    write = viz_folder.write_pictures
+
+    def stop(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(viz_folder, "write_pictures", stop)
+    refused(call(*what, tmp_path / "stopped"), "the disk is full")
+    monkeypatch.setattr(viz_folder, "write_pictures", write)
+    assert (tmp_path / "stopped" / "report.json").exists()
+    done(*what, tmp_path / "stopped")
+    whole, stopped = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("whole", "stopped")
+    )
+    assert whole == stopped
 
 
 def test_evaluate_refuses_another_models_circuit(model_folder: Path, tmp_path: Path) -> None:

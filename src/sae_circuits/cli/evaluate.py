@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,11 +45,11 @@ def evaluate(
 
     A circuit with features needs the dictionaries that it was found with, by --sae.
     """
-    from sae_circuits.cli.folder import SHARDS
+    from sae_circuits.cli.folder import SHARDS, begin_in, end_in
     from sae_circuits.evaluation import evaluate as measure
     from sae_circuits.graph import Circuit
     from sae_circuits.io import load
-    from sae_circuits.viz.folder import empty_folder, save_report
+    from sae_circuits.viz.folder import FILES, write_report
 
     options.check_names(
         task=task, task_file=task_file, metric=metric, intervention=intervention,
@@ -61,7 +60,7 @@ def evaluate(
     found = load(circuit, Circuit)
     dictionaries.require_given(found, saes)
     if out is not None:
-        empty_folder(out, but=SHARDS)
+        begin_in(out, FILES)
     opened = partial(options.open_model, model, dtype=dtype)
     with options.workers_of(ray, workers, gpus_per_worker, opened) as shared:
         loaded = opened(device=device)
@@ -74,8 +73,8 @@ def evaluate(
         )  # fmt: skip
     typer.echo(table(report))
     if out is not None:
-        shutil.rmtree(out / SHARDS)
-        save_report(report, out, task=prompts)
+        write_report(report, out, task=prompts)
+        end_in(out)
         typer.echo(f"Report: {out / 'report.html'}")
 
 

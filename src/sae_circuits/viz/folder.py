@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from sae_circuits.tasks import Task
 
 
+FILES = (
+    "scores.safetensors", "circuit.json", "report.json", "circuit.html", "circuit.dot",
+    "circuit.svg", "curve.svg", "curve.png", "report.html",
+)  # fmt: skip
+"""What a report's folder may hold."""
+
+
 def save_report(
     report: Report, folder: str | Path, *, record: Record | None = None, task: Task | None = None
 ) -> Path:
@@ -28,7 +35,13 @@ def save_report(
     Raises:
         OutputError: the folder holds something already, or cannot be written.
     """
-    folder = empty_folder(folder)
+    return write_report(report, empty_folder(folder), record=record, task=task)
+
+
+def write_report(
+    report: Report, folder: Path, *, record: Record | None = None, task: Task | None = None
+) -> Path:
+    """Write the files of `FILES` to a folder, over what is there."""
     if isinstance(report.scores, Scores):  # those by span are in the circuit's file
         save(report.scores, folder / "scores.safetensors")
     save(report.of, folder / "circuit.json")
@@ -37,17 +50,14 @@ def save_report(
     return folder
 
 
-def empty_folder(folder: str | Path, *, but: str = "") -> Path:
+def empty_folder(folder: str | Path) -> Path:
     """Make a folder where needed, and see before long work that it is empty and can be written.
-
-    Args:
-        but: what may be in it.
 
     Raises:
         OutputError: it is not, or cannot.
     """
     folder = ready_folder(folder)
-    if there := sorted(item.name for item in folder.iterdir() if item.name != but):
+    if there := sorted(item.name for item in folder.iterdir()):
         raise OutputError(
             f"{str(folder)!r} is not empty (it has {there[0]!r}): choose another folder"
         )
