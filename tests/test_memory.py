@@ -268,7 +268,7 @@ HEADS = {"method": "direct", "into": "z", "targets": 60}
                 "connected-by-patching": ({}, "connections", 16, 64, 100, {"method": "patching"}),
                 "connected-pairs": ({}, "pair_connections", 4, 128, 400, PAIRS),
                 "connected-features": ({}, "pair_connections", 32, 64, 6000, ACTIVE),
-                "connected-heads": ({}, "pair_connections", 16, 128, 400, HEADS),
+                "connected-heads": ({}, "pair_connections", 64, 128, 400, HEADS),
                 "connected-many-tokens": ({}, "connections", 8, 512, 400, {"method": "total"}),
             }.items()
         ),

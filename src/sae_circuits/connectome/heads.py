@@ -74,6 +74,7 @@ def head_connections(
     """
     first, last = (parse_node(one) if isinstance(one, str) else one for one in (source, target))
     layer = _layer(first, last, through)
+    assert first.index is not None
     assert last.index is not None
     work, _ = prepared(
         model, f"{last.site}{last.layer}", [last.index], saes, prompt, method="direct",
