@@ -1,22 +1,36 @@
 """Clusters of one dictionary's decoder rows, step by step, beside the product of the rows.
 
     python benchmarks/clusters.py [--quick] [--json FILE]
+    python benchmarks/clusters.py --features 131072 --kind "near to 400"
 
 Rows of 768 numbers: once near to 400 directions, once at random. The floor is the product of all
 rows with all in tiles of 1,024, in float32, of which nothing is kept. Peaks of memory stand above
 the rows, each in a fresh process. `--quick`: 4,096 features. HDBSCAN needs scikit-learn.
+
+With `--features`, what a call of `cluster` does is done once in this process, step by step: at a
+size where it takes minutes.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from measure import flags, machine, peak_bytes, read_flags, seconds, table, write_json
+from measure import (
+    flags,
+    highest_bytes,
+    machine,
+    peak_bytes,
+    read_flags,
+    seconds,
+    table,
+    write_json,
+)
 
 from sae_circuits.connectome.likeness import ByDecoder
 from sae_circuits.connectome.partition import How, Neighbourhood, stability
@@ -64,14 +78,39 @@ def made(kind: str, n: int, name: str, device: str, threads: int) -> Callable[[]
     return functions(kind, n, device)[name]
 
 
+def once(kind: str, n: int) -> dict[str, Any]:
+    """The seconds and the peak of each step of a call."""
+    likeness, how = ByDecoder(unit_rows(rows_of(kind, n))), How("louvain", K, 4, 1.0, 0)
+    found: dict[str, Any] = {}
+
+    def done(name: str, function: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        peak, value = highest_bytes(function)
+        took = time.perf_counter() - start
+        found[f"{kind}: {name}"] = {"seconds": took, "peak_mb": peak / 1e6}
+        print(f"{name}: {took:.1f} s, {peak / 1e6:,.0f} MB", flush=True)
+        return value
+
+    graph = done("neighbours", partial(Neighbourhood.of, likeness, K))
+    labels = done("louvain", partial(graph.clusters, how))
+    done("one sample, louvain", partial(stability, likeness, labels, how, 1, 0))
+    return found
+
+
 def main() -> None:
     """Print a table."""
     parser = flags(__doc__, "fewer features", repeats=1)
+    parser.add_argument("--features", type=int, help="how many, each step once")
+    parser.add_argument("--kind", choices=KINDS, help="of rows; without it, of both kinds")
     args = read_flags(parser)
-    n = 4096 if args.quick else 24_576
+    kinds = KINDS if args.kind is None else (args.kind,)
+    n = args.features or (4096 if args.quick else 24_576)
     print(f"{n:,} features, {WIDTH} wide, {K} neighbours of each; {machine(args.device)}\n")
     results: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in kinds:
+        if args.features is not None:
+            results |= once(kind, n)
+            continue
         for name, own in seconds(functions(kind, n, args.device), args.repeats).items():
             on = args.device if name == "product" else "cpu"  # clusters are made by the processor
             peak = peak_bytes(partial(made, kind, n, name, args.device, args.threads), on) / 1e6

@@ -26,10 +26,10 @@ from measure import flags, machine, peak_bytes, ratios, read_flags, seconds, tab
 
 import sae_circuits as sc
 from sae_circuits.ablation.interventions import Intervention
-from sae_circuits.attribution.method import Rule
 from sae_circuits.attribution.methods import METHODS
 from sae_circuits.attribution.pair_problem import PairProblem
-from sae_circuits.attribution.pairs import ends_of, score_ends
+from sae_circuits.attribution.pairs import score_ends
+from sae_circuits.attribution.pairs_job import PairsJob
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.run import prepare
 from sae_circuits.models.adapter import Adapter
@@ -142,21 +142,20 @@ def pairs(model: Any, task: sc.Task, graph: sc.TensorGraph) -> sc.PairScores:
 def pairs_kernel(quick: bool, device: str) -> Callable[[], Any]:
     """The products and sums alone, the runs and gradients being there."""
     model, task, graph = two_layers(quick, device)
-    eap = METHODS["eap"]
-    problems, settings, _ = prepare(
+    job = prepare(
         PairProblem,
         model,
         graph,
         task,
         metric=sc.metrics.logit_diff,
-        method=eap,
+        method=METHODS["eap"],
         intervention="corrupt",
         batch_size=len(task),
+        memory=None,
         seed=0,
         options={},
     )
-    assert isinstance(eap.score_batch, Rule)
-    ends = ends_of(problems, eap.score_batch, settings)
+    ends = PairsJob.of(job).ends()
     return partial(score_ends, graph, ends, 1 / len(task), torch.float32)
 
 

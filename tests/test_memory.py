@@ -167,9 +167,11 @@ def test_curves_and_connections_do_not_depend_on_memory(demo):
 
 
 def work(config: dict, verb: str, n: int, pos: int, memory: str, features: int, how: dict) -> int:
-    """The peak of a call in this process, and how it was cut."""
+    """The peak of a call in this process."""
     torch.set_num_threads(1)
     model = made(**config)
+    if verb in ("connections", "pair_connections", "head_connections"):
+        return work_of_connections(model, verb, n, pos, memory, features, how)
     saes = [dictionary(model, "mlp_out", i, n=features) for i in range(2 * (features > 0))]
     graph = sc.TensorGraph.from_model(model, saes=saes)
     task, tiny = prompts(model, n, pos), prompts(model, 1, 4)
@@ -179,6 +181,34 @@ def work(config: dict, verb: str, n: int, pos: int, memory: str, features: int, 
         "evaluate": lambda task, **m: sc.evaluate(model, half(graph), task, **how, **m),
     }
     calls[verb](tiny)  # what is loaded and made once is there
+    return highest_bytes(lambda: calls[verb](task, memory=memory))[0]
+
+
+def work_of_connections(
+    model: Any, verb: str, n: int, pos: int, memory: str, features: int, how: dict
+) -> int:
+    """The same of the ways into the last layer's dictionary from those of all layers' MLPs."""
+    into, gate = how.pop("into", "resid_post"), how.pop("gate", "relu")
+    last = model.cfg.n_layers - 1
+    own = {"resid_post": f"post{last}", "z": f"a{last}"}[into]
+    places = [*(("mlp_out", i) for i in range(last)), (into, last)]
+    saes = [dictionary(model, kind, i, n=features, gate=gate) for kind, i in places]
+    task, tiny = prompts(model, n, pos), prompts(model, 1, 4)
+    place = "attn.hook_z" if into == "z" else f"hook_{into}"
+    seen = model.run_with_cache(tiny.clean)[1][f"blocks.{last}.{place}"].flatten(2)
+    target = f"{own}.f{int(saes[-1].encode(seen).sum((0, 1)).argmax())}"
+    few = how.pop("targets", features)
+    asked = own if few == features else [f"{own}.f{i}" for i in range(few)]
+    calls = {
+        "connections": lambda task, **m: sc.connections(model, target, saes, task, **how, **m),
+        "pair_connections": lambda task, **m: sc.pair_connections(
+            model, asked, saes, task, **how, **m
+        ),
+        "head_connections": lambda task, **m: sc.head_connections(
+            model, "m0.f3", target, saes, task, **how, **m
+        ),
+    }
+    calls[verb](tiny)
     return highest_bytes(lambda: calls[verb](task, memory=memory))[0]
 
 
@@ -200,6 +230,10 @@ def measured(*case: Any) -> int:
 BUDGET = "400MiB"
 EAP, IG = {"method": "eap"}, {"method": "eap-ig", "steps": 3}
 BY_SITE = {"method": "eap-ig-activations", "steps": 1}
+STEPS = {"method": "total", "steps": 2, "reference": "corrupt"}
+PAIRS = {"method": "total", "targets": 60}
+ACTIVE = {"method": "direct", "gate": "topk"}
+HEADS = {"method": "direct", "into": "z", "targets": 60}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +262,14 @@ BY_SITE = {"method": "eap-ig-activations", "steps": 1}
                 "flow": ({}, "attribute", 64, 128, 0, {"method": "information-flow"}),
                 "circuits-many-tokens": ({}, "evaluate", 16, 512, 0, {}),
                 "circuits-means": ({}, "evaluate", 64, 128, 0, {"intervention": "mean"}),
+                "connected": ({}, "connections", 64, 128, 400, {"method": "total"}),
+                "connected-by-steps": ({}, "connections", 64, 128, 400, STEPS),
+                "connected-directly": ({}, "connections", 64, 128, 400, {"method": "direct"}),
+                "connected-by-patching": ({}, "connections", 16, 64, 100, {"method": "patching"}),
+                "connected-pairs": ({}, "pair_connections", 4, 128, 400, PAIRS),
+                "connected-features": ({}, "pair_connections", 32, 64, 6000, ACTIVE),
+                "connected-heads": ({}, "pair_connections", 64, 128, 400, HEADS),
+                "connected-many-tokens": ({}, "connections", 8, 512, 400, {"method": "total"}),
             }.items()
         ),
     ],

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import flop_registry
 
 import sae_circuits as sc
 from sae_circuits.ablation.batches import shape_of
+from sae_circuits.cache import check_model
 from sae_circuits.costs.operations import circuits_work
 from sae_circuits.errors import ContextError, OptionError, UnknownName
 from sae_circuits.models.adapter import Adapter
@@ -18,6 +19,7 @@ from sae_circuits.planning.shapes import SHAPES, shape_named
 from small_dictionaries import dictionary
 from test_memory import GATED, MIB, made, measured, prompts
 
+OWN = sc.Method("own", score_batch=lambda problem: problem.zeros())
 RATES = {"flops_per_second": 1e9, "bytes_per_second": 1e9}
 
 
@@ -31,6 +33,13 @@ class Counter(TorchDispatchMode):
         count = flop_registry.get(func.overloadpacket)
         self.total += count(*args, **(kwargs or {}), out_val=out) if count else 0
         return out
+
+
+def checked(**config):
+    """A model that has been looked at, as is done once for each on a few tokens."""
+    model = made(**config)
+    check_model(Adapter.of(model), prompts(model, 1, 8).clean)
+    return model
 
 
 def counted(call) -> int:
@@ -52,10 +61,15 @@ def counted(call) -> int:
         ("relp", {}),
         ("gim", {}),
         ("mask-ig", {"steps": 2}),
+        ("information-flow", {}),
+        ("atp-star", {}),
+        ("atp-star", {"grad_drop": True}),
+        ("edge-pruning", {"steps": 3}),
+        ("ugs", {"steps": 2, "samples": 3}),
     ],
 )
 def test_operations_of_scores_are_those_that_torch_counts(config, pos, method, options):
-    model = made(**config)
+    model = checked(**config)
     task, graph = prompts(model, 3, pos), sc.TensorGraph.from_model(model)
     flops = counted(lambda: sc.attribute(model, graph, task, method=method, **options))
     found = sc.plan(model, examples=3, tokens=pos, method=method, **RATES, **options)
@@ -100,6 +114,19 @@ def test_exact_patching_runs_a_part_of_the_model_for_every_edge():
     flops = counted(lambda: sc.attribute(model, graph, task, method="exact"))
     found = sc.plan(model, examples=1, tokens=16, method="exact", **RATES)
     assert found.flops == pytest.approx(flops, rel=0.15)
+
+
+@pytest.mark.parametrize("config", [{}, GATED], ids=["plain", "gated"])
+def test_operations_of_acdc_are_a_bound_which_it_comes_near_to_where_all_edges_stay(config):
+    model = checked(n_layers=2, **config)
+    task, graph = prompts(model, 1, 16), sc.TensorGraph.from_model(model)
+    found = sc.plan(model, examples=1, tokens=16, method="acdc", threshold=1e-9, **RATES)
+    assert found.stages[0].at_most
+    for threshold, least in ((1e-9, 0.7), (1e9, 0.0)):
+        flops = counted(
+            lambda how=threshold: sc.attribute(model, graph, task, method="acdc", threshold=how)
+        )
+        assert least * found.flops <= flops <= found.flops
 
 
 @pytest.mark.slow
@@ -180,7 +207,9 @@ def test_what_does_not_fit_is_said():
         ({"model": "gpt3"}, UnknownName, "unknown shape 'gpt3': did you mean 'gpt2'"),
         ({"dtype": "int8"}, UnknownName, "unknown dtype 'int8'"),
         ({"method": "eap-gi"}, UnknownName, "eap-ig"),
-        ({"method": "acdc"}, OptionError, "'acdc' cannot be planned"),
+        ({"method": OWN}, OptionError, "'own' cannot be planned: it does not say"),
+        ({"method": "ugs", "features": {"mlp_out": 8}}, OptionError, "'ugs' .* with features"),
+        ({"method": "acdc", "features": {"mlp_out": 8}}, OptionError, "'acdc' .* with features"),
         ({"method": "eap", "steps": 3}, UnknownName, "option of method 'eap'"),
         ({"method": None}, OptionError, "nothing to plan"),
         ({"examples": 0}, OptionError, "examples=0"),

@@ -54,7 +54,7 @@ def test_a_shape_of_ones_own_and_features(tmp_path):
         (["--layers", "2"], "needs --heads, --kv-heads, --d-model, --d-head, --d-mlp, --vocab"),
         (["--features", "mlp_out"], "--features 'mlp_out': give NAME=VALUE"),
         (["--option", "steps"], "--option 'steps': give NAME=VALUE"),
-        (["--method", "acdc"], "cannot be planned"),
+        (["--method", "acdc", "--features", "mlp_out=8"], "cannot be planned with features"),
         (["--memory", "lots"], "memory='lots' is no size"),
         (["--dtype", "int8"], "unknown dtype 'int8'"),
     ],

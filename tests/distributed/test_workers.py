@@ -219,6 +219,42 @@ def test_steering_is_equal(made: Made, two: Workers, tmp_path: Path) -> None:
     assert_same_files(tmp_path / "one", tmp_path / "both")
 
 
+def test_pairs_of_features_and_heads_are_equal_and_gone_on_with(
+    bridge: Made, two: Workers, tmp_path: Path
+) -> None:
+    model, _, task = bridge
+    saes = sc.load_saes("demo", ["resid_post.0", "resid_post.1"])
+    graph = sc.TensorGraph.from_model(model, saes=saes)
+
+    def pairs(**more: Any) -> sc.PairScores:
+        return sc.attribute_pairs(
+            model, graph, task, method="eap-ig", steps=2, batch_size=2, **more
+        )
+
+    strongest = sc.attribute_pairs(model, graph, task[:1]).top(1)[0][0]
+    source, target = strongest.split("->")
+
+    def heads(source: str = source, **more: Any) -> torch.Tensor:
+        how: dict[str, Any] = {"through": "a1", "reference": "corrupt", **more}
+        return sc.head_connections(model, source, target, saes, task[:1], **how)
+
+    whole, by_head = pairs(), heads()
+    assert len(whole)
+    assert bool(by_head.any())
+    folder = tmp_path / "pairs"
+    for found in (pairs(workers=two), pairs(folder=folder)):
+        assert torch.equal(found.ids, whole.ids)
+        assert torch.equal(found.values, whole.values)
+    (folder / "00002.safetensors").unlink()
+    again = pairs(folder=folder, workers=two)
+    assert torch.equal(again.values, whole.values)
+    for more in ({"workers": two}, {"folder": tmp_path / "heads"}, {"folder": tmp_path / "heads"}):
+        assert torch.equal(heads(**more), by_head)
+    other = "post0.f0" if source != "post0.f0" else "post0.f1"
+    with pytest.raises(OutputError, match=r"feature: \d+, now [01]\b"):
+        heads(other, folder=tmp_path / "heads")
+
+
 # -- faults ----------------------------------------------------------------------------------------
 
 

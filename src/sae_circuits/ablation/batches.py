@@ -55,7 +55,6 @@ def default_batch_size(
     *,
     memory: Memory | None = None,
     gradient: bool = False,
-    copies: bool = False,
 ) -> int:
     """As many examples as a run of the model with `n_features` beside it has memory for.
 
@@ -63,7 +62,6 @@ def default_batch_size(
         n_features: how many features are held, one number a token.
         memory: what the run may take beside the model's weights.
         gradient: whether it goes back, too.
-        copies: count copies of examples too, so that there may be more than the task has.
 
     Raises:
         OptionError: a budget that one example does not fit, or what is no size.
@@ -71,5 +69,4 @@ def default_batch_size(
     pos = task.clean.shape[1]
     need = run_need(shape_of(adapter), pos, n_features, gradient=gradient)
     what = f"one prompt of {pos:,} tokens"
-    most = 1 << 20 if copies else len(task)
-    return batching(adapter, need, most, memory=memory, what=what).size
+    return batching(adapter, need, len(task), memory=memory, what=what).size

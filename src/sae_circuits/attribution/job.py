@@ -106,13 +106,6 @@ class AttributionJob(Job, Generic[AnyProblem]):
 
         return work
 
-    def problems(self) -> Iterator[AnyProblem]:
-        """All batches, for what sums them in a way of its own."""
-        adapter, flat = Adapter.of(self.model), list[bool]()
-        saes = self.kind.place(adapter, self.graph)
-        yield from self._problems(adapter, saes, Shard(0, 0, len(self.task)), flat)
-        self.require_slope(flat)
-
     def require_slope(self, flat: Iterable[bool]) -> None:
         """Refuse a metric that is constant wherever a gradient was taken.
 

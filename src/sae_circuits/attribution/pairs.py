@@ -8,10 +8,8 @@ and does not depend on how the task was batched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import reduce
-from operator import add
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 from sae_circuits.attribution.method import Method, Rule
 from sae_circuits.attribution.pair_kernel import Destination, Source, score_pairs
 from sae_circuits.attribution.pair_problem import Ends, PairProblem, joined
+from sae_circuits.attribution.pairs_job import PairsJob
 from sae_circuits.attribution.run import find_method, prepare
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Edges, PairScores, TensorGraph
@@ -29,6 +28,7 @@ from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.precision import wide_dtype
 from sae_circuits.progress import track
+from sae_circuits.shards import Means, Workers
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
 
@@ -49,6 +49,8 @@ def attribute_pairs(
     batch_size: int | None = None,
     memory: Memory | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
+    folder: str | Path | None = None,
     **options: Any,
 ) -> PairScores:
     """Score every edge between two features of a graph, however many features there are.
@@ -67,6 +69,8 @@ def attribute_pairs(
         intervention: "corrupt", "resample" or "zero".
         at_least: leave out edges whose score is smaller by size, in the metric's unit.
         keep: leave out all but so many edges, the strongest; memory is then bounded.
+        workers, folder: as in `attribute`, of the model's runs; the products of pairs are made
+            here, when all that is active is there.
         options: of the method, such as `steps=5`.
 
     Raises:
@@ -87,9 +91,7 @@ def attribute_pairs(
         >>> small = graph.restrict(pairs.features(100))
     """
     chosen = find_method(method)
-    rule = chosen.score_batch
     _require(graph, chosen, intervention, at_least, keep)
-    assert isinstance(rule, Rule)
     job = prepare(
         PairProblem,
         model,
@@ -103,7 +105,7 @@ def attribute_pairs(
         seed=seed,
         options=options,
     )
-    ends = ends_of(job.problems(), rule, job.settings)
+    ends = PairsJob.of(job).ends(Means(workers, folder))
     dtype = wide_dtype(Adapter.of(model).dtype)
     ids, values = score_ends(graph, ends, 1 / len(task), dtype, at_least, keep)
     _require_finite(graph, ids, values)
@@ -145,20 +147,6 @@ def _require(
             "the stream and of transcoders that come later; give such dictionaries, by "
             "TensorGraph.from_model(model, saes=[...])"
         )
-
-
-def ends_of(problems: Iterable[PairProblem], rule: Rule, settings: Mapping[str, Any]) -> Ends:
-    """What the batches of a task leave behind; the runs of each are gone before the next.
-
-    Args:
-        settings: the options of the method.
-    """
-    found = []
-    for batch in problems:
-        problem, each = rule.gradients(batch, **settings)
-        found.append(problem.ends(reduce(add, each)))
-        del batch, problem, each
-    return Ends.cat(found)
 
 
 def score_ends(

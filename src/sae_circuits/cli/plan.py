@@ -108,8 +108,9 @@ def table(found: Plan) -> str:
         f"{'stage':<20}{'operations':>12}{'moved':>10}{'batch':>7}{'peak':>10}{'time':>10}",
     ]
     for stage in found.stages:
+        name = stage.name + ", at most" * stage.at_most
         lines.append(
-            f"{stage.name:<20}{stage.flops:>12.3g}{said(stage.moved):>10}{stage.batch_size:>7,}"
+            f"{name:<20}{stage.flops:>12.3g}{said(stage.moved):>10}{stage.batch_size:>7,}"
             f"{said(stage.peak):>10}{_time(stage.seconds):>10}"
         )
     word = "It fits" if found.fits else "It does not fit"

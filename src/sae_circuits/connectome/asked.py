@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sae_circuits.ablation.batches import default_batch_size
+from sae_circuits.ablation.batches import batching, shape_of
 from sae_circuits.attribution.sparse import ActivePlaced
 from sae_circuits.cache import check_model
-from sae_circuits.connectome.components import components_of
+from sae_circuits.connectome.components import Component, components_of
 from sae_circuits.connectome.work import Reference, Work, means_of
+from sae_circuits.costs.connections import Joined, connections_need
+from sae_circuits.costs.memory import Batching
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Node, TensorGraph, depth_of, parse_node
 from sae_circuits.models.adapter import Adapter
@@ -76,18 +78,16 @@ def prepared(
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
     _require_positions(positions, int(task.lengths.min()))
     check_model(adapter, task.clean)
-    n_features = sum(p.dictionary.n_features for p in (*sources, own))
-    back = method == "total"
-    rows = batch_size or default_batch_size(
-        adapter, task, n_features, memory=memory, gradient=back, copies=True
-    )
+    narrow = own if chosen is None else _narrowed(own, chosen)
+    joined = _joined(adapter, [*sources, narrow], method, through, reference)
+    cut = _cut(adapter, task, joined, memory, batch_size)
     if isinstance(reference, int | float):
         reference = float(reference)
-    means = means_of(adapter, sources, task, rows) if reference == "mean" else {}
-    narrow = own if chosen is None else _narrowed(own, chosen)
+    means = means_of(adapter, sources, task, cut.size) if reference == "mean" else {}
     work = Work(
-        adapter, sources, narrow, task, reference, positions, steps, through, rows, asked, means
-    )
+        adapter, sources, narrow, task, reference, positions, steps, through, cut.size, cut.chunk,
+        asked, means,
+    )  # fmt: skip
     return work, graphs
 
 
@@ -96,6 +96,53 @@ def said(reference: Reference) -> str:
     if isinstance(reference, tuple):
         return f"scale {reference[1]:g}"
     return reference if isinstance(reference, str) else f"{reference:g}"
+
+
+# -- how it is cut ---------------------------------------------------------------------------------
+
+
+def _joined(
+    adapter: Adapter,
+    placed: Sequence[ActivePlaced],
+    method: str,
+    through: str | None,
+    reference: Reference,
+) -> Joined:
+    """The sizes of dictionaries in their places, the target's last."""
+    arch, target = adapter.architecture, placed[-1]
+    features = tuple(p.dictionary.n_features for p in placed)
+    tables = 0
+    for p, n in zip(placed, features, strict=True):
+        in_heads = p.dictionary.writes[0].kind == "z"
+        tables += n * n if isinstance(p, Component) else 0
+        tables += n * arch.d_model if in_heads and method == "direct" else 0
+    in_lists = method == "direct" and through is None and target.is_linear
+    widths = tuple(p.dictionary.W_dec.shape[1] for p in placed)
+    return Joined(features, widths, tables, method, in_lists, reference == "corrupt")
+
+
+def _cut(
+    adapter: Adapter,
+    task: Task,
+    joined: Joined,
+    memory: Memory | None,
+    batch_size: int | None,
+) -> Batching:
+    """Prompts at a time, or where all are, copies of them; and bytes of a work space.
+
+    Raises:
+        OptionError: a budget that one prompt does not fit, or what is no size.
+    """
+    shape, pos, n = shape_of(adapter), task.clean.shape[1], len(task)
+    kind = adapter.device.type
+    what = f"one prompt of {pos:,} tokens"
+    need = connections_need(shape, pos, joined, device=kind)
+    how = batching(adapter, need, n, memory=memory, batch_size=batch_size, what=what)
+    if batch_size is not None or how.size < n:
+        return how
+    need = connections_need(shape, pos, joined, device=kind, prompts=n)
+    copies = batching(adapter, need, 1 << 20, memory=memory, what=what)
+    return copies if copies.size >= n else how
 
 
 def _said(target: str, chosen: Sequence[int] | None) -> str:

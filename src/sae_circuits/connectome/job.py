@@ -45,6 +45,7 @@ class ConnectionsJob(Job):
             "through": work.through,
             "positions": None if work.positions is None else list(work.positions),
             "batch_size": work.rows,
+            "space": work.space,
             "dictionaries": fingerprint(of),
             "targets": fingerprint(torch.as_tensor(list(work.target.chosen))),
             "asked": fingerprint(work.asked),

@@ -20,12 +20,12 @@ from sae_circuits.connectome.components import Component
 from sae_circuits.connectome.look import Looked, look, read_after, real_tokens
 from sae_circuits.connectome.reading import read_stream, target_input
 from sae_circuits.connectome.work import Part, Sums, Work
+from sae_circuits.costs.connections import ENCODED
 from sae_circuits.models.dictionaries.gates import nonzero
-from sae_circuits.precision import wide
+from sae_circuits.precision import wide, wide_dtype
 from sae_circuits.tasks import Task
 
 SPARSE = 0.2  # of the features of a token: if fewer change, zeros are left out
-BLOCK = 1 << 24  # numbers in a block of patched rows by targets
 
 
 # -- patching --------------------------------------------------------------------------------------
@@ -79,7 +79,8 @@ def _activations(
     work: Work, encoded: Float[Tensor, "row pos d_in"], real: Bool[Tensor, "row pos"]
 ) -> Float[Tensor, "row target"]:
     """The targets', summed over tokens; some rows at a time where targets are many."""
-    size = max(1, BLOCK // (encoded.shape[1] * work.target.dictionary.n_features))
+    row = ENCODED * encoded.shape[1] * work.target.dictionary.n_features * wide(encoded).itemsize
+    size = max(1, work.space // row)
     found = []
     for x, own in zip(encoded.split(size), real.split(size), strict=True):
         f = work.target.dictionary.encode(x)[..., work.target.columns]
@@ -92,7 +93,8 @@ def _activations(
 
 def _total(work: Work, batch: Task) -> Part:
     """One backward pass of each target, or one for each step and dictionary."""
-    seen = look(work.adapter, [*work.sources, work.target], batch, grad=True)
+    at_once = work.steps is None
+    seen = look(work.adapter, [*work.sources, work.target], batch, grad=at_once)
     real = real_tokens(batch, work.adapter.device)
     other, where = work.other(batch), work.set_at(batch)[..., None]
     changes = []
@@ -117,12 +119,14 @@ def _total(work: Work, batch: Task) -> Part:
         for v, each in slopes(work, looked.encoded[target], real, places, len(batch)):
             for (source, moved, whole), g in zip(some, each, strict=True):
                 g = g.flatten(3) * weight
-                u, values = paired(moved, source.dictionary.W_dec, g)
-                found[source.name].append(work.sums(source, v, u, values))
+                explained = torch.zeros(len(v), dtype=torch.float64)
+                for u, values in paired(work, moved, source.dictionary.W_dec, g):
+                    found[source.name].append(work.sums(source, v, u, values))
+                    explained += values.sum(1, dtype=torch.float64).cpu()
                 if source.name in errors and whole is not None:
-                    error = torch.einsum("bpw,kbpw->k", wide(whole).to(values), wide(g).to(values))
-                    error = error - values.sum(1)
-                    errors[source.name][v.cpu()] += error.double().cpu()
+                    error = torch.einsum("bpw,kbpw->k", wide(whole), wide(g).to(wide(whole)))
+                    errors[source.name][v.cpu()] += error.double().cpu() - explained
+        del looked, places  # before the next is made
     pre, gate = work.open(seen.encoded[target], real)
     return Part(found, errors, wide(pre * gate).sum((0, 1)))
 
@@ -169,25 +173,33 @@ def slopes(
             found = torch.autograd.grad(
                 f, leaves, each, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
-        zero = [x.new_zeros(len(v), *x.shape) for x in leaves]
-        yield v, [z if g is None else g for g, z in zip(found, zero, strict=True)]
+        yield (
+            v,
+            [
+                x.new_zeros(len(v), *x.shape) if g is None else g
+                for g, x in zip(found, leaves, strict=True)
+            ],
+        )
 
 
 def paired(
+    work: Work,
     moved: Float[Tensor, "batch pos feature"],
     W: Float[Tensor, "feature width"],
     g: Float[Tensor, "v batch pos width"],
-) -> tuple[Int64[Tensor, "u"], Float[Tensor, "v u"]]:
-    """sum_t D_u(t) (W_u . g_v(t)), for the features u that change."""
-    u = moved.any(0).any(0).nonzero()[:, 0]
-    W = wide(W)
-    D, rows = moved.flatten(0, 1)[:, u], g.flatten(1, 2).movedim(0, 1).flatten(1)
-    D, rows = D.to(W.dtype), rows.to(W.dtype)
-    if D.count_nonzero() < SPARSE * D.numel():
-        along = torch.sparse.mm(D.T.to_sparse(), rows)
-    else:
-        along = D.T @ rows
-    return u, torch.einsum("ukw,uw->ku", along.unflatten(1, (len(g), -1)), W[u])
+) -> Iterator[tuple[Int64[Tensor, "u"], Float[Tensor, "v u"]]]:
+    """sum_t D_u(t) (W_u . g_v(t)), for the features u that change, some at a time."""
+    D, dtype = moved.flatten(0, 1), wide_dtype(W.dtype)
+    rows = g.flatten(1, 2).movedim(0, 1).flatten(1).to(dtype)
+    each = 2 * rows.shape[1] + W.shape[1] + 2 * len(rows) + 8 * len(g)
+    every = D.any(0).nonzero()[:, 0]
+    for u in every.split(max(1, work.space // (each * dtype.itemsize))):
+        own = D[:, u].to(dtype)
+        if own.count_nonzero() < SPARSE * own.numel():
+            along = torch.sparse.mm(own.T.to_sparse(), rows)
+        else:
+            along = own.T @ rows
+        yield u, torch.einsum("ukw,uw->ku", along.unflatten(1, (len(g), -1)), W[u].to(dtype))
 
 
 # -- direct ----------------------------------------------------------------------------------------
@@ -213,8 +225,8 @@ def _direct(work: Work, batch: Task) -> Part:
             encoded = target_input(work, seen, stream)
         for v, (g,) in slopes(work, encoded, real, [stream], len(batch)):
             for source, change in moved.items():
-                u, values = paired(change, source.W_dec, g)
-                found[source.name].append(work.sums(source, v, u, values))
+                for u, values in paired(work, change, source.W_dec, g):
+                    found[source.name].append(work.sums(source, v, u, values))
     return Part(found, {}, wide(pre * gate).sum((0, 1)))
 
 

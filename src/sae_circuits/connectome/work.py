@@ -70,6 +70,7 @@ class Work:
         target: a dictionary with the features that are targets.
         through: a component that `direct` goes through, such as "a3" or "m3".
         rows: prompts, or copies of them, at a time.
+        space: bytes in which products, and the targets' activations, are made.
         asked: of each source, the features to patch.
     """
 
@@ -82,6 +83,7 @@ class Work:
     steps: int | None
     through: str | None
     rows: int
+    space: int
     asked: Mapping[str, list[int]] | None
     means: Mapping[str, Tensor]
 

@@ -55,10 +55,15 @@ def forward(shape: Shape, pos: int, features: int = 0) -> Work:
 
 def gradient(shape: Shape, pos: int, features: int = 0) -> Work:
     """One run of the model and the pass back through it, over activations alone."""
-    there, arch = forward(shape, pos, features), shape.architecture
+    return forward(shape, pos, features) + backward(shape, pos, features)
+
+
+def backward(shape: Shape, pos: int, features: int = 0) -> Work:
+    """The pass back alone."""
+    arch = shape.architecture
     tokens = 2 * arch.n_layers * shape.layer_weights + 8 * arch.n_layers * pos * shape.heads
-    back = Work(pos * tokens + 2 * shape.width * arch.d_vocab, 4 * pos * shape.kept(pos), 1)
-    return there + back
+    flops = pos * tokens + 2 * shape.width * arch.d_vocab
+    return Work(flops, 4 * pos * shape.kept(pos), 1)
 
 
 def attribution_work(
@@ -67,7 +72,13 @@ def attribution_work(
     """Of scores of edges or nodes."""
     writing = sum(len(block) for block in graph.writers if block.is_narrow)
     found = passes.forward * forward(shape, pos, writing)
-    found = found + passes.gradient * gradient(shape, pos, writing)
+    if passes.graphs_of_gradients is None:
+        found = found + passes.gradient * gradient(shape, pos, writing)
+    else:  # several passes back through one run
+        found = found + passes.graphs_of_gradients * forward(shape, pos, writing)
+        found = found + passes.gradient * backward(shape, pos, writing)
+    each = 2.0 * shape.architecture.n_layers * shape.heads * shape.width
+    found = found + Work(passes.heads * pos * each)
     if passes.tails:
         found = found + _tails(shape, graph, pos)
     if not passes.products:
@@ -94,7 +105,7 @@ def _tails(shape: Shape, graph: TensorGraph, pos: int) -> Work:
         if block.port is not None:  # the other ports are those of the clean run
             own = layer - 2 * d * (shape.heads + 2 * shape.keys - arch.d_head)
         tail = pos * (own + layer * max(0, arch.n_layers - at - 1)) + 2 * d * arch.d_vocab
-        flops += _seen(graph, block) * len(block) * tail
+        flops += seen_by(graph, block) * len(block) * tail
     return Work(flops)
 
 
@@ -104,7 +115,7 @@ def circuit_work(shape: Shape, graph: TensorGraph, pos: int, share: float) -> Wo
     A circuit of the best edges leaves more parts out, and costs less.
     """
     width, flops = shape.width, 0.0
-    arch, seen = shape.architecture, {b.key: _seen(graph, b) for b in graph.readers}
+    arch, seen = shape.architecture, {b.key: seen_by(graph, b) for b in graph.readers}
     for block in graph.readers:
         some = 1 - (1 - share) ** seen[block.key] if share < 1 else 1.0
         changed = some * len(block)
@@ -133,16 +144,20 @@ def circuits_work(
     Args:
         each: circuits of each share, such as a random one beside the best.
     """
-    arch = shape.architecture
-    # What the replacement run's streams, queries, keys and values are made of.
-    base = 2 * pos * shape.width * arch.n_layers * (2 * shape.heads + 2 * shape.keys)
-    found = 2 * forward(shape, pos) + Work(base)
+    found = 2 * forward(shape, pos) + base_of(shape, pos)
     for share in shares:
         found = found + each * circuit_work(shape, graph, pos, share)
     return found
 
 
-def _seen(graph: TensorGraph, block: Block) -> int:
+def base_of(shape: Shape, pos: int) -> Work:
+    """What the replacement run's streams, queries, keys and values are made of."""
+    each = 2 * shape.heads + 2 * shape.keys
+    return Work(2 * pos * shape.width * shape.architecture.n_layers * each)
+
+
+def seen_by(graph: TensorGraph, block: Block) -> int:
+    """How many writers a reader of a block sees."""
     start, stop = graph.sees(block.depth)
     return stop - start
 

@@ -12,6 +12,8 @@ from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.run import find_method
 from sae_circuits.costs.memory import DEFAULT, Asked, Kind, Need, attribution_need, circuits_need
 from sae_circuits.costs.operations import Work, attribution_work, circuits_work
+from sae_circuits.costs.passes import Passes
+from sae_circuits.costs.searches import masked_work, patched_work, search_work
 from sae_circuits.costs.shape import Shape
 from sae_circuits.errors import ContextError, OptionError, unknown
 from sae_circuits.graph import TensorGraph
@@ -68,8 +70,8 @@ def plan(
 
     Raises:
         UnknownName: no such shape, method, option or dtype.
-        OptionError: a count below 1; a method whose work hangs on what it finds; a device that is
-            not here, without rates.
+        OptionError: a count below 1; a method of one's own that does not say what it computes; a
+            search or learned masks with features; a device that is not here, without rates.
         ContextError: more tokens than the model's context.
 
     Example:
@@ -132,8 +134,8 @@ def _scores(
     keep: str | None,
     examples: int,
     options: dict[str, Any],
-) -> tuple[str, Need, Work]:
-    """The name of a method, and what it takes."""
+) -> tuple[str, Need, Work, bool]:
+    """The name of a method, what it takes, and whether that is the most that it can be."""
     chosen = find_method(method)
     if of not in ("edges", "nodes"):
         raise OptionError(f"of={of!r}: 'edges' or 'nodes'")
@@ -142,11 +144,28 @@ def _scores(
     passes = chosen.costs(graph, {**chosen.options, **options})
     if not passes.planned:
         raise OptionError(
-            f"method {chosen.name!r} cannot be planned: what it computes hangs on what it finds. "
-            "Plan 'eap-ig' or 'exact' to compare with, or time it on a few examples"
+            f"method {chosen.name!r} cannot be planned: it does not say what it computes. Give it "
+            "passes, or plan 'eap-ig' or 'exact' to compare with"
+        )
+    if (passes.masks or passes.visits) and any(block.is_narrow for block in graph.writers):
+        raise OptionError(
+            f"method {chosen.name!r} cannot be planned with features: what it runs hangs on which "
+            "are active. Plan it without them, or 'eap-ig' with them"
         )
     need = attribution_need(shape, graph, tokens, passes, Asked(of, 1, keep, examples))
-    return chosen.name, need, attribution_work(shape, graph, tokens, passes, kind=of)
+    return chosen.name, need, _work(shape, graph, tokens, passes, of), passes.visits
+
+
+def _work(shape: Shape, graph: TensorGraph, tokens: int, passes: Passes, of: Kind) -> Work:
+    """What a method computes."""
+    if passes.masks:
+        return masked_work(shape, graph, tokens, passes.masks)
+    if passes.visits:
+        return search_work(shape, graph, tokens)
+    found = attribution_work(shape, graph, tokens, passes, kind=of)
+    if passes.patched:
+        found = found + patched_work(shape, graph, tokens, passes.patched)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +179,7 @@ class _Place:
     batch_size: int | None
     rates: tuple[float, float]
 
-    def stage(self, name: str, need: Need, work: Work) -> Stage:
+    def stage(self, name: str, need: Need, work: Work, at_most: bool = False) -> Stage:
         """A part of the work, with the batch size that the call would have."""
         try:
             how = need.within(self.budget, self.examples, device=self.device)
@@ -182,6 +201,7 @@ class _Place:
             chunk=how.chunk,
             seconds=flops / self.rates[0] + moved / self.rates[1],
             fits=self.budget is None or peak <= self.budget,
+            at_most=at_most,
         )
 
 

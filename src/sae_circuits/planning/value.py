@@ -25,6 +25,7 @@ class Stage:
         chunk: of these, bytes of a work space.
         seconds: expected.
         fits: whether the peak is within the budget.
+        at_most: whether operations and seconds are a bound, as of a search that may end sooner.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stage:
     chunk: int
     seconds: float
     fits: bool
+    at_most: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Plan:
         return {"version": 1, **asdict(self), **whole, "fits": self.fits}
 
     def __repr__(self) -> str:
-        names = ", ".join(stage.name for stage in self.stages)
+        names = ", ".join(stage.name + " at most" * stage.at_most for stage in self.stages)
         return (
             f"Plan({self.model}, {names}: {self.flops:.3g} operations, {said(self.peak)} beside "
             f"{said(self.weights)} of weights, {self.seconds:.3g} s; "

@@ -108,7 +108,7 @@ def passes(graph: TensorGraph, **_: Any) -> Passes:
         vectors=2,
         writes=8,
         whole=True,
-        planned=False,
+        visits=True,
     )
 
 

@@ -200,14 +200,16 @@ class _Patched:
 
 def passes(graph: TensorGraph, grad_drop: bool) -> Passes:
     """A gradient, or one for each layer that is skipped, and the patterns' own."""
+    n, runs = graph.architecture.n_layers if grad_drop else 1, 1 + graph.splits_kv
     return Passes(
         forward=1,
-        gradient=graph.architecture.n_layers if grad_drop else 1,
-        graphs=1 + graph.splits_kv,
+        gradient=n * runs,
+        graphs_of_gradients=runs,
+        graphs=runs,
         points=1,
-        products=graph.architecture.n_layers if grad_drop else 1,
-        patterns=2 + (graph.architecture.n_layers if grad_drop else 1),
-        planned=False,
+        products=n,
+        patterns=2 + n,
+        patched=n,
         space=PATCH_BYTES,
         spaces=3,
     )

@@ -121,7 +121,7 @@ def passes(graph: TensorGraph, steps: int, **_: Any) -> Passes:
         writes=8,
         spaces=8,
         whole=True,
-        planned=False,
+        masks=steps,
     )
 
 

@@ -137,9 +137,17 @@ def _size(x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any"]:
 
 
 def passes(graph: TensorGraph, **_: Any) -> Passes:
-    """One run."""
+    """One run, and what heads write: of each, and of all together for the streams."""
     return Passes(
-        forward=1, gradient=0, graphs=0, points=0, products=0, writes=3, space=CHUNK_BYTES, spaces=2
+        forward=1,
+        gradient=0,
+        graphs=0,
+        points=0,
+        products=0,
+        writes=3,
+        heads=2,
+        space=CHUNK_BYTES,
+        spaces=2,
     )
 
 

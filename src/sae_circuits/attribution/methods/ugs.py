@@ -81,7 +81,7 @@ def search(
     return graph.dense(odds.sigmoid())
 
 
-def passes(graph: TensorGraph, steps: int, **_: Any) -> Passes:
+def passes(graph: TensorGraph, steps: int, samples: int, **_: Any) -> Passes:
     """A run with masks at every step; all batches wait for the next."""
     return Passes(
         forward=2,
@@ -93,7 +93,7 @@ def passes(graph: TensorGraph, steps: int, **_: Any) -> Passes:
         writes=8,
         spaces=8,
         whole=True,
-        planned=False,
+        masks=steps * samples,
     )
 
 
