@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,12 @@ class Made:
         Raises:
             OptionError: a provenance that JSON does not know.
         """
-        rows = [_plain(label) for label in self.labels]
+        rows = [{**vars(label), "provenance": dict(label.provenance)} for label in self.labels]
         said = {"labels": rows, "left": [asdict(one) for one in self.left], "used": self.used}
-        text = json.dumps(said, allow_nan=False).encode()
+        try:
+            text = json.dumps(said, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise _unplain(self.labels, error) from error
         return {"labels": torch.from_numpy(np.frombuffer(text, dtype=np.uint8).copy())}
 
     @classmethod
@@ -57,15 +60,17 @@ class Made:
         return cls(labels, tuple(LeftOut(**one) for one in said["left"]), said["used"])
 
 
-def _plain(label: Label) -> dict[str, Any]:
-    try:
-        json.dumps(dict(label.provenance), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"strategy {label.strategy!r} gives feature {label.feature} the provenance "
-            f"{dict(label.provenance)!r}, and {error}: give plain values, and None for NaN"
-        ) from error
-    return asdict(replace(label, provenance=dict(label.provenance)))
+def _unplain(labels: Sequence[Label], error: Exception) -> OptionError:
+    """What to say of labels of which one is not of plain values."""
+    for label in labels:
+        try:
+            json.dumps(dict(label.provenance), allow_nan=False)
+        except (TypeError, ValueError) as found:
+            return OptionError(
+                f"strategy {label.strategy!r} gives feature {label.feature} the provenance "
+                f"{dict(label.provenance)!r}, and {found}: give plain values, and None for NaN"
+            )
+    return OptionError(f"a label is not of plain values: {error}")
 
 
 def _label(row: dict[str, Any]) -> Label:
