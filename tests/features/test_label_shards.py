@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -124,6 +125,18 @@ def test_other_labels_in_the_folder_are_refused_with_what_differs(tmp_path):
         given = {"activity": ACTIVITY, "strategies": "tokens", "folder": tmp_path, **how}
         with pytest.raises(OutputError, match=rf"another run \(.*{what}.*choose another folder"):
             label(**given)
+
+
+def test_a_file_that_an_option_names_counts_by_its_content(tmp_path):
+    path = tmp_path / "batch-0.jsonl"
+    row = {"modelId": "m", "layer": "0", "index": "3", "description": "one", "typeName": "t"}
+    how: dict[str, Any] = {"folder": tmp_path / "kept", "neuronpedia": {"path": path}}
+    path.write_text(json.dumps(row))
+    assert [one.text for one in label(ACTIVITY, "neuronpedia", **how)] == ["one"]
+    path.rename(tmp_path / "other.jsonl")
+    path.write_text(json.dumps({**row, "description": "two"}))
+    with pytest.raises(OutputError, match=r"another run \(strategies: "):
+        label(ACTIVITY, "neuronpedia", **how)
 
 
 # -- what is bad -----------------------------------------------------------------------------------

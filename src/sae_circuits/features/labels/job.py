@@ -7,9 +7,11 @@ workers need neither the store nor its disk.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,7 @@ class LabelsJob(Job):
     def _strategy(self, strategy: Strategy) -> dict[str, Any]:
         given = {**strategy.options, **self.options.get(strategy.name, {})}
         decide = {name: x for name, x in given.items() if name not in strategy.means}
+        decide |= {name: _contents(decide[name]) for name in strategy.reads}
         return {"code": fingerprint(strategy.make), **{k: _value(x) for k, x in decide.items()}}
 
     def __getstate__(self) -> dict[str, Any]:  # activations come with the shards
@@ -160,6 +163,12 @@ def _hashes(activity: Activity, features: Ids) -> Iterator[str]:
     for first in range(0, len(features), TOGETHER):
         some = activity.columns(features[first : first + TOGETHER])
         yield fingerprint([some.starts, some.places, some.values])
+
+
+def _contents(paths: str | Path | Sequence[str | Path] | None) -> list[str]:
+    """Hashes of files that have been read, and so are there."""
+    some = [paths] if isinstance(paths, str | Path) else paths or []
+    return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in some]
 
 
 def _value(value: Any) -> Any:

@@ -97,6 +97,7 @@ class Strategy:
         options: those it takes, with their defaults.
         reference: where it was published.
         means: of the options those that have no say in what a label is, such as a timeout.
+        reads: of the options those that are files, whose content decides.
         alone: whether each feature is labelled, and kept, by itself, since to ask again is dear.
     """
 
@@ -105,6 +106,7 @@ class Strategy:
     options: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
     means: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     alone: bool = False
 
     def __call__(self, setting: Setting, options: Mapping[str, Any]) -> Propose:
