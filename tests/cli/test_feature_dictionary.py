@@ -15,7 +15,10 @@ import command_line
 import sae_circuits as sc
 from command_line import refused
 from sae_circuits.cli.features import COMMANDS
+from sae_circuits.features.columns import Columns
 from sae_circuits.features.dictionary import STORE
+from sae_circuits.features.labels.kept import Made
+from sae_circuits.features.labels.ready import Ready
 from sae_circuits.features.store.schema import TABLES
 from small_stores import planted
 
@@ -138,8 +141,35 @@ def test_workers_are_asked_for_by_options(store: Path, tmp_path: Path) -> None:
     done(*again, "--ray", "none", "--workers", 1)
     found, whole = (sc.FeatureDictionary.load(path) for path in (tmp_path / "again", store))
     assert found.made == whole.made
-    refused(call(*again, "--gpus-per-worker", 1), "--gpus-per-worker is of Ray's workers")
+    label = ["label", tmp_path / "again", "--strategy", "previous"]
+    said = done(*label, "--ray", "none", "--workers", 2)
+    assert not (tmp_path / "again" / "labels").exists()
+    assert done(*label) == said
+    for command in (again, label):
+        said = "--gpus-per-worker is of Ray's workers"
+        refused(call(*command, "--gpus-per-worker", 1), said)
     refused(call(*again, "--ray", "none", "--workers", 0), "0 workers: give one or more")
+
+
+def test_labels_that_were_not_all_made_are_gone_on_with(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (shutil.copytree(store, tmp_path / name) for name in "ab")
+    command = ["label", other, "--strategy", "previous", "--feature", 3, "--feature", 131]
+    made = Ready.made
+
+    def once(self: Ready, columns: Columns) -> Made:
+        monkeypatch.setattr(Ready, "made", _stop)
+        return made(self, columns)
+
+    monkeypatch.setattr("sae_circuits.features.labels.job.TOGETHER", 1)
+    monkeypatch.setattr(Ready, "made", once)
+    assert call(*command).exit_code == 77
+    (kept,) = (other / "labels").iterdir()
+    assert [path.name for path in kept.glob("*.safetensors")] == ["00000.safetensors"]
+    monkeypatch.setattr(Ready, "made", made)
+    assert done(*command) == done(command[0], one, *command[2:])
+    assert not (other / "labels").exists()
 
 
 def test_files_are_read_and_masks_are_heeded(tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
+from explaining import Server, serving
 from made_corpus import activity_of, firing, sentences
 from sae_circuits.errors import LabelsLeftOut, OptionError
 from sae_circuits.features.labels import label
@@ -21,51 +20,6 @@ CORPUS = sentences(n_prompts=60)
 DOGS = firing(CORPUS, lambda texts, i: texts[i] == " dog")
 CATS = firing(CORPUS, lambda texts, i: texts[i] == " cat")
 ACTIVITY = activity_of(CORPUS, DOGS)
-
-
-class Server:
-    """A chat completions server: `answer` gets each prompt and how many came before."""
-
-    def __init__(self) -> None:
-        self.prompts: list[str] = []
-        self.requests: list[dict] = []
-        self.headers: list[dict[str, str]] = []
-        self.answer: Callable[[str, int], object] = lambda prompt, n: honest(prompt)
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.requests.append({"path": self.path, **body})
-                server.headers.append({k.lower(): v for k, v in self.headers.items()})
-                server.prompts.append(body["messages"][0]["content"])
-                status, headers, text = as_response(
-                    server.answer(server.prompts[-1], len(server.prompts) - 1)
-                )
-                try:
-                    self.send_response(status)
-                    for name, value in headers.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(text.encode())
-                except OSError:
-                    pass  # the caller has gone: that is what some tests are about
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-
-def as_response(answer: object) -> tuple[int, dict[str, str], str]:
-    """A text as a completion; a tuple of status, headers and body as it stands."""
-    if isinstance(answer, tuple):
-        return answer
-    message = {"choices": [{"message": {"content": answer}}], "usage": {"total_tokens": 100}}
-    return 200, {}, json.dumps(message)
 
 
 def honest(prompt: str) -> str:
@@ -80,11 +34,7 @@ def honest(prompt: str) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    yield made
-    made.http.shutdown()
-    made.thread.join()
-    made.http.server_close()
+    yield from serving(honest)
 
 
 def explained(server: Server, activity=ACTIVITY, **options):
@@ -209,7 +159,7 @@ def test_one_feature_without_an_answer_does_not_lose_the_others(server):
 def test_a_server_that_never_answers_is_no_use(server):
     server.answer = lambda prompt, n: (500, {}, "")
     five = activity_of(CORPUS, *[DOGS] * 5)
-    with pytest.warns(LabelsLeftOut), pytest.raises(OptionError, match=r"first 3 features.*500"):
+    with pytest.raises(OptionError, match=r"first 3 features.*500"):
         explained(server, five, retries=0)
     assert len(server.prompts) == 3
     with pytest.warns(LabelsLeftOut, match="ConnectError"):
@@ -227,7 +177,7 @@ def test_a_refusal_is_said_at_once(server, status):
 
 def test_the_budget_of_calls_and_of_tokens_is_kept(server):
     five = activity_of(CORPUS, *[DOGS] * 5)
-    with pytest.warns(LabelsLeftOut, match="feature 2 and those after it: .*4 of 4 calls"):
+    with pytest.warns(LabelsLeftOut, match="features 2, 3, 4: .*4 of 4 calls"):
         found = explained(server, five, max_calls=4)
     assert [one.feature for one in found] == [0, 1]
     assert len(server.prompts) == 4

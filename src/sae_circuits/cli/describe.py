@@ -119,11 +119,15 @@ def label(
     sae_id: SaeId = None,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
+    ray: options.Ray = None,
+    workers: options.NWorkers = None,
+    gpus_per_worker: options.GpusPerWorker = 0,
 ) -> None:
     """Label features, test the labels on held-out prompts, and keep them in the store.
 
     A label takes the place of an earlier one of the same strategy. The strategies clusters and
-    logits need the model: give --model and --sae.
+    logits need the model: give --model and --sae. A run that was interrupted goes on where it
+    stopped when the same command is given again.
     """
     from sae_circuits.features.dictionary import FeatureDictionary
     from sae_circuits.features.labels import DEFAULT
@@ -141,7 +145,8 @@ def label(
     with_model = with_dictionary(model, sae, sae_id, device, dtype)
     features = FeatureDictionary.load(store, *with_model)
     some = None if feature is None else [asked(features, one) for one in feature]
-    made = features.label(chosen, some, seed, **given)
+    with options.workers_of(ray, workers, gpus_per_worker, None) as found:
+        made = features.label(chosen, some, seed, workers=found, **given)
     shown = made[made.shown]
     typer.echo(
         f"{len(made):,} labels made; {len(shown):,}, of {shown.feature.nunique():,} features, "

@@ -19,13 +19,14 @@ from sae_circuits.features.effects import logit_effects
 from sae_circuits.features.extraction import extract, identity_of
 from sae_circuits.features.feature import Feature
 from sae_circuits.features.folders import SHARDS, STORE, copy_folder, copy_store, room
-from sae_circuits.features.labels import DEFAULT, Strategy, label, labels_table
+from sae_circuits.features.labelling import label_store
+from sae_circuits.features.labels import DEFAULT, Strategy, labels_table
 from sae_circuits.features.making import make_tables, remove_left
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import DictionarySource, Source
-from sae_circuits.features.store.database import Change, Database
+from sae_circuits.features.store.database import Database
 from sae_circuits.features.store.exchange import export, imported
-from sae_circuits.features.store.tables import Contents, label_rows
+from sae_circuits.features.store.tables import Contents
 from sae_circuits.features.store.weights import HeldWeights
 from sae_circuits.shards import Workers
 from sae_circuits.sizes import Memory
@@ -213,18 +214,23 @@ class FeatureDictionary(Analyses):
         strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT,
         features: Sequence[int | str] | None = None,
         seed: int = 0,
+        *,
+        workers: Workers | None = None,
         **options: Mapping[str, Any],
     ) -> pandas.DataFrame:
         """Label features, test the labels on held-out prompts, and keep them in the store.
 
         A label takes the place of an earlier one of the same strategy. What a strategy needs of the
-        model, embeddings or effects on the logits, is given to it where the model is at hand.
+        model, embeddings or effects on the logits, is given to it where the model is at hand. What
+        is made is kept beside the store until all is: a call that was stopped goes on when it is
+        given again.
 
         Args:
             strategies: names, or a `Strategy` of one's own: see docs/labels.md. By default tokens,
                 n-grams and patterns.
             features: ids or names; by default all.
             seed: of strategies that draw.
+            workers: what labels the features (see `sae_circuits.workers`); this process by default.
             options: of each strategy, by its name, such as `manual={"texts": {3: "names"}}`.
 
         Returns:
@@ -233,6 +239,7 @@ class FeatureDictionary(Analyses):
         Raises:
             UnknownName: no such strategy or option.
             OptionError: an option's value, or a strategy that needs the model without one.
+            ShardError: some features failed; the others are kept, but for a temporary store.
             OutputError: the store cannot be written, as while somebody else has it open.
         """
         names = [strategies] if isinstance(strategies, str | Strategy) else list(strategies)
@@ -243,10 +250,10 @@ class FeatureDictionary(Analyses):
         if texts := given.get("manual", {}).get("texts"):
             by_id = {self._known(f): text for f, text in texts.items()}
             given["manual"] = {**given["manual"], "texts": by_id}
-        found = label(self.activations, names, ids, seed, **given)
-        said = sorted({one if isinstance(one, str) else one.name for one in names})
-        where = "strategy IN (SELECT unnest(?)) AND (? IS NULL OR feature IN (SELECT unnest(?)))"
-        self.database.change(Change("labels", label_rows(found), where, [said, ids, ids]))
+        folder = self.folder if self._held is None else None
+        found = label_store(
+            folder, self.database, self.activations, names, ids, seed, given, workers
+        )
         return labels_table(found)
 
     def labels(self, *, shown: bool = True) -> pandas.DataFrame:

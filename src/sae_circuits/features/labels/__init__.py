@@ -5,7 +5,7 @@ from sae_circuits.features.labels.parts import Ground, Part
 from sae_circuits.features.labels.predicates import EndsIn, Matches, TokenIn
 from sae_circuits.features.labels.regexes import PATTERNS, Pattern
 from sae_circuits.features.labels.run import DEFAULT, label, strategies
-from sae_circuits.features.labels.strategy import Proposal, Setting, Strategy, Untested
+from sae_circuits.features.labels.strategy import LeftOut, Proposal, Setting, Strategy, Untested
 
 __all__ = [
     "DEFAULT",
@@ -13,6 +13,7 @@ __all__ = [
     "EndsIn",
     "Ground",
     "Label",
+    "LeftOut",
     "Matches",
     "Part",
     "Pattern",

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sae_circuits.errors import CorpusError
-from sae_circuits.features.columns import Activity, Columns
+from sae_circuits.features.columns import Columns
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.labels.regexes import Pattern
 from sae_circuits.features.labels.words import words_of
@@ -169,7 +169,7 @@ class Part:
         return columns.where(self.is_in[columns.places])
 
 
-def split(activity: Activity, ground: Ground) -> tuple[Part, Part]:
+def split(ground: Ground, counted: Bool[np.ndarray, "token"]) -> tuple[Part, Part]:
     """Two halves of the prompts: to make labels from, and to test them on.
 
     Which prompt is where hangs on the corpus alone, so that all labels of a corpus, made whenever
@@ -178,7 +178,7 @@ def split(activity: Activity, ground: Ground) -> tuple[Part, Part]:
     Raises:
         CorpusError: fewer than two prompts, or a half without a counted token.
     """
-    corpus, counted = activity.corpus, activity.counted
+    corpus = ground.corpus
     if corpus.n_prompts < 2:
         raise CorpusError(
             f"{corpus!r}: labels are tested on prompts that they were not made from, so that there "

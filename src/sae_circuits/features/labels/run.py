@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
-from sae_circuits.errors import OptionError, unknown
+from sae_circuits.errors import LabelsLeftOut, OptionError, unknown
 from sae_circuits.features.asked import feature_ids
-from sae_circuits.features.columns import Activity, Columns
+from sae_circuits.features.columns import Activity
+from sae_circuits.features.labels.job import LabelsJob
+from sae_circuits.features.labels.kept import LabelFolder, Made
 from sae_circuits.features.labels.label import Label
-from sae_circuits.features.labels.measure import measure
-from sae_circuits.features.labels.parts import Ground, Part, Places, split
 from sae_circuits.features.labels.strategies import STRATEGIES
-from sae_circuits.features.labels.strategy import Proposal, Setting, Strategy, Untested
-from sae_circuits.progress import track
+from sae_circuits.features.labels.strategy import LeftOut, Strategy
+from sae_circuits.shards import Means, Shard, ShardFolder, Workers, keep_shards, run_shards
 
 DEFAULT = ("tokens", "ngrams", "patterns")
-TOGETHER = 64  # features of which strategies see the activations at once
+NAMED = 20  # features that a warning names
 
 
 def strategies() -> tuple[str, ...]:
@@ -34,6 +34,9 @@ def label(
     strategies: str | Strategy | Sequence[str | Strategy] = DEFAULT,
     features: Iterable[int] | None = None,
     seed: int = 0,
+    *,
+    folder: str | Path | None = None,
+    workers: Workers | None = None,
     **options: Mapping[str, Any],
 ) -> list[Label]:
     """Labels for features, each tested on prompts that it was not made from.
@@ -48,41 +51,51 @@ def label(
             n-grams and patterns.
         features: ids; by default all.
         seed: of strategies that draw.
+        folder: where labels are kept as they are made, and from which the same call goes on: what
+            is done is not made, nor asked for, again.
+        workers: what labels the features (see `sae_circuits.workers`); this process by default.
         options: of each strategy, by its name, such as `clusters={"embeddings": W_E}`.
 
     Returns:
         Labels by feature; of each feature those to show first, and of these the untested ones, by
         a person or from a file, and then the best score. A feature of which a strategy has nothing
-        to say has no label of that strategy.
+        to say has no label of that strategy. They hang neither on workers nor on stops, but for
+        their times, which are not compared, and for which features are left out once a budget is
+        spent: workers have equal shares of it.
 
     Raises:
         UnknownName: no such strategy or feature, or an option that a strategy does not have.
         OptionError: a value that an option does not take, or options of a strategy that was not
             asked for.
         CorpusError: fewer than two prompts.
+        ShardError: some features failed, on workers or with a folder, which keeps the others.
+        OutputError: a folder of other labels, or that cannot be written, or a full disk.
+    """
+    job = labels_job(activity, strategies, features, seed, options)
+    return list(labelled(job, Means(workers, folder)).labels)
+
+
+def labels_job(
+    activity: Activity,
+    strategies: str | Strategy | Sequence[str | Strategy],
+    features: Iterable[int] | None,
+    seed: int,
+    options: Mapping[str, Mapping[str, Any]],
+) -> LabelsJob:
+    """What `label` does, with all names known and all options looked at.
+
+    Raises:
+        UnknownName, OptionError, CorpusError: see `label`.
     """
     chosen = _chosen(strategies)
-    wanted = _wanted(features, activity.n_features)
+    wanted = np.unique(
+        feature_ids(None if features is None else list(features), activity.n_features)
+    )
     for name in options:
         if name not in chosen:
             raise OptionError(f"options of {name!r}, which is not among {', '.join(chosen)}")
-    making, held = split(activity, Ground(activity.corpus))
-    setting = Setting(making, activity.n_features, seed)
-    ready = {name: one(setting, options.get(name, {})) for name, one in chosen.items()}
-
-    def each() -> Iterator[list[Label]]:
-        for piece in _pieces(activity, wanted):
-            mine, others = making.of(piece), held.of(piece)
-            found: dict[int, list[Label]] = {feature: [] for feature in piece.features.tolist()}
-            columns = {feature: i for i, feature in enumerate(found)}
-            for name, propose in ready.items():
-                for one in propose(mine):
-                    active, _ = others.column(columns[one.feature])
-                    found[one.feature].append(_tested(one, name, held, active, seed))
-            yield from (sorted(labels, key=_best_first) for labels in found.values())
-
-    n = activity.n_features if wanted is None else len(wanted)
-    return [one for labels in track(each(), total=n, description="labels") for one in labels]
+    job = LabelsJob(activity, wanted, chosen, options, seed)
+    return replace(job, ready=job.set_up())
 
 
 def _chosen(strategies: str | Strategy | Sequence[str | Strategy]) -> dict[str, Strategy]:
@@ -98,54 +111,55 @@ def _chosen(strategies: str | Strategy | Sequence[str | Strategy]) -> dict[str, 
     return found
 
 
-def _wanted(features: Iterable[int] | None, n: int) -> Int64[np.ndarray, "feature"] | None:
-    if features is None:
-        return None
-    return np.unique(feature_ids(list(features), n))
+@dataclass(frozen=True)
+class Labelled:
+    """What came of all shards.
+
+    Args:
+        labels: of all features.
+        whole: whether all that was asked was answered; else the same call asks for the rest.
+    """
+
+    labels: tuple[Label, ...]
+    whole: bool
 
 
-def _pieces(activity: Activity, wanted: Int64[np.ndarray, "feature"] | None) -> Iterator[Columns]:
-    """The activations of all features, or of some, a few features at a time."""
-    if wanted is None:
-        for block in activity.blocks():
-            for first in range(0, len(block), TOGETHER):
-                yield block[first : first + TOGETHER]
-    else:
-        for first in range(0, len(wanted), TOGETHER):
-            yield activity.columns(wanted[first : first + TOGETHER])
+def labelled(job: LabelsJob, means: Means) -> Labelled:
+    """Run a job, and warn of the features that nobody answered for.
+
+    Raises:
+        ShardError, OutputError: see `label`.
+    """
+    shards = job.shards()
+    made = [Made.of(partial) for partial in _partials(job, shards, means)]
+    left = [one for part in made for one in part.left]
+    for said in _told(left):
+        warnings.warn(LabelsLeftOut(said), stacklevel=3)
+    labels = tuple(one for part in made for one in part.labels)
+    return Labelled(labels, all(part.whole for part in made))
 
 
-def _tested(proposal: Proposal, strategy: str, held: Part, active: Places, seed: int) -> Label:
-    """The label that a proposal becomes."""
-    base = len(active) / len(held.places)
-    made = Label(
-        proposal.feature,
-        proposal.text,
-        strategy,
-        base_rate=base,
-        shown=proposal.vouched,
-        provenance={**proposal.provenance, "seed": seed},
-        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
-    if proposal.predicts is None:
-        return made
-    part = held if proposal.sample is None else proposal.sample(held, active)
-    try:
-        found = measure(proposal.predicts, part, active)
-    except Untested as reason:
-        return replace(made, provenance={**made.provenance, "untested": str(reason)})
-    interval = found.precision.interval
-    return replace(
-        made,
-        score=found.score,
-        precision=found.precision.value,
-        recall=found.recall.value,
-        precision_interval=interval,
-        recall_interval=found.recall.interval,
-        shown=interval is not None and interval[0] > base,
-        provenance={**made.provenance, "test": found.counts},
-    )
+def _partials(job: LabelsJob, shards: Sequence[Shard], means: Means) -> Iterator[Any]:
+    n = 1 if means.workers is None else max(1, min(means.workers.n, len(shards)))
+    if n > 1:
+        job = replace(job, workers=n, ready=None)
+    if means.folder is None:
+        return run_shards(job, shards, means)
+    folder = ShardFolder.open(means.folder, job, shards)
+    kept = LabelFolder(folder)
+    if used := kept.used():
+        job = replace(job, used=used, ready=None)
+    keep_shards(job, shards, kept, means.workers)
+    return map(folder.read, shards)
 
 
-def _best_first(label: Label) -> tuple[bool, bool, float]:
-    return not label.shown, label.score is not None, -(label.score or 0.0)
+def _told(left: Sequence[LeftOut]) -> Iterator[str]:
+    """A line for each reason, with the features that have it."""
+    reasons = dict[str, list[int]]()
+    for one in left:
+        reasons.setdefault(one.reason, []).append(one.feature)
+    for reason, features in reasons.items():
+        more = f" and {len(features) - NAMED:,} more" if len(features) > NAMED else ""
+        ids = ", ".join(map(str, features[:NAMED]))
+        plural = "s" if len(features) > 1 else ""
+        yield f"no label from a language model for feature{plural} {ids}{more}: {reason}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from sae_circuits.errors import unknown
 from sae_circuits.features.columns import Columns
@@ -40,6 +40,19 @@ class Proposal:
     sample: Callable[[Part, Places], Part] | None = None
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A feature that should have a label and has none, since who was asked for it did not answer.
+
+    Args:
+        feature: its id.
+        reason: why; the same text for features that have it in common.
+    """
+
+    feature: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """What all strategies get.
@@ -48,14 +61,28 @@ class Setting:
         part: the half of the prompts that labels are made from.
         n_features: of the dictionary.
         seed: for what is drawn.
+        workers: how many share what may be used, such as calls.
+        used: how much of it went into features that are done, by the names of `Counting`.
     """
 
     part: Part
     n_features: int
     seed: int = 0
+    workers: int = 1
+    used: Mapping[str, int] = field(default_factory=dict)
 
 
-Propose = Callable[[Columns], Iterator[Proposal]]
+Propose = Callable[[Columns], Iterator[Proposal | LeftOut]]
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A function that proposes, and counts what it uses of something that is limited."""
+
+    @property
+    def used(self) -> Mapping[str, int]:
+        """How much so far, by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,12 +96,18 @@ class Strategy:
             needed once, and what can be wrong with options, belongs into `make`.
         options: those it takes, with their defaults.
         reference: where it was published.
+        means: of the options those that have no say in what a label is, such as a timeout.
+        reads: of the options those that are files, whose content decides.
+        alone: whether each feature is labelled, and kept, by itself, since to ask again is dear.
     """
 
     name: str
     make: Callable[..., Propose]
     options: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+    means: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    alone: bool = False
 
     def __call__(self, setting: Setting, options: Mapping[str, Any]) -> Propose:
         """The function that proposes, with some options other than by default.

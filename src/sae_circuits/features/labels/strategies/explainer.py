@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from string import Template
@@ -20,11 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from sae_circuits.errors import LabelsLeftOut, OptionError
+from sae_circuits.errors import OptionError
 from sae_circuits.features.columns import Columns
 from sae_circuits.features.labels.asking import BadForm, Budget, BudgetSpent, Endpoint, Unanswered
 from sae_circuits.features.labels.parts import Part, Places
-from sae_circuits.features.labels.strategy import Proposal, Propose, Setting, Strategy, Untested
+from sae_circuits.features.labels.strategy import (
+    LeftOut,
+    Proposal,
+    Propose,
+    Setting,
+    Strategy,
+    Untested,
+)
 from sae_circuits.features.labels.windows import (
     read_marked,
     read_numbered,
@@ -87,8 +93,9 @@ def make(
         examples: windows in the first prompt.
         tests: windows in the second one; 0 for no test, and no label that is shown.
         window: tokens in a window.
-        max_calls: HTTP calls in all, retries among them.
-        max_tokens: of questions and answers in all.
+        max_calls: HTTP calls in all, retries among them, and those for features that an earlier
+            run has done; workers have equal shares.
+        max_tokens: of questions and answers in all, likewise.
         timeout: seconds for a call.
         retries, backoff: of a call that failed (see `Endpoint`).
         parameters: more fields of the request.
@@ -105,9 +112,17 @@ def make(
         )
     _check_template("explain", explain, "examples")
     _check_template("judge", judge, "label", "examples")
-    budget = Budget(max_calls, max_tokens)
+    budget = _share(max_calls, max_tokens, setting)
     endpoint = Endpoint(base_url, model, key, budget, timeout, retries, backoff, parameters)
     return Explainer(setting, endpoint, explain, judge, examples, tests, window)
+
+
+def _share(max_calls: int, max_tokens: int, setting: Setting) -> Budget:
+    """What one worker may use, beside what has been."""
+    calls, tokens = (setting.used.get(name, 0) for name in ("calls", "tokens"))
+    left = [max(0, most - used) for most, used in ((max_calls, calls), (max_tokens, tokens))]
+    share = [some // setting.workers for some in left]
+    return Budget(calls + share[0], tokens + share[1], calls, tokens)
 
 
 def _check_template(name: str, template: str, *places: str) -> None:
@@ -135,19 +150,22 @@ class Explainer:
     examples: int
     tests: int
     window: int
-    _tally: dict[str, int] = field(default_factory=lambda: {"answered": 0, "not": 0, "spent": 0})
+    _tally: dict[str, int] = field(default_factory=lambda: {"answered": 0, "not": 0})
 
-    def __call__(self, columns: Columns) -> Iterator[Proposal]:
-        """A label for each feature that fires; none once the budget is spent."""
+    @property
+    def used(self) -> dict[str, int]:
+        """Calls and tokens so far."""
+        return {"calls": self.endpoint.budget.calls, "tokens": self.endpoint.budget.tokens}
+
+    def __call__(self, columns: Columns) -> Iterator[Proposal | LeftOut]:
+        """A label for each feature that fires, as long as the budget lasts."""
         for i in np.flatnonzero(columns.counts).tolist():
-            if self._tally["spent"]:
-                return
             feature = int(columns.features[i])
             prompt = self.prompt(columns, i)
             try:
                 text = self.endpoint.ask(prompt, label_in)
             except Unanswered as reason:
-                self._failed(feature, reason)
+                yield self._failed(feature, reason)
                 continue
             self._tally["answered"] += 1
             yield self._proposal(feature, text, prompt)
@@ -177,18 +195,15 @@ class Explainer:
 
         return Proposal(feature, text, judged, {**made, "tests": self.tests}, sample=sample)
 
-    def _failed(self, feature: int, reason: Unanswered) -> None:
-        if isinstance(reason, BudgetSpent):
-            self._tally["spent"] = 1
-            said = f"no label from a language model for feature {feature} and those after it"
-        else:
+    def _failed(self, feature: int, reason: Unanswered) -> LeftOut:
+        if not isinstance(reason, BudgetSpent):
             self._tally["not"] += 1
-            said = f"no label from a language model for feature {feature}"
-        if not self._tally["answered"] and self._tally["not"] >= HOPELESS:
-            raise OptionError(
-                f"no answer for the first {HOPELESS} features: {reason}; look at base_url and model"
-            )
-        warnings.warn(LabelsLeftOut(f"{said}: {reason}"), stacklevel=2)
+            if not self._tally["answered"] and self._tally["not"] >= HOPELESS:
+                raise OptionError(
+                    f"no answer for the first {HOPELESS} features: {reason}; look at base_url and "
+                    "model"
+                )
+        return LeftOut(feature, str(reason))
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,4 +306,6 @@ STRATEGY = Strategy(
         "parameters": {"temperature": 0},
     },
     reference="Bills et al. 2023; arXiv:2410.13928",
+    means=("base_url", "key", "max_calls", "max_tokens", "timeout", "retries", "backoff"),
+    alone=True,
 )

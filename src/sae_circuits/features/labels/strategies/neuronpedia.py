@@ -64,4 +64,6 @@ def _of_one_source(every: Sequence[Explanation], source: str | None) -> list[Exp
     return found
 
 
-STRATEGY = Strategy(name="neuronpedia", make=make, options={"path": None, "source": None})
+STRATEGY = Strategy(
+    name="neuronpedia", make=make, options={"path": None, "source": None}, reads=("path",)
+)
