@@ -15,7 +15,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX \
 	PIP_REQUIRE_VIRTUALENV PYTEST_ADDOPTS
 
-.PHONY: help demo test test-slow table lint format build lock clean
+.PHONY: help demo test test-slow table site lint format build lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -36,6 +36,10 @@ table: $(VENV)/.installed-run  ## make docs/method-table.md anew: every method o
 	{ printf '# Every method on every bundled task\n\n`make table` makes this page anew.\n\n'; \
 	  cat $(TABLE)/table.md; } > docs/method-table.md
 
+site: $(VENV)/.installed-docs  ## build the documentation's site in site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --quiet
+	@echo "Read it with: $(bin)/python -m http.server --directory site"
+
 lint: $(VENV)/.installed-dev  ## style, format, types and import layers
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
@@ -53,13 +57,13 @@ build: $(VENV)/.installed-test  ## make the wheel and the source archive in dist
 lock: $(VENV)/.installed-run  ## pin the newest versions that fit pyproject.toml
 	$(pip) install --quiet uv
 	{ sed -n '/^#/p' requirements.lock; \
-	  $(bin)/python -m uv pip compile pyproject.toml --extra dev --universal --upgrade \
+	  $(bin)/python -m uv pip compile pyproject.toml --extra dev --extra docs --universal --upgrade \
 	    --python-version 3.10 --no-python-downloads --no-header --no-annotate --quiet \
 	    | grep -vE "^(nvidia-|cuda-|triton)|== '(emscripten|pypy)'"; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove the environment and everything that can be made again
-	rm -rf $(VENV) build dist run runs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist run runs site .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each mark is set after an installation that went through, and stands until what it depends on is
@@ -84,6 +88,11 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml requirements.lock
 	@echo "Installing sae-circuits and its tools into $(VENV) (a few minutes the first time) ..."
 	$(install) '.[dev]'
 	@touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: $(VENV)/.made pyproject.toml requirements.lock
+	@echo "Installing sae-circuits and what its site needs into $(VENV) (a few minutes the first time) ..."
+	$(install) '.[docs]'
+	@touch $@ $(VENV)/.installed-run
 
 pythons := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
 usable := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
