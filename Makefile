@@ -15,7 +15,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX \
 	PIP_REQUIRE_VIRTUALENV PYTEST_ADDOPTS
 
-.PHONY: help demo test test-slow table site lint format build lock clean
+.PHONY: help demo test test-slow table site pictures notebooks lint format build lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -39,6 +39,12 @@ table: $(VENV)/.installed-run  ## make docs/method-table.md anew: every method o
 site: $(VENV)/.installed-docs  ## build the documentation's site in site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --quiet
 	@echo "Read it with: $(bin)/python -m http.server --directory site"
+
+pictures: $(VENV)/.installed-run  ## draw the drawings of the docs anew
+	$(bin)/python docs/pictures/draw.py
+
+notebooks: $(VENV)/.installed-test  ## run the notebooks, and keep what they show in them
+	$(bin)/python notebooks/save_outputs.py
 
 lint: $(VENV)/.installed-dev  ## style, format, types and import layers
 	$(bin)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,7 @@ def _command(name: str, command: Any) -> str:
     example = command.epilog.partition("Example:\n")[2].strip()
     rows = [_row(p, context) for p in command.params if not getattr(p, "hidden", False)]
     table = "\n".join(["| | default | |", "|---|---|---|", *rows])
-    said = (command.help or "").replace("\b\n", "").replace("\f", "")
+    said = _in_code((command.help or "").replace("\b\n", ""))
     return f"## {name.removeprefix('sae-circuits ')}\n\n{said}\n\n```sh\n{example}\n```\n\n{table}"
 
 
@@ -39,5 +40,10 @@ def _row(parameter: Any, context: Any) -> str:
     called = ", ".join(f"`{n}`" if n.startswith("-") else f"`{n.upper()}`" for n in names)
     default = parameter.get_default(context)
     shown = "required" if parameter.required else "" if default in (None, False) else f"`{default}`"
-    said = (getattr(parameter, "help", None) or "").replace("|", "\\|").replace("\n", " ")
-    return f"| {called} | {shown} | {said} |"
+    said = getattr(parameter, "help", None) or ""
+    return f"| {called} | {shown} | {_in_code(said)} |"
+
+
+def _in_code(text: str) -> str:
+    """Set options as code, and keep a bar from ending a table's cell."""
+    return re.sub(r"--[a-z][a-z-]*", r"`\g<0>`", text.replace("|", "\\|"))

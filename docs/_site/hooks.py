@@ -1,7 +1,7 @@
 """What the site does to the pages: files from outside docs/, links to them, the list of commands.
 
-A page is written for a checkout: it links to `../examples/x.py` and holds comments for the tests. On
-the site such a file is a page of its own, and the link leads there.
+A page is written for a checkout: it links to `../examples/x.py` and holds comments for the tests.
+On the site such a file is a page of its own, and the link leads there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
@@ -28,6 +27,7 @@ OUTSIDE = [
     "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE",
 ]  # fmt: skip
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)")
+NAMED = re.compile(r"\[`?[\w./-]+\.(?:md|ipynb)`?\](?=\(([^)#\s]+))")  # a link that says its file
 HREF = re.compile(r'(?<=href=")(?!https?:|mailto:|#)([^"#]+)')
 NOT_RUN = re.compile(r"^<!-- not run: .+? -->\n(?=```)", re.MULTILINE)
 COMMANDS = "<!-- the site lists the commands here -->"
@@ -50,6 +50,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to where the site has their files; drop what is said to the tests."""
     markdown = NOT_RUN.sub("", markdown).replace(COMMANDS, _commands(markdown))
+    markdown = NAMED.sub(partial(_by_title, page=page), markdown)
     return LINK.sub(partial(_on_site, page=page, files=files), markdown)
 
 
@@ -67,7 +68,14 @@ def _inline(found: re.Match[str], page: Page) -> str:
     """Put a drawing of docs/pictures into the page itself, where it takes the page's colours."""
     path = os.path.normpath(os.path.join(os.path.dirname(page.file.dest_uri), found[2]))
     drawing = (ROOT / "docs" / path).read_text().partition("<svg ")[2]
-    return f'<svg role="img" aria-label="{found[1]}" {drawing}'
+    return f'<div class="drawing"><svg role="img" aria-label="{found[1]}" {drawing}</div>'
+
+
+def _by_title(found: re.Match[str], page: Page) -> str:
+    """Call a page by its title where a link calls it by its file."""
+    path = Path(os.path.normpath(ROOT / _repository_folder(page) / found[1]))
+    title = re.search(r"^ *\"?# (.+?)(?:\\n\")?,?$", path.read_text(), re.MULTILINE)
+    return f"[{title[1].partition(':')[0]}]" if title else found[0]
 
 
 def _commands(markdown: str) -> str:
@@ -90,12 +98,17 @@ def _address(name: str) -> str:
 
 def _on_site(found: re.Match[str], page: Page, files: Files, url: bool = False) -> str:
     """Give the link to a file from a page of the site; what is not on it stays as it was."""
-    of = page.file.src_uri
-    outside = any(Path(of.removesuffix(".md")).match(p) or Path(of).match(p) for p in OUTSIDE)
-    folder = os.path.dirname(of if outside else f"docs/{of}")
-    wanted = files.get_file_from_path(_address(os.path.normpath(os.path.join(folder, found[1]))))
+    name = os.path.normpath(os.path.join(_repository_folder(page), found[1]))
+    wanted = files.get_file_from_path(_address(name))
     if wanted is None:
         return found[1]
     if url:
         return get_relative_url(wanted.url, page.url)
-    return os.path.relpath(wanted.src_uri, os.path.dirname(of) or ".")
+    return os.path.relpath(wanted.src_uri, os.path.dirname(page.file.src_uri) or ".")
+
+
+def _repository_folder(page: Page) -> str:
+    """Give the folder of the repository in which a page's file is."""
+    of = page.file.src_uri
+    outside = (ROOT / of.removesuffix(".md")).is_file() or (ROOT / of).is_file()
+    return os.path.dirname(of if outside else f"docs/{of}")
