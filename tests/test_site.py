@@ -1,0 +1,78 @@
+"""What the site's pages promise: every public name, every paper, every page in its place."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import sae_circuits as sc
+from test_house import PUBLIC
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ARXIV = re.compile(r"(?<![\d./])(\d{4}\.\d{5}|0803\.0476|0812\.1770)(?![\d])")
+
+
+def test_the_api_pages_hold_each_public_name_once():
+    said = [
+        name.rpartition(".")[2]
+        for page in sorted((DOCS / "api").glob("*.md"))
+        for name in re.findall(r"^::: (sae_circuits\.[\w.]+)$", page.read_text(), re.MULTILINE)
+    ]
+    assert sorted(said) == sorted({*PUBLIC.split(), "testing"} - {"__version__"})
+
+
+def test_the_references_are_the_papers_that_the_code_names():
+    sources = [*(ROOT / "src").rglob("*.py"), *DOCS.glob("*.md")]
+    references = DOCS / "references.md"
+    named = {
+        number
+        for path in sources
+        if path != references
+        for number in ARXIV.findall(path.read_text())
+        if f"10.1080/0{number}" not in path.read_text()
+    }
+    listed = re.findall(r"\[([\d.]+)\]\(https://arxiv\.org/abs/\1\)", references.read_text())
+    assert sorted(listed) == sorted(named - DOI)
+
+
+DOI = {"1927.10502", "1963.10500"}  # parts of DOIs, which look the same
+
+
+def test_every_method_of_attribution_has_its_paper_among_the_references():
+    table = (DOCS / "references.md").read_text()
+    assert {name for name in sc.methods() if f"`{name}`" not in table} == {"random"}
+
+
+def test_every_page_stands_in_the_navigation():
+    listed = set(re.findall(r"([\w/.-]+\.(?:md|ipynb))$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    notebooks = {str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert listed == pages | notebooks
+
+
+def test_the_list_of_commands_has_all_of_them(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_site"))
+    import commands
+
+    page = commands.all_commands()
+    titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert {"discover", "features build", "dashboard index"} <= set(titles)
+    assert "| `--edges` | `200` | How many edges to keep. |" in page
+    assert "| `--out` | required |" in page
+    del sys.modules["commands"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)
+def test_notebooks_are_kept_with_what_they_show_and_stay_small(path):
+    import nbformat
+
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells), "run notebooks/save_outputs.py"
+    assert not [o for c in cells for o in c.outputs if o.output_type == "error"]
+    assert path.stat().st_size < 150_000
+    assert all(ast.parse(cell.source) for cell in cells)
