@@ -37,7 +37,7 @@ table: $(VENV)/.installed-run  ## make docs/method-table.md anew: every method o
 	  cat $(TABLE)/table.md; } > docs/method-table.md
 
 site: $(VENV)/.installed-docs  ## build the documentation's site in site/, strictly
-	NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict
 	@echo "Read it with: $(bin)/python -m http.server --directory site"
 
 pictures: $(VENV)/.installed-run  ## draw the drawings of the docs anew

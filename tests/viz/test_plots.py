@@ -25,6 +25,13 @@ CURVE = SimpleNamespace(
 )
 
 
+def test_a_plot_shows_itself_in_a_notebook_that_has_not_imported_pyplot() -> None:
+    from IPython.core.formatters import DisplayFormatter
+
+    shown, _ = DisplayFormatter().format(curves(CURVE))
+    assert shown["image/png"].startswith(b"\x89PNG")
+
+
 def counting(n_layers: int = 2) -> Scores:
     graph = graph_of(n_layers, 2)
     return Scores(graph, torch.arange(float(graph.n_edges)), Provenance(metric="logit_diff"))

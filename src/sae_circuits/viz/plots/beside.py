@@ -27,7 +27,7 @@ from sae_circuits.viz.picture import (
     width_of,
 )  # fmt: skip
 from sae_circuits.viz.pictures import picture, strongest
-from sae_circuits.viz.plots.style import GREY, INK, NORMAL, SMALL
+from sae_circuits.viz.plots.style import GREY, INK, NORMAL, SMALL, Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +112,7 @@ def _figure(layout: Layout) -> tuple[Figure, float]:
     """Two empty panels of the layout's size, no wider than fits a page."""
     scale = min(POINT, WIDEST / layout.width)
     width, height = 2 * scale * layout.width + 0.3, scale * layout.height + 1.0
-    figure = Figure((max(width, 6.0), height), layout="constrained")
+    figure = Plot((max(width, 6.0), height), layout="constrained")
     for axes in figure.subplots(1, 2):
         axes.set(xlim=(0, layout.width), ylim=(max(layout.height, 1.0), 0), aspect="equal")
         axes.set_axis_off()

@@ -26,9 +26,19 @@ SERIES = (
 _WHOLE = {"bbox_inches": "tight", "pad_inches": 0.1}  # a file holds all that is drawn
 
 
+class Plot(Figure):
+    """A figure that shows itself in a notebook.
+
+    IPython learns to show figures when pyplot is imported, which nothing here does.
+    """
+
+    def _repr_png_(self) -> bytes:
+        return png_of(self, dpi=90)
+
+
 def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of a size in inches with one plot in the house's style."""
-    figure = Figure((width, height), layout="constrained")
+    figure = Plot((width, height), layout="constrained")
     axes = figure.add_subplot()
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
