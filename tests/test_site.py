@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from types import ModuleType
 import pytest
 
 import sae_circuits as sc
-from test_house import PUBLIC
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -26,18 +24,27 @@ ENTRIES = [
 ]
 
 
-def entry_of(module: ModuleType, name: str) -> str:
+def sources() -> dict[str, str]:
+    """From which module each public name is imported."""
+    stub = ast.parse((ROOT / "src/sae_circuits/__init__.pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {name.name: f"sae_circuits.{i.module or ''}" for i in imports for name in i.names}
+
+
+def entry_of(module: ModuleType, name: str, source: str) -> str:
     """Name what the site can find: it takes a module for the function that is called like it."""
-    home = getattr(getattr(module, name), "__module__", None)
-    if home and importlib.util.find_spec(f"{home.rpartition('.')[0]}.{name}"):
-        return f"{home}.{name}"
-    return f"{module.__name__}.{name}"
+    value = getattr(module, name)
+    namesake = ROOT / "src" / source.replace(".", "/") / name
+    hidden = namesake.is_dir() or namesake.with_suffix(".py").is_file()
+    hidden = hidden and not isinstance(value, ModuleType)
+    return f"{value.__module__}.{name}" if hidden else f"{module.__name__}.{name}"
 
 
 def test_the_api_pages_hold_each_public_name_once():
-    wanted = {entry_of(sc, name) for name in set(PUBLIC.split()) - {"__version__"}}
+    wanted = {entry_of(sc, n, of) for n, of in sources().items() if n != "__version__"}
     for module in (sc.tasks, sc.viz):
-        wanted |= {entry_of(module, name) for name in module.__all__ if name != "Task"}
+        names = set(module.__all__) - {"Task"}
+        wanted |= {entry_of(module, name, module.__name__) for name in names}
     assert sorted(ENTRIES) == sorted({*wanted, "sae_circuits.testing"})
 
 

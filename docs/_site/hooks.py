@@ -20,6 +20,7 @@ from mkdocs.utils import get_relative_url
 
 sys.path.insert(0, str(Path(__file__).parent))  # mkdocs loads hooks as files, not from a package
 from commands import all_commands
+from names import all_names
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = [
@@ -28,9 +29,13 @@ OUTSIDE = [
 ]  # fmt: skip
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)")
 NAMED = re.compile(r"\[`?[\w./-]+\.(?:md|ipynb)`?\](?=\(([^)#\s]+))")  # a link that says its file
-HREF = re.compile(r'(?<=href=")(?!https?:|mailto:|#)([^"#]+)')
+HREF = re.compile(r'(?:(?<=href=")|(?<=src="))(?!https?:|mailto:|data:|#)([^"#]+)')
+DRAWING = re.compile(r'<img alt="([^"]*)" src="([^"]*pictures/[^"]+\.svg)" ?/?>')
 NOT_RUN = re.compile(r"^<!-- not run: .+? -->\n(?=```)", re.MULTILINE)
-COMMANDS = "<!-- the site lists the commands here -->"
+LISTS = {
+    "<!-- the site lists the commands here -->": all_commands,
+    "<!-- the site lists the names here -->": all_names,
+}
 
 
 @event_priority(100)  # before the plugin that makes pages of notebooks
@@ -49,7 +54,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to where the site has their files; drop what is said to the tests."""
-    markdown = NOT_RUN.sub("", markdown).replace(COMMANDS, _commands(markdown))
+    markdown = NOT_RUN.sub("", markdown)
+    for mark, listing in LISTS.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, listing())
     markdown = NAMED.sub(partial(_by_title, page=page), markdown)
     return LINK.sub(partial(_on_site, page=page, files=files), markdown)
 
@@ -59,9 +67,6 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     if page.file.src_uri.endswith(".ipynb"):
         html = HREF.sub(partial(_on_site, page=page, files=files, url=True), html)
     return DRAWING.sub(partial(_inline, page=page), html)
-
-
-DRAWING = re.compile(r'<img alt="([^"]*)" src="([^"]*pictures/[^"]+\.svg)" ?/?>')
 
 
 def _inline(found: re.Match[str], page: Page) -> str:
@@ -76,10 +81,6 @@ def _by_title(found: re.Match[str], page: Page) -> str:
     path = Path(os.path.normpath(ROOT / _repository_folder(page) / found[1]))
     title = re.search(r"^ *\"?# (.+?)(?:\\n\")?,?$", path.read_text(), re.MULTILINE)
     return f"[{title[1].partition(':')[0]}]" if title else found[0]
-
-
-def _commands(markdown: str) -> str:
-    return all_commands() if COMMANDS in markdown else ""
 
 
 def _code_page(path: Path) -> str:
