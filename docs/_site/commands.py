@@ -30,7 +30,8 @@ def _command(name: str, command: Any) -> str:
     context = command.make_context(name, [], resilient_parsing=True)
     example = command.epilog.partition("Example:\n")[2].strip()
     rows = [_row(p, context) for p in command.params if not getattr(p, "hidden", False)]
-    table = "\n".join(["| | default | |", "|---|---|---|", *rows])
+    head = ['<div class="options" markdown>', "", "| | default | |", "|---|---|---|"]
+    table = "\n".join([*head, *rows, "", "</div>"])
     said = _in_code((command.help or "").replace("\b\n", ""))
     return f"## {name.removeprefix('sae-circuits ')}\n\n{said}\n\n```sh\n{example}\n```\n\n{table}"
 
