@@ -73,7 +73,8 @@ def _inline(found: re.Match[str], page: Page) -> str:
     """Put a drawing of docs/pictures into the page itself, where it takes the page's colours."""
     path = os.path.normpath(os.path.join(os.path.dirname(page.file.dest_uri), found[2]))
     drawing = (ROOT / "docs" / path).read_text().partition("<svg ")[2]
-    return f'<div class="drawing" data-search-exclude><svg role="img" aria-label="{found[1]}" {drawing}</div>'
+    svg = f'<svg role="img" aria-label="{found[1]}" {drawing}'
+    return f'<div class="drawing" data-search-exclude>{svg}</div>'
 
 
 def _by_title(found: re.Match[str], page: Page) -> str:
