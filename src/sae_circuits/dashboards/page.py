@@ -87,6 +87,7 @@ def dashboard_page(
     *,
     scripts: Sequence[str] = SCRIPTS,
     styles: Sequence[str] = ("page",),
+    libraries: Sequence[str] = (),
 ) -> str:
     """A page of the dashboards' script.
 
@@ -95,13 +96,15 @@ def dashboard_page(
         profiles: what `dashboard.profile(id)` gives.
         scripts: files of the folder of templates, in order; the last one has `dashboard.start`.
         styles: likewise.
+        libraries: files of others' in the folder `vendor`, which the scripts use.
     """
+    own = "".join(_lean(source(f"dashboard/{name}.js")) for name in scripts)
     body = render_template(
         "dashboard/page.html",
         about=about,
         data={name: script_json(one) for name, one in {"about": plain(about), **data}.items()},
         profiles={one.feature: script_json(plain(one)) for one in profiles},
-        script=Markup("".join(_lean(source(f"dashboard/{name}.js")) for name in scripts)),
+        script=Markup("".join(source(f"vendor/{name}") for name in libraries) + own),
     )
     return page(about.title, body, "".join(source(f"dashboard/{name}.css") for name in styles))
 

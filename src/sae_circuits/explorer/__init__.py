@@ -1,0 +1,1 @@
+"""The circuit explorer: one page on which a circuit is looked at, filtered, grouped and compared."""

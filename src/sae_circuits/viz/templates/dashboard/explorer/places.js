@@ -1,0 +1,157 @@
+"use strict";
+// Where nodes stand, from their rows, columns and order alone.
+//   boxOf(node)               [width, height] of its box
+//   placesOf(graph, state)    {at: Map id -> [x, y], via: Map edge id -> [[x, y], ...], rows: [{name, y}],
+//                              columns: [{name, x, width}]}
+// Layers run upwards. A row of many nodes is broken into several lines, so that the drawing is about as wide as the
+// window; among columns each cell is. Where no row has to be broken, lines are led around nodes. Sideways, all of it is
+// turned.
+(() => {
+  const { view } = explorer;
+  const GAP = 14, LINE = 26, ROW = 34, COLUMN = 26, ASPECT = 1.7, WIDEST = 2600;
+
+  const boxOf = (node) => {
+    const letters = Math.max(node.text.length * 6.7, Math.min((node.label || "").length, 24) * 5.2);
+    return [Math.round(Math.max(letters + 16, 40)), node.label ? 36 : 24];
+  };
+
+  function lines(nodes, most, sizes) {
+    const found = [[]];
+    let width = 0;
+    for (const node of nodes) {
+      const own = sizes.get(node.id)[0] + GAP;
+      if (width + own > most && found.at(-1).length) {
+        found.push([]);
+        width = 0;
+      }
+      found.at(-1).push(node);
+      width += own;
+    }
+    return found;
+  }
+
+  const widthOf = (line, sizes) => line.reduce((sum, node) => sum + sizes.get(node.id)[0] + GAP, -GAP);
+  const heightOf = (its, sizes) => its.reduce((sum, line) =>
+    sum + Math.max(...line.map((node) => sizes.get(node.id)[1])) + LINE, 0);
+
+  // The least width at which the drawing is not much higher than wide.
+  function breadth(rows, sizes) {
+    const all = rows.map((row) => widthOf(row, sizes));
+    const widest = Math.max(...all, 1);
+    for (let most = 420; most < widest; most *= 1.12) {
+      const height = rows.reduce((sum, row) => sum + heightOf(lines(row, most, sizes), sizes) + ROW, 0);
+      if (most >= ASPECT * height) return most;
+    }
+    return widest;
+  }
+
+  function rowsOf(graph) {
+    const found = new Map();
+    for (const node of graph.nodes) (found.get(node.row) || found.set(node.row, []).get(node.row)).push(node);
+    return [...found].sort(([a], [b]) => a - b);
+  }
+
+  // Every row in one line, with lines led around nodes.
+  function inLanes(rows, sizes, found) {
+    const y = [], names = [];
+    let top = 0;
+    for (const [number, row] of rows) {
+      const high = Math.max(...row.map((node) => sizes.get(node.id)[1]));
+      y.push(top - high / 2);
+      names.push({ row: number, y: top - high / 2 });
+      top -= high + ROW + LINE;
+    }
+    const every = [...found.x.values()], width = Math.max(...every) - Math.min(...every);
+    const stretch = Math.min(Math.max((-0.9 * top) / (width || 1), 1), 1.8);
+    const at = new Map(rows.flatMap(([, row], i) => row.map((node) => [node.id, [stretch * found.x.get(node.id), y[i]]])));
+    const via = new Map([...found.via].map(([id, points]) => [id, points.map(([x, row]) => [stretch * x, y[row]])]));
+    return { at, via, rows: names, columns: [] };
+  }
+
+  function inLines(rows, sizes) {
+    const most = breadth(rows.map(([, row]) => row), sizes);
+    const at = new Map(), names = [];
+    let y = 0;
+    for (const [number, row] of rows) {
+      const its = lines(row, most, sizes);
+      names.push({ row: number, y: y - heightOf(its, sizes) / 2 });
+      for (const line of its) {
+        const high = Math.max(...line.map((node) => sizes.get(node.id)[1]));
+        let x = -widthOf(line, sizes) / 2;
+        for (const node of line) {
+          const [width] = sizes.get(node.id);
+          at.set(node.id, [x + width / 2, y - high / 2]);
+          x += width + GAP;
+        }
+        y -= high + LINE;
+      }
+      y -= ROW;
+    }
+    return { at, via: new Map(), rows: names, columns: [] };
+  }
+
+  function inRows(graph, sizes) {
+    const rows = rowsOf(graph), found = explorer.layered(graph, rows, sizes);
+    for (const [, row] of rows) row.sort((a, b) => found.x.get(a.id) - found.x.get(b.id));
+    const fits = rows.every(([, row]) => widthOf(row, sizes) < WIDEST);
+    return found.led && fits ? inLanes(rows, sizes, found) : inLines(rows, sizes);
+  }
+
+  function inColumns(graph, sizes) {
+    const rows = rowsOf(graph), at = new Map(), names = [], columns = [];
+    const cells = (pos) => rows.map(([, row]) => row.filter((node) => node.pos === pos));
+    const wanted = (cell) => Math.max(90, Math.sqrt(2.2 * cell.reduce((sum, node) =>
+      sum + (sizes.get(node.id)[0] + GAP) * (sizes.get(node.id)[1] + LINE), 0)));
+    const used = [...view.columns.keys(), null].map((pos) => [pos, cells(pos)]).filter(([, its]) => its.some((c) => c.length));
+    const broken = used.map(([pos, its]) => [pos, its.map((cell) => (cell.length ? lines(cell, wanted(cell), sizes) : []))]);
+    const heights = rows.map((_, r) => Math.max(...broken.map(([, its]) => heightOf(its[r], sizes))));
+    let left = 0;
+    for (const [pos, its] of broken) {
+      const name = pos === null ? "" : view.columns[pos];
+      const width = Math.max(...its.flat().map((line) => widthOf(line, sizes)), 7 * Math.min(name.length, 16), 30);
+      columns.push({ name, x: left + width / 2, width: width + COLUMN });
+      let y = 0;
+      its.forEach((cell, r) => {
+        let top = y - (heights[r] - heightOf(cell, sizes)) / 2;
+        for (const line of cell) {
+          const high = Math.max(...line.map((node) => sizes.get(node.id)[1]));
+          let x = left + (width - widthOf(line, sizes)) / 2;
+          for (const node of line) {
+            at.set(node.id, [x + sizes.get(node.id)[0] / 2, top - high / 2]);
+            x += sizes.get(node.id)[0] + GAP;
+          }
+          top -= high + LINE;
+        }
+        y -= heights[r] + ROW;
+      });
+      left += width + COLUMN;
+    }
+    let y = 0;
+    rows.forEach(([number], r) => {
+      names.push({ row: number, y: y - heights[r] / 2 });
+      y -= heights[r] + ROW;
+    });
+    return { at, via: new Map(), rows: names, columns };
+  }
+
+  function placesOf(graph, state) {
+    const sideways = state.axis === "sideways";
+    const sizes = new Map(graph.nodes.map((node) => {
+      const [width, height] = boxOf(node);
+      return [node.id, sideways ? [height, width] : [width, height]];
+    }));
+    const found = state.axis === "columns" ? inColumns(graph, sizes) : inRows(graph, sizes);
+    if (sideways) {
+      for (const [id, [x, y]] of found.at) found.at.set(id, [-y, x]);
+      for (const [id, points] of found.via) found.via.set(id, points.map(([x, y]) => [-y, x]));
+    }
+    for (const [id, place] of Object.entries(state.places)) if (found.at.has(id)) found.at.set(id, place);
+    const moved = new Set(Object.keys(state.places));
+    for (const edge of graph.edges) if (moved.has(edge.src) || moved.has(edge.dest)) found.via.delete(edge.id);
+    const named = view.rows || {};
+    found.rows = found.rows.filter(({ row }) => row in named).map(({ row, y }) => ({ name: named[row], y }));
+    return found;
+  }
+
+  Object.assign(explorer, { boxOf, placesOf });
+})();
