@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from markupsafe import Markup
 
@@ -19,10 +19,9 @@ from sae_circuits.dashboards.view_file import dumped, plain
 from sae_circuits.viz.pages import page, render_template, source
 
 if TYPE_CHECKING:
-    from sae_circuits.dashboards.connectome_view import Drawn
     from sae_circuits.dashboards.listed import Listed
     from sae_circuits.dashboards.profile import Profile
-    from sae_circuits.dashboards.views import About, FeatureView
+    from sae_circuits.dashboards.views import FeatureView
 
 SCRIPTS = (
     "base", "profile", "histogram", "tokens", "examples", "connections", "panels", "table", "page"
@@ -80,8 +79,19 @@ def others_data(
     return {name: one for name, one in (("places", places), ("listed", known)) if one}
 
 
+class Titled(Protocol):
+    """Of what a page is: its title, its first line, and how it was made."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def line(self) -> str: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
 def dashboard_page(
-    about: About | Drawn,
+    about: Titled,
     data: Mapping[str, Any],
     profiles: Iterable[Profile] = (),
     *,

@@ -1,1 +1,1 @@
-"""The circuit explorer: one page on which a circuit is looked at, filtered, grouped and compared."""
+"""The circuit explorer: one page to look at a circuit, filter it, group it, and compare it."""

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from sae_circuits.errors import OptionError
+from sae_circuits.explorer.arrangement import read_arrangement
+from sae_circuits.explorer.details import details_of
 from sae_circuits.explorer.ranks import Ranks, rank
-from sae_circuits.explorer.view import About, CircuitView, Lines, Overlap, Part
-from sae_circuits.graph import AttributionGraph, Circuit, Edge, Edges, Provenance, SpanCircuit
-from sae_circuits.graph.annotations import Texts
+from sae_circuits.explorer.view import About, CircuitView, Lines, Measured, Overlap, Part
+from sae_circuits.graph import (
+    AttributionGraph,
+    Circuit,
+    Edge,
+    Edges,
+    Provenance,
+    SpanCircuit,
+    parse_node,
+)
+from sae_circuits.graph.annotations import Groups, Texts, group_of
 from sae_circuits.viz.describe import Look, describe
 from sae_circuits.viz.picture import MEANING, PictureNode
 from sae_circuits.viz.pictures import look_of, look_of_graph
+
+if TYPE_CHECKING:
+    from sae_circuits.evaluation import Curve
+    from sae_circuits.features.dictionary import FeatureDictionary
+
+MORE = 2000  # edges beyond a circuit's own, for the slider to add
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,87 @@ class Drawable:
     measure: str = "score"
     sides: tuple[str, ...] = ()
     overlap: Overlap | None = None
+
+
+def circuit_view(
+    circuit: Circuit | SpanCircuit | AttributionGraph,
+    other: Circuit | None,
+    *,
+    curve: Curve | None,
+    stores: Sequence[FeatureDictionary],
+    links: Mapping[str, str],
+    title: str | None,
+    names: tuple[str, str] | None,
+    max_edges: int | None,
+    labels: Texts,
+    notes: Texts,
+    groups: Groups,
+    arrangement: str | Path | None,
+) -> CircuitView:
+    """See `CircuitView.build`."""
+    kept = read_arrangement(arrangement)
+    drawable = _drawable(circuit, other, names, max_edges)
+    if curve is not None and drawable.by is None:
+        raise OptionError("a curve is of the scores of one circuit: leave it out of a comparison")
+    found = view_of(drawable, labels, notes)
+    group_of((parse_node(part.name) for part in found.parts), groups)
+    names_of = [part.name for part in found.parts]
+    graph = circuit if isinstance(circuit, AttributionGraph) else circuit.graph
+    details, texts = details_of(names_of, graph, stores, links)
+    said = {one.name: one.label for one in details if one.label}
+    return replace(
+        found,
+        about=replace(found.about, title=found.about.title if title is None else title),
+        parts=tuple(
+            replace(part, label=part.label or said.get(part.name.partition("@")[0], ""))
+            for part in found.parts
+        ),
+        groups={name: tuple(members) for name, members in groups.items()},
+        curve=None if curve is None else measured(curve),
+        details=details,
+        texts=texts,
+        arrangement=kept,
+    )
+
+
+def _drawable(
+    circuit: Circuit | SpanCircuit | AttributionGraph,
+    other: Circuit | None,
+    names: tuple[str, str] | None,
+    max_edges: int | None,
+) -> Drawable:
+    if other is not None:
+        if not isinstance(circuit, Circuit):
+            raise OptionError(f"a {type(circuit).__name__} cannot be compared: give two circuits")
+        most = max_edges or len(circuit | other)
+        return of_two(circuit, other, names or names_of(circuit, other), most)
+    if isinstance(circuit, AttributionGraph):
+        return of_attribution_graph(circuit, max_edges or MORE)
+    most = max_edges or len(circuit) + MORE
+    if isinstance(circuit, SpanCircuit):
+        return of_span_circuit(circuit, most)
+    return of_circuit(circuit, most)
+
+
+def measured(curve: Curve) -> Measured:
+    """What a page shows of a curve."""
+    random = [sum(at) / len(at) for at in zip(*curve.random, strict=True)]
+    low, high = zip(*curve.band, strict=True) if curve.band else ((), ())
+    return Measured(curve.n_edges, curve.faithfulness, low, high, tuple(random))
+
+
+def names_of(a: Circuit, b: Circuit) -> tuple[str, str]:
+    """What two circuits are called: by what differs of their methods, tasks or sizes.
+
+    Returns:
+        "A" and "B" where nothing differs.
+    """
+    made = [circuit.scores.provenance if circuit.scores else Provenance() for circuit in (a, b)]
+    for of in (lambda m: m.method, lambda m: m.task, lambda m: m.metric):
+        first, second = map(of, made)
+        if first and second and first != second:
+            return first, second
+    return "A", "B"
 
 
 def of_circuit(circuit: Circuit, most: int) -> Drawable:
@@ -62,10 +162,14 @@ def of_span_circuit(circuit: SpanCircuit, most: int) -> Drawable:
     edges = [_at(edge, i) for edge, i in zip(plain, (ranks.ids // n).tolist(), strict=True)]
     values = [None] * len(edges) if scores is None else scores.flatten()[ranks.ids].tolist()
     made = circuit.scores.provenance if circuit.scores else Provenance()
-    columns = tuple(enumerate(names))
+    nodes = {end.component for edge in edges for end in (edge.src, edge.dest)}
+    look = replace(
+        look_of(circuit.graph),
+        columns=tuple(enumerate(names)),
+        short={node: replace(node, pos=None).name for node in nodes},
+    )
     return Drawable(
-        edges, values, ranks.size, ranks.by, n * len(names),
-        replace(look_of(circuit.graph), columns=columns),
+        edges, values, ranks.size, ranks.by, n * len(names), look,
         _title(circuit.graph.architecture.model, made),
         _line(len(circuit), n * len(names), ranks, "edges at spans"), made, tuple(names),
     )  # fmt: skip

@@ -2,11 +2,11 @@
 // Lines that are led around nodes, as in the pictures of `render` (viz/layout.py has the rule and its sources): a line
 // over several rows gets a waypoint in each row between; sweeps order each row by the means of its neighbours, and move
 // all as near to those as order and widths allow.
-//   layered(graph, rows, sizes)   {x: Map id -> x, via: Map edge id -> [[x, row], ...], led}
+//   layered(graph, rows, sizes, most = 9000)   {x: Map id -> x, via: Map edge id -> [[x, index of a row], ...]}
 //     rows   [[row, [node, ...]], ...] upwards
-//     led    false where there would be too many waypoints: then x has an order in each row, and lines are straight
+//     most   waypoints; where there would be more there are none, and lines are straight
 (() => {
-  const GAP = 16, LANE = 9, SWEEPS = 24, MOST = 9000;
+  const GAP = 16, LANE = 9, SWEEPS = 24;
 
   const mean = (items, otherwise) => (items.length ? items.reduce((sum, item) => sum + item.x, 0) / items.length : otherwise);
 
@@ -40,17 +40,16 @@
     }
   }
 
-  function layered(graph, numbered, sizes) {
-    const depth = new Map(numbered.map(([row], i) => [row, i]));
-    const items = new Map(), rows = numbered.map(([row, nodes]) => nodes.map((node) => {
-      const item = { row: depth.get(row), width: sizes.get(node.id)[0] + GAP, below: [], above: [], x: 0 };
+  function layered(graph, numbered, sizes, most = 9000) {
+    const items = new Map(), rows = numbered.map(([, nodes], row) => nodes.map((node) => {
+      const item = { row, width: sizes.get(node.id)[0] + GAP, below: [], above: [], x: 0 };
       items.set(node.id, item);
       return item;
     }));
     const pairs = new Map(graph.edges.map((edge) => [`${edge.src} ${edge.dest}`, edge]));
     const ends = [...pairs.values(), ...graph.joins.map(([src, dest]) => ({ src, dest }))];
     const long = ends.reduce((sum, edge) => sum + Math.max(items.get(edge.dest).row - items.get(edge.src).row - 1, 0), 0);
-    const led = items.size + long <= MOST;
+    const led = long <= most;
     const lanes = new Map();
     for (const { src, dest } of ends) {
       const [low, high] = [items.get(src), items.get(dest)];
@@ -66,7 +65,6 @@
     }
     order(rows);
     return {
-      led,
       x: new Map([...items].map(([id, item]) => [id, item.x])),
       via: new Map(graph.edges.map((edge) => [edge.id, lanes.get(`${edge.src} ${edge.dest}`).map((item) => [item.x, item.row])])),
     };

@@ -21,6 +21,7 @@ const explorer = {};
   }));
   view.columns = raw.columns || [];
   view.joins = raw.joins || [];
+  view.details = new Map((raw.details || []).map((one) => [one.name, one]));
   view.byName = new Map(view.parts.map((part) => [part.name, part]));
   const layers = view.parts.map((part) => part.layer).filter((layer) => layer !== null && layer !== undefined);
   view.depth = layers.length ? Math.max(...layers) : 0;

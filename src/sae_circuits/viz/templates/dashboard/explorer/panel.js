@@ -34,7 +34,7 @@
   }
 
   function details(node) {
-    const known = (view.details || {})[plainName(node.name)];
+    const known = view.details.get(plainName(node.name));
     if (!known) return null;
     const tokens = (title, list) => (list && list.ids.length
       ? element("section", {}, element("h3", {}, title), dashboard.tokenList(list, 8)) : null);

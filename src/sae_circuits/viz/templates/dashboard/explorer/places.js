@@ -3,12 +3,11 @@
 //   boxOf(node)               [width, height] of its box
 //   placesOf(graph, state)    {at: Map id -> [x, y], via: Map edge id -> [[x, y], ...], rows: [{name, y}],
 //                              columns: [{name, x, width}]}
-// Layers run upwards. A row of many nodes is broken into several lines, so that the drawing is about as wide as the
-// window; among columns each cell is. Where no row has to be broken, lines are led around nodes. Sideways, all of it is
-// turned.
+// Layers run upwards. A row of many nodes is staggered, so that the drawing is about as wide as the window, and lines are
+// led around nodes; among columns the nodes of a cell stand in lines, and lines are straight. Sideways, all of it is turned.
 (() => {
   const { view } = explorer;
-  const GAP = 14, LINE = 26, ROW = 34, COLUMN = 26, ASPECT = 1.7, WIDEST = 2600;
+  const GAP = 14, LINE = 26, ROW = 34, COLUMN = 26;
 
   const boxOf = (node) => {
     const letters = Math.max(node.text.length * 6.7, Math.min((node.label || "").length, 24) * 5.2);
@@ -36,11 +35,11 @@
 
   // The least width at which the drawing is not much higher than wide.
   function breadth(rows, sizes) {
-    const all = rows.map((row) => widthOf(row, sizes));
+    const all = rows.map(([, row]) => widthOf(row, sizes)), high = ([, row]) => Math.max(...row.map((node) => sizes.get(node.id)[1]));
     const widest = Math.max(...all, 1);
-    for (let most = 420; most < widest; most *= 1.12) {
-      const height = rows.reduce((sum, row) => sum + heightOf(lines(row, most, sizes), sizes) + ROW, 0);
-      if (most >= ASPECT * height) return most;
+    for (let most = 500; most < widest; most *= 1.12) {
+      const height = rows.reduce((sum, row, i) => sum + Math.ceil(all[i] / most) * (high(row) + LINE) + ROW, 0);
+      if (most >= height) return most;  // waypoints take as much again
     }
     return widest;
   }
@@ -51,50 +50,32 @@
     return [...found].sort(([a], [b]) => a - b);
   }
 
-  // Every row in one line, with lines led around nodes.
-  function inLanes(rows, sizes, found) {
+  // A row that is too wide becomes several, in which its nodes stand by turns, so that their order stays.
+  function staggered(rows, order, most, sizes) {
+    return rows.flatMap(([number, row]) => {
+      const parts = Math.ceil(widthOf(row, sizes) / most);
+      const sorted = row.toSorted((a, b) => order.get(a.id) - order.get(b.id));
+      return Array.from({ length: parts }, (_, k) => [number, sorted.filter((_, i) => i % parts === k)]);
+    });
+  }
+
+  function inRows(graph, sizes) {
+    const plain = rowsOf(graph), order = explorer.layered(graph, plain, sizes, 0).x;
+    const rows = staggered(plain, order, breadth(plain, sizes), sizes), found = explorer.layered(graph, rows, sizes);
     const y = [], names = [];
     let top = 0;
-    for (const [number, row] of rows) {
-      const high = Math.max(...row.map((node) => sizes.get(node.id)[1]));
+    rows.forEach(([number, row], i) => {
+      const high = Math.max(...row.map((node) => sizes.get(node.id)[1])), first = i === 0 || rows[i - 1][0] !== number;
+      if (!first) top += ROW;
       y.push(top - high / 2);
-      names.push({ row: number, y: top - high / 2 });
-      top -= high + ROW + LINE;
-    }
+      if (first) names.push({ row: number, y: top - high / 2 });
+      top -= high + LINE + ROW;
+    });
     const every = [...found.x.values()], width = Math.max(...every) - Math.min(...every);
     const stretch = Math.min(Math.max((-0.9 * top) / (width || 1), 1), 1.8);
     const at = new Map(rows.flatMap(([, row], i) => row.map((node) => [node.id, [stretch * found.x.get(node.id), y[i]]])));
     const via = new Map([...found.via].map(([id, points]) => [id, points.map(([x, row]) => [stretch * x, y[row]])]));
     return { at, via, rows: names, columns: [] };
-  }
-
-  function inLines(rows, sizes) {
-    const most = breadth(rows.map(([, row]) => row), sizes);
-    const at = new Map(), names = [];
-    let y = 0;
-    for (const [number, row] of rows) {
-      const its = lines(row, most, sizes);
-      names.push({ row: number, y: y - heightOf(its, sizes) / 2 });
-      for (const line of its) {
-        const high = Math.max(...line.map((node) => sizes.get(node.id)[1]));
-        let x = -widthOf(line, sizes) / 2;
-        for (const node of line) {
-          const [width] = sizes.get(node.id);
-          at.set(node.id, [x + width / 2, y - high / 2]);
-          x += width + GAP;
-        }
-        y -= high + LINE;
-      }
-      y -= ROW;
-    }
-    return { at, via: new Map(), rows: names, columns: [] };
-  }
-
-  function inRows(graph, sizes) {
-    const rows = rowsOf(graph), found = explorer.layered(graph, rows, sizes);
-    for (const [, row] of rows) row.sort((a, b) => found.x.get(a.id) - found.x.get(b.id));
-    const fits = rows.every(([, row]) => widthOf(row, sizes) < WIDEST);
-    return found.led && fits ? inLanes(rows, sizes, found) : inLines(rows, sizes);
   }
 
   function inColumns(graph, sizes) {
