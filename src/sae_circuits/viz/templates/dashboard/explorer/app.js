@@ -21,8 +21,10 @@
     show();
   }
 
+  const can = () => ({ undo: past.length, redo: future.length, chosen: drawn.chosen().length, most: drawn.most });
+
   function show() {
-    bar.show(state, graph, { undo: past.length, redo: future.length, chosen: drawn.chosen().length });
+    bar.show(state, graph, can());
     if (plot) plot.mark(state.size);
     mark();
     panel();
@@ -248,7 +250,7 @@
       leave: () => { if (pinned === null && pointed !== null) { pointed = null; mark(); panel(); } },
       pin: (id) => (id === null ? pinned !== null && pin(pinned) : pin(id)),
       moved: (places) => change({ places: { ...state.places, ...places } }),
-      chosen: () => bar.show(state, graph, { undo: past.length, redo: future.length, chosen: drawn.chosen().length }),
+      chosen: () => bar.show(state, graph, can()),
       recoloured: () => { drawn.recolour(); render(); },
     });
     document.addEventListener("keydown", key);

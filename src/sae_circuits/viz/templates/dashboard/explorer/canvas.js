@@ -5,7 +5,7 @@
 //     .mark({here, ways, way, near, found})   what is picked out: a node, edges, a way, nodes that a search found
 //     .fit(), .zoom(by), .centre(id)
 //     .chosen()                       ids of the nodes that are selected
-// Where there are more than MANY edges, lines are straight and are left out while the drawing moves.
+// Of more than MANY edges the largest are drawn, and the others of a node when it is picked out.
 (() => {
   const { view, boxOf, sizeOf } = explorer;
   const MANY = 3000, THIN = 0.7, THICK = 5;
@@ -97,11 +97,11 @@
   function canvas(box, on) {
     const cy = cytoscape({ container: box, style: style(), minZoom: 0.02, maxZoom: 4,
       boxSelectionEnabled: true, hideEdgesOnViewport: view.edges.length > MANY, textureOnViewport: view.edges.length > MANY });
-    let current = null;
+    let lines = null;  // of all edges, those that are not drawn too
 
     function draw(graph, places, sideways) {
       const largest = Math.max(...graph.edges.slice(-1).map(sizeOf), 0), many = graph.edges.length > MANY;
-      current = graph;
+      lines = new Map(graph.edges.map((edge) => [edge.id, () => edgeElement(edge, largest, many, places)]));
       const { pan, zoom } = { pan: { ...cy.pan() }, zoom: cy.zoom() };
       cy.batch(() => {
         cy.elements().remove();
@@ -110,7 +110,7 @@
           ...graph.nodes.map((node) => nodeElement(node, places.at.get(node.id))),
           ...graph.joins.map(([src, dest]) => ({ group: "edges", classes: "join", data: { id: ` ${src}|${dest}`, source: src,
             target: dest, width: 1, hue: colour("faint"), opacity: 1, dash: "dotted", curve: "straight" } })),
-          ...graph.edges.map((edge) => edgeElement(edge, largest, many, places)),
+          ...graph.edges.slice(-MANY).map((edge) => lines.get(edge.id)()),
         ]);
       });
       cy.viewport({ pan, zoom });
@@ -118,6 +118,7 @@
 
     function mark({ here, edges, way, near, found }) {
       cy.batch(() => {
+        cy.elements(".extra").remove();
         cy.elements(".dim, .on, .way, .here, .found").removeClass("dim on way here found");
         for (const id of found || []) cy.getElementById(id).addClass("found");
         if (!here && !edges) return;
@@ -126,13 +127,14 @@
           cy.elements().not(".axis").forEach((one) => {
             if (one.isNode() ? !by.has(one.id()) && one.id() !== here : !lit.has(one.id())) one.addClass("dim");
           });
+        for (const id of lit) if (cy.getElementById(id).empty()) cy.add({ ...lines.get(id)(), classes: "extra" });
         for (const id of lit) cy.getElementById(id).addClass("on");
         for (const id of way || []) cy.getElementById(id).addClass("way");
         if (here) cy.getElementById(here).addClass("here");
       });
     }
 
-    const fit = () => cy.fit(undefined, 30);
+    const fit = () => cy.fit(cy.nodes(), 30);
     const zoom = (by) => cy.zoom({ level: cy.zoom() * by, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
     function centre(id) {
       const seen = cy.extent(), { x, y } = cy.getElementById(id).position();
@@ -152,7 +154,7 @@
     for (const query of ["(prefers-color-scheme: dark)", "print"])
       window.matchMedia(query).addEventListener("change", () => on.recoloured());
     const recolour = () => cy.style(style());
-    return { cy, draw, mark, fit, zoom, centre, chosen, recolour, graph: () => current };
+    return { cy, draw, mark, fit, zoom, centre, chosen, recolour, most: MANY };
   }
 
   Object.assign(explorer, { canvas, colour, hueOf, mixed, axes, BORDERS, DASHES });

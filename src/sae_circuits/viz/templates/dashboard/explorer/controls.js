@@ -127,6 +127,7 @@
       group.disabled = can.chosen < 2;
       group.textContent = can.chosen > 1 ? `Group ${can.chosen}` : "Group";
       said.textContent = `${graph.nodes.length.toLocaleString("en")} nodes, ${graph.edges.length.toLocaleString("en")} edges` +
+        (graph.edges.length > can.most ? `, the ${can.most.toLocaleString("en")} largest drawn` : "") +
         (view.n_edges > view.edges.length ? ` of ${view.n_edges.toLocaleString("en")}` : "");
     }
     const bar = element("div", { class: "bar", role: "toolbar", "aria-label": "Drawing" }, parts.map((part) => part.element), search(act),
