@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ FORMAT, KIND, SCHEMA = "sae-circuits", "arrangement", 1
 
 
 def read_arrangement(path: str | Path | None) -> Mapping[str, Any] | None:
-    """Read an arrangement, which the page itself checks against its circuit.
+    """Read an arrangement, whose state the page itself checks against its circuit.
 
     Raises:
         FileFormatError: no such file, one of another kind, or of a newer version.
@@ -30,4 +30,19 @@ def read_arrangement(path: str | Path | None) -> Mapping[str, Any] | None:
             f"{str(path)!r} is in schema {schema}, and this version reads up to {SCHEMA}: upgrade "
             "with 'pip install --upgrade sae-circuits'"
         )
+    if not isinstance(said.get("state"), dict):
+        raise FileFormatError(f"{str(path)!r} holds no state: save it again")
     return said
+
+
+def require_of(arrangement: Mapping[str, Any], nodes: Sequence[str], path: str | Path) -> None:
+    """Refuse an arrangement that names nodes of which the circuit has none.
+
+    Raises:
+        FileFormatError: it is of another circuit.
+    """
+    groups = arrangement["state"].get("groups")
+    members = [one.get("members") for one in groups.values()] if isinstance(groups, dict) else []
+    named = [name for some in members if isinstance(some, list) for name in some]
+    if named and not set(named) & set(nodes):
+        raise FileFormatError(f"{str(path)!r} is of another circuit: this one has no {named[0]!r}")

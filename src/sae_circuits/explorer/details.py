@@ -136,7 +136,7 @@ def _detail(name: str, feature: Feature, texts: Texts, link: str | None) -> Deta
 def _statistics(feature: Feature) -> Iterable[tuple[str, str]]:
     said = feature.statistics
     if said["density"] is not None:
-        yield "active on", f"{said['density']:.3%} of tokens"
+        yield "active on", f"{100 * said['density']:.3g}% of tokens"
     if said["max_active"] is not None:
         yield "mean where active", f"{said['mean_active']:.3g}"
         yield "largest", f"{said['max_active']:.3g}"

@@ -55,7 +55,8 @@ class Lines:
         src, dest: indices into the view's parts.
         port: of the destination, or "".
         score: None where there are none.
-        side: in a comparison, which circuits have it.
+        side: in a comparison, which circuits have it: "both", "a" or "b".
+        other: in a comparison, the second circuit's scores.
     """
 
     src: tuple[int, ...]
@@ -63,6 +64,16 @@ class Lines:
     port: tuple[str, ...]
     score: tuple[float | None, ...]
     side: tuple[str, ...] = ()
+    other: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Supernode:
+    """Nodes that stand as one at first, by their names."""
+
+    members: tuple[str, ...]
+    label: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,14 @@ class Measured:
     """How faithful the best circuits of growing size are.
 
     Args:
+        metric: in which that was measured.
         n_edges: how many edges each has, ascending.
         faithfulness: the share of the clean-to-corrupt gap that each recovers.
         low, high: the ends of its 95% interval; empty where they are not known.
         random: the mean of random circuits of the same sizes; empty where there are none.
     """
 
+    metric: str
     n_edges: tuple[int, ...]
     faithfulness: tuple[float, ...]
     low: tuple[float, ...] = ()
@@ -84,24 +97,29 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """What two circuits share.
+class Shared:
+    """How many edges, or nodes, are in both of two circuits, and only in one: see `sc.overlap`.
 
     Args:
-        a, b: their names.
-        edges: how many edges are in both, only in a, and only in b.
-        nodes: the same of nodes.
+        jaccard: those in both over those in either; None where neither has any.
+        chance: what random circuits of these sizes have in the mean.
     """
+
+    both: int
+    only_a: int
+    only_b: int
+    jaccard: float | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two circuits share, with their names."""
 
     a: str
     b: str
-    edges: tuple[int, ...]
-    nodes: tuple[int, ...]
-
-    @property
-    def jaccard(self) -> float:
-        """Edges in both over edges in either."""
-        return self.edges[0] / max(sum(self.edges), 1)
+    edges: Shared
+    nodes: Shared
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,8 @@ class CircuitView:
         columns: positions or spans, in order; empty where edges are summed over them.
         joins: pairs of parts, of which the first is what a component reads, and the second what is
             written of it; they are no edges.
-        groups: node names by the name of the supernode that they are in at first.
+        own: whether these are first though others have a better score.
+        groups: by name, what stands as one node at first.
         curve: faithfulness over sizes.
         overlap: of two circuits.
         details: what stores say of features.
@@ -160,7 +179,8 @@ class CircuitView:
     rows: Mapping[int, str]
     columns: tuple[str, ...] = ()
     joins: tuple[tuple[int, int], ...] = ()
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    own: bool = False
+    groups: Mapping[str, Supernode] = field(default_factory=dict)
     curve: Measured | None = None
     overlap: Overlap | None = None
     details: tuple[Detail, ...] = ()
@@ -190,7 +210,7 @@ class CircuitView:
             circuit: with its scores, whose next best edges the page can add; or an attribution
                 graph.
             other: a second circuit of the same graph, to compare with.
-            curve: of the same scores; the page shows it beside the size.
+            curve: of the same scores, by the same order; the page shows it beside the size.
             stores: of dictionaries in the graph, for labels, statistics and examples.
             links: by place, such as "m3" or "mlp_out.3", the address of a page of its features,
                 such as "../m3/index.html".
@@ -198,16 +218,19 @@ class CircuitView:
             names: of the two circuits; by default those of their methods.
             max_edges: how many edges the page holds at most; by default the circuit's and 2,000
                 more.
-            labels: a short text in a node, by its name with or without position.
+            labels: a short text in a node, by its name with or without position, or in a supernode.
             notes: a longer one beside it.
-            groups: node names by the name of the supernode that they are in at first.
+            groups: node names by the name of the supernode that they are in at first, such as
+                `clusters.groups()`.
             arrangement: a file that the page's "Save" wrote.
 
         Raises:
             GraphError: circuits of two graphs; a group of what are no nodes' names.
-            OptionError: what does not go together, or an address that can be none.
+            OptionError: what does not go together, such as a curve of other scores, or an address
+                that can be none.
+            NumericalError: a score that is not a finite number.
             StoreError: a store of a dictionary that is not in the graph.
-            FileFormatError: a file that is no arrangement.
+            FileFormatError: a file that is no arrangement, or one of another circuit.
 
         >>> import sae_circuits as sc
         >>> model = sc.load_model("demo")
