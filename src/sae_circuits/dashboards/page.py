@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from markupsafe import Markup
 
@@ -79,15 +79,24 @@ def others_data(
     return {name: one for name, one in (("places", places), ("listed", known)) if one}
 
 
+@runtime_checkable
 class Titled(Protocol):
     """Of what a page is: its title, its first line, and how it was made."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Of the page."""
+        ...
+
     @property
-    def line(self) -> str: ...
+    def line(self) -> str:
+        """What stands above it."""
+        ...
+
     @property
-    def provenance(self) -> Mapping[str, Any]: ...
+    def provenance(self) -> Mapping[str, Any]:
+        """Names and values, for the page's foot."""
+        ...
 
 
 def dashboard_page(

@@ -20,7 +20,7 @@ from sae_circuits.explorer.drawable import (
 )
 from sae_circuits.explorer.measured import measured
 from sae_circuits.explorer.view import About, CircuitView, Lines, Part, Supernode
-from sae_circuits.graph import AttributionGraph, Circuit, Provenance, SpanCircuit, parse_node
+from sae_circuits.graph import AttributionGraph, Circuit, Provenance, SpanCircuit
 from sae_circuits.graph.annotations import Groups, Texts, group_of
 from sae_circuits.viz.describe import describe
 from sae_circuits.viz.picture import MEANING, PictureNode
@@ -53,13 +53,13 @@ def circuit_view(
     drawable = _drawable(circuit, other, names, max_edges, by)
     faithfulness = None if curve is None else measured(curve, drawable)
     found = view_of(drawable, labels, notes)
-    names_of_parts = [part.name for part in found.parts]
-    group_of((parse_node(name) for name in names_of_parts), groups)
+    nodes = {end.component for edge in drawable.edges for end in (edge.src, edge.dest)}
+    group_of(nodes, groups)
     graph = circuit if isinstance(circuit, AttributionGraph) else circuit.graph
-    details, texts = details_of(names_of_parts, graph, stores, links)
+    details, texts = details_of(nodes, graph, stores, links)
     said = {one.name: one.label for one in details if one.label}
     if kept is not None and arrangement is not None:
-        require_of(kept, names_of_parts, arrangement)
+        require_of(kept, [part.name for part in found.parts], arrangement)
     return replace(
         found,
         about=replace(found.about, title=found.about.title if title is None else title),
@@ -91,8 +91,7 @@ def _drawable(
         if not isinstance(circuit, Circuit) or not isinstance(other, Circuit):
             kind = type(other if isinstance(circuit, Circuit) else circuit).__name__
             raise OptionError(f"a {kind} cannot be compared: give two circuits")
-        most = max_edges or len(circuit | other)
-        return of_two(circuit, other, names or names_of(circuit, other), most)
+        return of_two(circuit, other, names or names_of(circuit, other), max_edges)
     if isinstance(circuit, AttributionGraph):
         return of_attribution_graph(circuit, max_edges or MORE)
     most = max_edges or len(circuit) + MORE
@@ -131,6 +130,7 @@ def view_of(drawable: Drawable, labels: Texts, notes: Texts) -> CircuitView:
         size=drawable.size,
         by=drawable.by,
         own=drawable.own,
+        single=drawable.single,
         n_edges=drawable.n_edges,
         rows=picture.row_names,
         columns=drawable.columns,

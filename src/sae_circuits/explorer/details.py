@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sae_circuits.dashboards.places import place_of, require_address
 from sae_circuits.dashboards.window import Values
 from sae_circuits.errors import OptionError
 from sae_circuits.features.captions import part_of
-from sae_circuits.graph import AttributionGraph, TensorGraph, parse_node
+from sae_circuits.graph import AttributionGraph, Node, TensorGraph
 from sae_circuits.progress import track
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Texts:
 
 
 def details_of(
-    names: Iterable[str],
+    nodes: Iterable[Node],
     graph: TensorGraph | AttributionGraph,
     stores: Sequence[FeatureDictionary],
     links: Mapping[str, str],
@@ -79,7 +79,7 @@ def details_of(
     """What stores say of features, and the strings of all tokens in it.
 
     Args:
-        names: of nodes, with or without positions; those of which no store tells are passed over.
+        nodes: of the page; those of which no store tells are passed over.
         graph: in which the features are.
         stores: of the dictionaries that are split in it.
         links: by place, such as "m3" or "mlp_out.3", the address of a page of its features.
@@ -90,10 +90,9 @@ def details_of(
     """
     pages = {_place(site): require_address(address) for site, address in links.items()}
     by_place = {part_of(graph, store): store for store in stores}
-    every = [parse_node(name) for name in dict.fromkeys(n.partition("@")[0] for n in names)]
-    known = [
-        n for n in every if n.kind == "feature" and f"{n.site}{n.layer}" in {*by_place, *pages}
-    ]
+    here = {*by_place, *pages}
+    every = {replace(n, pos=None) for n in nodes if n.kind == "feature"}
+    known = sorted((n for n in every if f"{n.site}{n.layer}" in here), key=lambda n: n.name)
     texts, found = Texts(), []
     for node in track(known, description="features"):
         place, index = f"{node.site}{node.layer}", node.index

@@ -8,7 +8,10 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from sae_circuits.errors import GraphError
 from sae_circuits.evaluation import overlap
 from sae_circuits.explorer.ranks import Ranks, rank
 from sae_circuits.explorer.view import Overlap, Shared
@@ -39,6 +42,7 @@ class Drawable:
     sides: tuple[str, ...] = ()
     others: tuple[float | None, ...] = ()
     overlap: Overlap | None = None
+    single: bool = True
 
 
 def of_circuit(circuit: Circuit, most: int, by: str | None = None) -> Drawable:
@@ -52,6 +56,7 @@ def of_circuit(circuit: Circuit, most: int, by: str | None = None) -> Drawable:
         edges, values, ranks.size, ranks.by, ranks.own, circuit.graph.n_edges,
         look_of(circuit.graph), _title(circuit.graph.architecture.model, made),
         _line(len(circuit), circuit.graph.n_edges, ranks, "edges"), made,
+        single=_is_single(scores),
     )  # fmt: skip
 
 
@@ -60,8 +65,7 @@ def of_span_circuit(circuit: SpanCircuit, most: int, by: str | None = None) -> D
     names, n = list(circuit.parts), circuit.graph.n_edges
     scores = None
     if circuit.scores is not None:
-        known = circuit.scores
-        scores = torch.stack([known[name].values.cpu() for name in names]).flatten()
+        scores = circuit.scores.stacked.cpu().flatten()
     ranks = rank(circuit.mask.flatten().cpu(), scores, most, by)
     plain = Edges(circuit.graph, ranks.ids % n)
     edges = [_at(edge, i) for edge, i in zip(plain, (ranks.ids // n).tolist(), strict=True)]
@@ -77,18 +81,25 @@ def of_span_circuit(circuit: SpanCircuit, most: int, by: str | None = None) -> D
         edges, values, ranks.size, ranks.by, ranks.own, n * len(names), look,
         _title(circuit.graph.architecture.model, made),
         _line(len(circuit), n * len(names), ranks, "edges at spans"), made, tuple(names),
+        single=_is_single(scores),
     )  # fmt: skip
 
 
-def of_two(a: Circuit, b: Circuit, names: tuple[str, str], most: int) -> Drawable:
+def of_two(a: Circuit, b: Circuit, names: tuple[str, str], most: int | None) -> Drawable:
     """Two circuits of one graph: the edges of either, by the size of the first one's scores.
 
     Raises:
         GraphError: circuits of different graphs.
     """
-    shared = overlap(a, b)
+    try:
+        shared = overlap(a, b)
+    except GraphError as error:
+        raise GraphError(
+            f"{error}; a page compares circuits of one graph, and other.on(circuit.graph) brings "
+            "one to another's"
+        ) from error
     either = replace(a | b, scores=a.scores or b.scores)
-    drawn = of_circuit(either, most)
+    drawn = of_circuit(either, most or len(either))
     drawn = replace(drawn, edges=drawn.edges[: drawn.size], scores=drawn.scores[: drawn.size])
     ids = [either.graph.edge_id(edge) for edge in drawn.edges]
     edges = _shared(shared.edges)
@@ -99,7 +110,7 @@ def of_two(a: Circuit, b: Circuit, names: tuple[str, str], most: int) -> Drawabl
         title=f"{names[0]} and {names[1]}",
         line=_compared(drawn, edges, names, a.scores is not None, len(either)),
         sides=tuple(_side(bool(a.mask[i]), bool(b.mask[i])) for i in ids),
-        others=() if None in (a.scores, b.scores) else tuple(b.scores.values[ids].tolist()),
+        others=() if a.scores is None or b.scores is None else tuple(b.scores.values[ids].tolist()),
         overlap=Overlap(*names, edges, _shared(shared.nodes)),
     )
 
@@ -151,6 +162,7 @@ def of_attribution_graph(graph: AttributionGraph, most: int) -> Drawable:
         graph.provenance,
         tuple(graph.text),
         "weight",
+        single=_is_single(graph.weight),
     )
 
 
@@ -170,6 +182,10 @@ def names_of(a: Circuit, b: Circuit) -> tuple[str, str]:
 
 def _at(edge: Edge, pos: int) -> Edge:
     return Edge(replace(edge.src, pos=pos), replace(edge.dest, pos=pos))
+
+
+def _is_single(scores: Float[Tensor, "item"] | None) -> bool:
+    return scores is None or scores.dtype != torch.float64
 
 
 def _side(in_a: bool, in_b: bool) -> str:

@@ -162,6 +162,7 @@ class CircuitView:
         joins: pairs of parts, of which the first is what a component reads, and the second what is
             written of it; they are no edges.
         own: whether these are first though others have a better score.
+        single: whether scores are in 32 bits, to which a threshold is then rounded.
         groups: by name, what stands as one node at first.
         curve: faithfulness over sizes.
         overlap: of two circuits.
@@ -180,6 +181,7 @@ class CircuitView:
     columns: tuple[str, ...] = ()
     joins: tuple[tuple[int, int], ...] = ()
     own: bool = False
+    single: bool = True
     groups: Mapping[str, Supernode] = field(default_factory=dict)
     curve: Measured | None = None
     overlap: Overlap | None = None

@@ -3,7 +3,7 @@
 // For those who script: `explorer.state()`, `explorer.change({size: 40})`, `explorer.graph()`, `explorer.drawn.cy`.
 (() => {
   const { element, data, say } = dashboard;
-  const { view } = explorer;
+  const { view, isGroup } = explorer;
   const MOST = 200;  // states that are kept
 
   let state = null, graph = null, drawn = null, bar = null, plot = null, pinned = null, pointed = null, ways = null, words = "";
@@ -38,7 +38,7 @@
     const way = ways && pinned ? explorer.strongest(graph, here) : null;
     const edges = ways === "all" && pinned ? explorer.through(graph, here) : ways && pinned ? way : new Set(own);
     const near = new Set(graph.edges.filter((edge) => edges.has(edge.id)).flatMap((edge) => [edge.src, edge.dest]));
-    drawn.mark({ here, edges, way, near, found });
+    drawn.mark({ here, edges, way, near, found, kept: pinned !== null });
   }
 
   function panel() {
@@ -50,12 +50,18 @@
 
   // -- changes -----------------------------------------------------------------------------------
 
-  function set(next) {
+  // A note changes no line: the drawing stays, so that a click that ends a note reaches what it is on.
+  function said() {
+    graph = explorer.graphOf(state);
+    show();
+  }
+
+  function set(next, shown = render) {
     past.push(state);
     if (past.length > MOST) past.shift();
     future.length = 0;
     state = next;
-    render();
+    shown();
   }
 
   const change = (patch) => set({ ...state, ...patch });
@@ -85,22 +91,26 @@
   }
 
   function free(name) {
-    const taken = new Set([...view.byName.keys(), ...Object.keys(state.groups)]);
-    for (let i = 1; ; i += 1) if (!taken.has(`${name} ${i}`)) return `${name} ${i}`;
+    for (let i = 1; ; i += 1) if (!view.byName.has(`${name} ${i}`) && !isGroup(state, `${name} ${i}`)) return `${name} ${i}`;
   }
 
   function group() {
     const chosen = drawn.chosen();
     if (chosen.length < 2) return say("Select two or more nodes first: shift and drag, or shift and click");
-    const inside = chosen.filter((id) => id in state.groups);
-    const members = chosen.flatMap((id) => (id in state.groups ? state.groups[id].members : [id]));
+    const inside = chosen.filter((id) => isGroup(state, id));
+    const members = chosen.flatMap((id) => (isGroup(state, id) ? state.groups[id].members : [id]));
     const kept = Object.fromEntries(Object.entries(state.groups).filter(([name]) => !inside.includes(name)));
     const name = free("group");
     pinned = name;
-    change({ groups: { ...kept, [name]: { members, note: "" } } });
+    change({ groups: { ...kept, [name]: { members, label: "", note: "" } } });
     const input = part("aside .rename input");
     if (input) input.select();
     return undefined;
+  }
+
+  function sized(size) {
+    if (size > view.edges.length) say(`This page holds the first ${view.edges.length.toLocaleString("en")} edges: make it anew with more`);
+    change({ size: Math.min(size, view.edges.length) });
   }
 
   function ungroup(name) {
@@ -110,7 +120,7 @@
 
   function rename(name, next) {
     if (next === name) return;
-    if (!next || next in state.groups || view.byName.has(next)) {
+    if (!next || isGroup(state, next) || view.byName.has(next)) {
       say(next ? `There is a node or a group named ${next} already` : "A group needs a name");
       return panel();
     }
@@ -123,13 +133,13 @@
   }
 
   function note(id, text) {
-    if (id in state.groups) return change({ groups: { ...state.groups, [id]: { ...state.groups[id], note: text } } });
+    if (isGroup(state, id)) return set({ ...state, groups: { ...state.groups, [id]: { ...state.groups[id], note: text } } }, said);
     const { [id]: _, ...others } = state.notes;
-    return change({ notes: text ? { ...others, [id]: text } : others });
+    return set({ ...state, notes: text ? { ...others, [id]: text } : others }, said);
   }
 
   function hide(ids) {
-    const members = ids.flatMap((id) => (id in state.groups ? state.groups[id].members : [id]));
+    const members = ids.flatMap((id) => (isGroup(state, id) ? state.groups[id].members : [id]));
     pinned = null;
     change({ hidden: [...new Set([...state.hidden, ...members])] });
   }
@@ -146,6 +156,10 @@
   function follow(kind) {
     if (pinned === null) return;
     ways = ways === kind ? null : kind;
+    if (ways && !explorer.through(graph, pinned).size) {
+      ways = null;
+      say("No way from the input through it to the logits is shown");
+    }
     mark();
   }
 
@@ -188,7 +202,7 @@
   }
 
   const act = {
-    change, drag, dropped, search, group, ungroup, rename, note, hide, pin, load, ways: follow,
+    change, sized, drag, dropped, search, group, ungroup, rename, note, hide, pin, load, ways: follow,
     state: () => state, undo: () => back(past, future), redo: () => back(future, past), fit: () => drawn.fit(),
     save: () => explorer.give(`${stem()}.arrangement.json`, blob(explorer.arrangementOf(state), "application/json")),
     svg: () => explorer.give(`${stem()}.svg`, blob(explorer.svgOf(drawn), "image/svg+xml")),
@@ -199,7 +213,7 @@
 
   const KEYS = {
     f: () => drawn.fit(), "+": () => drawn.zoom(1.25), "=": () => drawn.zoom(1.25), "-": () => drawn.zoom(0.8), g: group,
-    u: () => pinned in state.groups && ungroup(pinned), h: () => pinned !== null && hide([pinned]), w: () => follow("all"),
+    u: () => pinned !== null && isGroup(state, pinned) && ungroup(pinned), h: () => pinned !== null && hide([pinned]), w: () => follow("all"),
     s: () => follow("one"), "/": () => part(".search").focus(), Escape: () => (drawn.cy.elements().unselect(), pinned !== null && pin(pinned)),
   };
 
@@ -226,24 +240,21 @@
   function legend() {
     const line = (hue, words) => element("span", { class: "key" }, element("span", { class: `line ${hue}`, "aria-hidden": "true" }), words);
     const { about, overlap } = view;
+    if (!overlap && !view.scored) return null;
     const lines = overlap ? [line("unknown", "in both"), line("helps", `only in ${overlap.a}`), line("hurts", `only in ${overlap.b}`)]
       : [line(about.measure === "score" ? "helps" : "hurts", about.meanings[0]), line(about.measure === "score" ? "hurts" : "helps", about.meanings[1])];
     const ports = view.edges.some((edge) => edge.port) ? ["into k dashed, into v dotted"] : [];
-    return element("p", { class: "legend" }, lines, element("span", {}, [`width is linear in the size of a ${about.measure}`, ...ports].join("; ")));
+    return element("p", { class: "legend" }, lines, element("span", {}, [...(view.scored ? [`width is linear in the size of a ${about.measure}`] : []), ...ports].join("; ")));
   }
-
-  const HELP = "Drag to move, scroll to zoom; shift and drag to select several. Arrows: from node to node; w: all ways through it, " +
-    "s: the strongest; g: group, u: ungroup, h: hide, f: fit, /: search, ctrl z: undo, Escape: let go.";
 
   function start() {
     const main = document.querySelector("main");
-    const box = element("div", { class: "drawing", tabindex: 0, role: "application", "aria-label": `The drawing. ${HELP}` });
-    plot = view.curve ? explorer.curve((size) => change({ size: Math.min(size, view.edges.length) })) : null;
+    const box = element("div", { class: "drawing", tabindex: 0, role: "application", "aria-label": `The drawing. ${explorer.KEYS.map((of) => of.join(": ")).join("; ")}` });
+    plot = view.curve ? explorer.curve((size) => sized(size)) : null;
     bar = explorer.controls(act);
-    main.replaceChildren(element("h1", { tabindex: -1 }, view.about.title), element("div", { class: "explorer" },
+    main.replaceChildren(element("div", { class: "head" }, element("h1", { tabindex: -1 }, view.about.title), bar.count), element("div", { class: "explorer" },
       bar.element, element("div", { class: "both" },
-        element("div", { class: "left" }, box, element("p", { class: "empty", hidden: true }, "Nothing is left: clear the filters, or show more edges."), legend(),
-          element("p", { class: "help" }, HELP)),
+        element("div", { class: "left" }, box, element("p", { class: "empty", hidden: true }, "Nothing is left: clear the filters, or show more edges."), legend()),
         element("div", { class: "right" }, plot ? plot.element : null, element("aside", { "aria-label": "About what is picked out" })))));
     drawn = explorer.canvas(box, {
       point: (id) => { if (pinned === null) { pointed = id; mark(); panel(); } },

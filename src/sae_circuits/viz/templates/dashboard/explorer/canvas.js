@@ -2,14 +2,15 @@
 // The drawing, by Cytoscape.js.
 //   canvas(box, on)   a drawing in an element; on: {point(id), leave(), pin(id), moved(places), chosen(ids)}
 //     .draw(graph, places)            what is shown
-//     .mark({here, ways, way, near, found})   what is picked out: a node, edges, a way, nodes that a search found
+//     .mark({here, edges, way, near, found, kept})   what is picked out: a node, edges, a way, nodes that a search found
 //     .fit(), .zoom(by), .centre(id)
 //     .chosen()                       ids of the nodes that are selected
 // Of more than MANY edges the largest are drawn, and the others of a node when it is picked out.
 (() => {
-  const { view, boxOf, sizeOf } = explorer;
-  const MANY = 3000, THIN = 0.7, THICK = 5;
+  const { view, boxOf, linesOf, sizeOf } = explorer;
+  const MANY = 3000, FEW = 1500, THIN = 0.7, THICK = 5;
   const DASHES = { k: "dashed", v: "dotted" };
+  const PORTS = { q: -0.28, k: 0, v: 0.28 };  // of a box's side, where a line into it ends
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const FILLS = { input: "end", logits: "end", kv: "head", group: "head" };
@@ -29,15 +30,15 @@
     return [
       { selector: "node", style: {
         shape: "round-rectangle", width: "data(width)", height: "data(height)", label: "data(said)", "text-wrap": "wrap",
-        "text-valign": "center", "font-size": 11, "font-family": "Helvetica, Arial, sans-serif", color: colour("ink"),
+        "text-valign": "center", "font-size": 12, "font-family": "Helvetica, Arial, sans-serif", color: colour("ink"),
         "background-color": "data(fill)", "border-color": "data(border)", "border-width": "data(rim)",
         "border-style": "data(dash)", "min-zoomed-font-size": 5 } },
       { selector: "node.axis", style: { "background-opacity": 0, "border-width": 0, width: 1, height: 1, events: "no",
-        color: colour("faint"), "text-halign": "data(halign)", "text-valign": "data(valign)", "font-size": 13, "min-zoomed-font-size": 4 } },
+        color: colour("faint"), "text-halign": "data(halign)", "text-valign": "data(valign)", "min-zoomed-font-size": 4 } },
       { selector: "edge", style: {
         width: "data(width)", "line-color": "data(hue)", "target-arrow-color": "data(hue)", opacity: "data(opacity)",
         "curve-style": "data(curve)", "target-arrow-shape": "triangle", "arrow-scale": 0.7, "line-style": "data(dash)",
-        "target-endpoint": "outside-to-node", "control-point-step-size": 18 } },
+        "target-endpoint": "data(end)", "control-point-step-size": 18 } },
       { selector: "edge[weights]", style: { "segment-weights": "data(weights)", "segment-distances": "data(distances)",
         "segment-radii": 40, "radius-type": "influence-radius", "edge-distances": "node-position" } },
       { selector: "edge.join", style: { width: 0.8, "line-style": "dotted", "line-color": colour("faint"), "target-arrow-shape": "none",
@@ -54,9 +55,8 @@
 
   function nodeElement(node, at) {
     const [width, height] = boxOf(node);
-    const label = node.label.length > 24 ? `${node.label.slice(0, 23)}…` : node.label;
     return { group: "nodes", position: { x: at[0], y: at[1] }, data: {
-      id: node.id, width, height, said: label ? `${node.text}\n${label}` : node.text, fill: mixed(node),
+      id: node.id, width, height, said: linesOf(node).join("\n"), fill: mixed(node),
       border: colour(BORDERS[node.kind] || "ink"), rim: node.kind === "group" ? 2.5 : 1,
       dash: node.kind === "error" ? "dashed" : "solid" } };
   }
@@ -70,14 +70,24 @@
     };
   }
 
-  function edgeElement(edge, largest, many, places) {
+  // Into q, k and v a line ends at its own place of the side that is turned to where it comes from.
+  function endOf(edge, places, boxes) {
+    if (!Object.hasOwn(PORTS, edge.port)) return "outside-to-node";
+    const [x0, y0] = places.at.get(edge.src), [x1, y1] = places.at.get(edge.dest), share = PORTS[edge.port];
+    const [width, height] = boxes.get(edge.dest), flat = Math.abs(x1 - x0) * height > Math.abs(y1 - y0) * width * 4;
+    const along = (size) => Math.round(100 * share * size) / 100;
+    return flat ? `${x0 < x1 ? -width / 2 : width / 2}px ${along(height)}px` : `${along(width)}px ${y0 > y1 ? height / 2 : -height / 2}px`;
+  }
+
+  function edgeElement(edge, largest, many, places, boxes) {
     const share = largest ? sizeOf(edge) / largest : 0.3, via = places.via.get(edge.id) || [];
-    const routed = via.length > 0 && !many;
+    const routed = via.length > 0 && !many, apart = 12 * (PORTS[edge.port] || 0);
     return { group: "edges", data: {
       id: edge.id, source: edge.src, target: edge.dest, width: THIN + (THICK - THIN) * share,
       hue: colour(hueOf(edge)), opacity: view.edges.length > 600 ? 0.1 + 0.7 * Math.sqrt(share) : 0.75,
       dash: DASHES[edge.port] || "solid", curve: many ? "straight" : routed ? "round-segments" : "bezier",
-      ...(routed ? bends(places.at.get(edge.src), places.at.get(edge.dest), via) : {}) } };
+      end: endOf(edge, places, boxes),
+      ...(routed ? bends(places.at.get(edge.src), places.at.get(edge.dest), via.map(([x, y]) => [x + apart, y])) : {}) } };
   }
 
   function axes(places, sideways) {
@@ -101,7 +111,8 @@
 
     function draw(graph, places, sideways) {
       const largest = Math.max(...graph.edges.slice(-1).map(sizeOf), 0), many = graph.edges.length > MANY;
-      lines = new Map(graph.edges.map((edge) => [edge.id, () => edgeElement(edge, largest, many, places)]));
+      const boxes = new Map(graph.nodes.map((node) => [node.id, boxOf(node)]));
+      lines = new Map(graph.edges.map((edge) => [edge.id, () => edgeElement(edge, largest, many, places, boxes)]));
       const { pan, zoom } = { pan: { ...cy.pan() }, zoom: cy.zoom() };
       cy.batch(() => {
         cy.elements().remove();
@@ -109,21 +120,23 @@
           ...axes(places, sideways),
           ...graph.nodes.map((node) => nodeElement(node, places.at.get(node.id))),
           ...graph.joins.map(([src, dest]) => ({ group: "edges", classes: "join", data: { id: ` ${src}|${dest}`, source: src,
-            target: dest, width: 1, hue: colour("faint"), opacity: 1, dash: "dotted", curve: "straight" } })),
+            target: dest, width: 1, hue: colour("faint"), opacity: 1, dash: "dotted", curve: "straight", end: "outside-to-node" } })),
           ...graph.edges.slice(-MANY).map((edge) => lines.get(edge.id)()),
         ]);
       });
       cy.viewport({ pan, zoom });
+      named();
     }
 
-    function mark({ here, edges, way, near, found }) {
+    // Of a large drawing the rest is dimmed for a node that is kept, and not for each that is passed over.
+    function mark({ here, edges, way, near, found, kept }) {
       cy.batch(() => {
         cy.elements(".extra").remove();
         cy.elements(".dim, .on, .way, .here, .found").removeClass("dim on way here found");
         for (const id of found || []) cy.getElementById(id).addClass("found");
         if (!here && !edges) return;
         const lit = new Set(edges || []), by = new Set(near || []);
-        if (cy.elements().length < 2 * MANY)
+        if (cy.elements().length < (kept ? 4 * MANY : FEW))
           cy.elements().not(".axis").forEach((one) => {
             if (one.isNode() ? !by.has(one.id()) && one.id() !== here : !lit.has(one.id())) one.addClass("dim");
           });
@@ -153,6 +166,8 @@
     });
     for (const query of ["(prefers-color-scheme: dark)", "print"])
       window.matchMedia(query).addEventListener("change", () => on.recoloured());
+    const named = () => cy.nodes(".axis").style("font-size", Math.min(Math.max(12 / cy.zoom(), 12), 40));
+    cy.on("zoom", named);
     const recolour = () => cy.style(style());
     return { cy, draw, mark, fit, zoom, centre, chosen, recolour, most: MANY };
   }

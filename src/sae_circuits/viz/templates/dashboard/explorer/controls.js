@@ -9,24 +9,25 @@
 
   const button = (words, onclick, title, more = {}) => element("button", { type: "button", onclick, title, ...more }, words);
 
-  // A slider whose steps grow with the size, so that small circuits have as much room as large ones.
-  const most = Math.max(view.edges.length, 1), least = 1;
-  const stepOf = (size) => Math.round((STEPS * Math.log(Math.max(size, least))) / (Math.log(most) || 1));
-  const sizeOfStep = (step) => Math.min(Math.max(Math.round(Math.exp((Math.log(most) * step) / STEPS)), least), most);
+  // A slider whose steps grow with the size, so that small circuits have as much room as large ones; each is another size.
+  const most = Math.max(view.edges.length, 1);
+  const sizesOfSteps = [...new Set([0, ...Array.from({ length: STEPS + 1 }, (_, i) => Math.round(most ** (i / STEPS)))])];
+  const stepOf = (size) => Math.max(sizesOfSteps.findLastIndex((one) => one <= size), 0);
 
   function sizes(act) {
-    const range = element("input", { type: "range", min: 0, max: STEPS, "aria-label": "Number of edges",
-      oninput: (event) => act.drag({ size: sizeOfStep(Number(event.target.value)) }), onchange: () => act.dropped() });
-    const count = element("input", { type: "number", min: 0, max: view.edges.length, "aria-label": "Number of edges, exactly",
+    const range = element("input", { type: "range", min: 0, max: sizesOfSteps.length - 1, "aria-label": "Number of edges",
+      oninput: (event) => act.drag({ size: sizesOfSteps[Number(event.target.value)] }), onchange: () => act.dropped() });
+    const count = element("input", { type: "number", min: 0, "aria-label": "Number of edges, exactly",
       onchange: (event) => {
         const size = Math.round(Number(event.target.value));
-        act.change({ size: Math.min(Math.max(Number.isFinite(size) ? size : 0, 0), view.edges.length) });
+        act.sized(Math.max(Number.isFinite(size) ? size : 0, 0));
       } });
     const least = element("input", { type: "number", step: "any", "aria-label": "Least score of an edge", onchange: (event) => {
-      const value = Number(event.target.value);
-      if (event.target.value !== "" && Number.isFinite(value)) act.change({ size: explorer.sizeAt(value) });
+      const value = Number(event.target.value), size = explorer.sizeAt(value);
+      if (event.target.value === "" || !Number.isFinite(value)) show(act.state());
+      else if (size === view.edges.length && view.n_edges > size && value < explorer.thresholdAt(size)) act.sized(size + 1);
+      else act.change({ size });
     } });
-    const ranked = view.by !== null && view.by !== undefined && !view.overlap;
     const made = element("div", { class: "sizes" }, element("label", {}, "Edges ", range), count,
       view.own ? null : element("label", {}, ` ${{ abs: "of size at least", help: "helping at least", hurt: "hurting at least" }[view.by]} `, least),
       button("As given", () => act.change({ size: view.size }), "the circuit as it was given"));
@@ -34,10 +35,10 @@
       range.value = stepOf(state.size);
       range.setAttribute("aria-valuetext", `${state.size} edges`);
       count.value = state.size;
-      const at = explorer.thresholdAt(state.size);
-      least.value = at === null ? "" : at.toPrecision(3);
+      const at = explorer.thresholdOf(state.size);
+      least.value = at === null ? "" : at;
     }
-    return { element: ranked ? made : null, show };
+    return { element: view.ranked ? made : null, show };
   }
 
   // A button for each of some things, pressed while they are shown.
@@ -49,6 +50,20 @@
     const show = (state) => made.forEach((chip, i) => chip.setAttribute("aria-pressed", String(!state[key].includes(options[i][0]))));
     return { element: options.length > 1 ? element("div", { class: "chips", role: "group", "aria-label": name },
       element("span", { class: "name" }, name), made) : null, show };
+  }
+
+  // What opens below a word, and closes by a click elsewhere and by Escape.
+  function sheet(name, ...children) {
+    const summary = element("summary", {}, name), made = element("details", { class: "menu" }, summary, element("div", { class: "sheet" }, children));
+    const close = () => (made.open = false);
+    document.addEventListener("pointerdown", (event) => made.contains(event.target) || close());
+    made.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !made.open || event.target.closest("input")) return;
+      close();
+      summary.focus();
+      event.stopPropagation();
+    });
+    return { made, summary };
   }
 
   function layerRange(act) {
@@ -75,17 +90,17 @@
   }
 
   function filters(act) {
-    const { signs, overlap } = view.about ? { signs: view.about.signs, overlap: view.overlap } : {};
+    const { about: { signs }, overlap } = view;
     const parts = [
       layerRange(act), only(act),
       chips("Kinds", view.kinds.map((kind) => [kind, (view.names || {})[kind] || kind]), "kinds", act),
-      view.edges.some((edge) => edge.score) ? chips("Signs", [["negative", signs[0]], ["positive", signs[1]]], "signs", act) : null,
+      view.scored ? chips("Signs", [["negative", signs[0]], ["positive", signs[1]]], "signs", act) : null,
       overlap ? chips("Edges", [["both", "shared"], ["a", `only ${overlap.a}`], ["b", `only ${overlap.b}`]], "sides", act) : null,
       view.columns.length ? chips("Positions", view.columns.map((name, i) => [i, name.trim() || `${i}`]), "columns", act) : null,
     ].filter((part) => part);
-    const summary = element("summary", {}, "Filters");
     const clear = button("Clear", () => act.change({ ...explorer.initial(), size: act.state().size, groups: act.state().groups,
       places: act.state().places, notes: act.state().notes, axis: act.state().axis }));
+    const { made, summary } = sheet("Filters", parts.map((part) => part.element), clear);
     function show(state) {
       for (const part of parts) part.show(state);
       const first = explorer.initial();
@@ -93,23 +108,26 @@
         .filter((key) => JSON.stringify(state[key]) !== JSON.stringify(first[key])).length;
       summary.textContent = n ? `Filters (${n})` : "Filters";
     }
-    return { element: element("details", { class: "filters" }, summary, element("div", { class: "sheet" },
-      parts.map((part) => part.element), clear)), show };
+    return { element: made, show };
   }
 
   function axes(act) {
     const options = [["layers", "layers up"], ["sideways", "layers to the right"], ...(view.columns.length
-      ? [["columns", "layers up, positions to the right"]] : [])];
+      ? [["columns", "positions to the right"]] : [])];
     const select = element("select", { "aria-label": "Axes", onchange: (event) => act.change({ axis: event.target.value, places: {} }) },
       options.map(([value, words]) => element("option", { value }, words)));
     return { element: select, show: (state) => (select.value = state.axis) };
   }
 
   function search(act) {
-    return element("input", { type: "search", class: "search", placeholder: "search", "aria-label": "Search nodes", autocomplete: "off",
+    return element("input", { type: "search", class: "find", placeholder: "search", "aria-label": "Search nodes", autocomplete: "off",
       oninput: (event) => act.search(event.target.value, false),
       onkeydown: (event) => event.key === "Enter" && act.search(event.target.value, true) });
   }
+
+  const KEYS = [["drag, scroll", "move, zoom"], ["click", "keep a node"], ["shift and drag, or click", "select several"],
+    ["arrows", "to the next node"], ["w", "all ways through it"], ["s", "the strongest way"], ["g", "group what is selected"],
+    ["u", "ungroup"], ["h", "hide"], ["f", "fit"], ["+ and −", "zoom"], ["/", "search"], ["ctrl z, ctrl y", "undo, redo"], ["Escape", "let go"]];
 
   function controls(act) {
     const parts = [sizes(act), filters(act), axes(act)];
@@ -120,6 +138,11 @@
     const [undo, redo] = [button("Undo", act.undo, "ctrl z"), button("Redo", act.redo, "ctrl y")];
     const group = button("Group", act.group, "g: of the selected nodes, which shift and drag, or shift and click, select");
     const said = element("span", { class: "count", role: "status" });
+    const files = sheet("File", [button("Save", act.save, "the arrangement: groups, places, notes, filters, as JSON"),
+      button("Load", () => file.click(), "what Save wrote"), file, button("SVG", act.svg, "the drawing as it is seen"),
+      button("PNG", act.png, "the drawing as it is seen")]);
+    const keys = sheet("Keys", element("dl", { class: "keys" }, KEYS.map(([key, what]) =>
+      element("div", {}, element("dt", {}, key), element("dd", {}, what))))).made;
     function show(state, graph, can) {
       for (const part of parts) part.show(state);
       undo.disabled = !can.undo;
@@ -132,10 +155,9 @@
     }
     const bar = element("div", { class: "bar", role: "toolbar", "aria-label": "Drawing" }, parts.map((part) => part.element), search(act),
       group, undo, redo, button("Fit", act.fit, "f"), button("Tidy", () => act.change({ places: {} }), "put all nodes where they were"),
-      button("Save", act.save, "the arrangement, as JSON"), button("Load", () => file.click(), "what Save wrote"), file,
-      button("SVG", act.svg), button("PNG", act.png), said);
-    return { element: bar, show };
+      files.made, keys);
+    return { element: bar, count: said, show };
   }
 
-  Object.assign(explorer, { controls });
+  Object.assign(explorer, { controls, KEYS });
 })();

@@ -18,7 +18,7 @@
     const words = element("p", { class: "reading", role: "status" });
     const nearest = (n) => sizes.reduce((best, size, i) => (Math.abs(Math.log(Math.max(size, 1) / Math.max(n, 1))) <
       Math.abs(Math.log(Math.max(sizes[best], 1) / Math.max(n, 1))) ? i : best), 0);
-    const svg = drawing("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "Faithfulness over circuit sizes",
+    const svg = drawing("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "Faithfulness over circuit sizes: a click sets the size",
       onclick: (event) => {
         const box = svg.getBoundingClientRect(), at = ((event.clientX - box.left) / box.width) * WIDTH;
         choose(sizes.reduce((best, size) => (Math.abs(x(size) - at) < Math.abs(x(best) - at) ? size : best), sizes[0]));
@@ -39,9 +39,10 @@
       rule.setAttribute("x2", at);
       dot.setAttribute("cx", x(sizes[i]));
       dot.setAttribute("cy", y(faithfulness[i]));
+      const unit = view.curve.metric ? ` (${view.curve.metric})` : "";
       const interval = low.length ? ` [${number(low[i])}, ${number(high[i])}]` : "";
       const chance = random.length ? `, random ${number(random[i])}` : "";
-      words.textContent = `Measured at ${sizes[i].toLocaleString("en")} edges: faithfulness ${number(faithfulness[i])}${interval}${chance}`;
+      words.textContent = `Measured at ${sizes[i].toLocaleString("en")} edges: faithfulness${unit} ${number(faithfulness[i])}${interval}${chance}`;
     }
     return { element: element("figure", { class: "curve" }, svg, words), mark };
   }

@@ -9,17 +9,9 @@
   const { view, colour } = explorer;
   const FORMAT = "sae-circuits", KIND = "arrangement", SCHEMA = 1;
 
-  // Where a line from the middle of a box leaves it.
-  function rim(node, towards) {
-    const { x, y } = node.position(), dx = towards.x - x, dy = towards.y - y;
-    const scale = Math.min(node.width() / 2 / Math.abs(dx || 1e-9), node.height() / 2 / Math.abs(dy || 1e-9), 1);
-    return [x + dx * scale, y + dy * scale];
-  }
-
   function lineOf(edge, faint) {
-    const [source, target] = [edge.source(), edge.target()];
     const bends = edge.segmentPoints() || edge.controlPoints() || [];
-    const [x0, y0] = rim(source, bends[0] || target.position()), [x1, y1] = rim(target, bends.at(-1) || source.position());
+    const { x: x0, y: y0 } = edge.sourceEndpoint(), { x: x1, y: y1 } = edge.targetEndpoint();
     const middles = bends.slice(1).map(({ x, y }, i) => ({ x: (x + bends[i].x) / 2, y: (y + bends[i].y) / 2 }));
     const via = bends.length ? bends.map(({ x, y }, i) => `Q${x} ${y} ${(middles[i] || { x: x1 }).x} ${(middles[i] || { y: y1 }).y}`).join("")
       : `L${x1} ${y1}`;
@@ -41,7 +33,7 @@
         stroke: node.style("border-color"), "stroke-width": node.numericStyle("border-width"),
         "stroke-dasharray": node.data("dash") === "dashed" ? "3 2" : null }),
       lines.map((line, i) => drawing("text", { x, y: y + 4 + 13 * (i - (lines.length - 1) / 2), "text-anchor": anchor,
-        "font-size": axis ? 13 : 11, fill: node.style("color") }, line)));
+        "font-size": node.numericStyle("font-size"), fill: node.style("color") }, line)));
   }
 
   function svgOf({ cy }) {
@@ -67,19 +59,25 @@
   const isNumbers = (value) => Array.isArray(value) && value.every(Number.isFinite);
   const values = (test) => (value) => value !== null && typeof value === "object" && !Array.isArray(value) && Object.values(value).every(test);
   const SHAPES = {
-    size: Number.isInteger, axis: (value) => ["layers", "sideways", "columns"].includes(value), layers: isNumbers, kinds: isTexts,
+    size: (value) => Number.isInteger(value) && value >= 0, axis: (value) => ["layers", "sideways", "columns"].includes(value), layers: (value) => isNumbers(value) && value.length === 2, kinds: isTexts,
     signs: isTexts, columns: isNumbers, sides: isTexts, only: isText, hidden: isTexts, notes: values(isText),
     places: values((place) => isNumbers(place) && place.length === 2),
-    groups: values((group) => group && isTexts(group.members) && isText(group.note)),
+    groups: values((group) => group && isTexts(group.members) && isText(group.note) && isText(group.label)),
   };
 
   function checked(said) {
     if (!said || said.format !== FORMAT || said.kind !== KIND) throw new Error("this is no arrangement: Save writes one");
     if (said.schema > SCHEMA) throw new Error(`it is in schema ${said.schema}, and this page reads up to ${SCHEMA}: make the page anew`);
+    if (!Number.isInteger(said.schema)) throw new Error("it does not say its schema");
+    if (!said.state || typeof said.state !== "object") throw new Error("it holds no state");
     const state = explorer.complete(said.state);
     for (const [name, fits] of Object.entries(SHAPES)) if (!fits(state[name])) throw new Error(`its ${name} is not what Save writes`);
     for (const name of Object.keys(state)) if (!(name in SHAPES)) throw new Error(`it has ${name}, which Save does not write`);
-    const names = [...Object.values(state.groups).flatMap((group) => group.members), ...state.hidden];
+    const taken = Object.values(state.groups).flatMap((group) => group.members);
+    const twice = taken.find((name, i) => taken.indexOf(name) !== i), clash = Object.keys(state.groups).find((name) => view.byName.has(name));
+    if (twice !== undefined) throw new Error(`${twice} is in two of its groups`);
+    if (clash !== undefined) throw new Error(`its group ${clash} has the name of a node`);
+    const names = [...taken, ...state.hidden, ...Object.keys(state.notes)].filter((name) => !Object.hasOwn(state.groups, name));
     const missing = names.filter((name) => !view.byName.has(name));
     if (missing.length && missing.length === names.length) throw new Error(`it is of another circuit: this one has no ${missing[0]}`);
     if (state.axis === "columns" && !view.columns.length) state.axis = "layers";

@@ -6,7 +6,7 @@
 //     rows   [[row, [node, ...]], ...] upwards
 //     most   waypoints; where there would be more there are none, and lines are straight
 (() => {
-  const GAP = 16, LANE = 9, SWEEPS = 24;
+  const GAP = 10, LANE = 7, SWEEPS = 24;
 
   const mean = (items, otherwise) => (items.length ? items.reduce((sum, item) => sum + item.x, 0) / items.length : otherwise);
 

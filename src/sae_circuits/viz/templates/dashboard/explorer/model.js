@@ -4,12 +4,12 @@
 //   initial(), complete(s)   the state that a page begins with; a state with what it leaves out
 //   graphOf(state)           what size, filters and groups leave:
 //                              nodes   [{id, kind, row, pos, text, label, note, strength, members}]
-//                              edges   [{id, src, dest, port, score, n, side}], the largest last
+//                              edges   [{id, src, dest, port, score, other, n, side}], the largest last
 //                              joins   [[id, id]] of what a part reads with what is written of it
 //                              into, outOf   edges by node, the largest first
-//   through(graph, id)       the edges on any way from an input through a node to an output
+//   through(graph, id)       the edges on any way from an input through a node to the logits; none where there is none
 //   strongest(graph, id)     that one of these ways whose least edge is the largest
-//   sizeAt(threshold), thresholdAt(size)   one for the other
+//   sizeAt(threshold), thresholdAt(size), thresholdOf(size)   one for the other; the last with few digits
 //   found(graph, words)      the nodes that a search finds
 const explorer = {};
 (() => {
@@ -17,9 +17,11 @@ const explorer = {};
   const view = { ...raw, parts: raw.parts.map((part, i) => ({ i, ports: [], label: "", note: "", pos: null, ...part })) };
   view.edges = raw.lines.src.map((src, i) => ({
     rank: i, src, dest: raw.lines.dest[i], port: raw.lines.port[i], score: raw.lines.score[i],
-    side: raw.lines.side ? raw.lines.side[i] : "",
+    side: raw.lines.side ? raw.lines.side[i] : "", other: raw.lines.other ? raw.lines.other[i] : null,
   }));
   view.columns = raw.columns || [];
+  view.scored = view.edges.some((edge) => edge.score !== null);
+  view.ranked = Boolean(view.by) && !view.overlap;
   view.joins = raw.joins || [];
   view.details = new Map((raw.details || []).map((one) => [one.name, one]));
   view.byName = new Map(view.parts.map((part) => [part.name, part]));
@@ -32,8 +34,8 @@ const explorer = {};
   const plainName = (name) => name.replace(/@\d+$/, "");
 
   function initial() {
-    const groups = Object.fromEntries(Object.entries(raw.groups || {}).map(([name, members]) =>
-      [name, { members: membersOf(members), note: "" }]));
+    const groups = Object.fromEntries(Object.entries(raw.groups || {}).map(([name, { members, label = "", note = "" }]) =>
+      [name, { members: membersOf(members), label, note }]));
     return {
       size: raw.size, axis: view.columns.length ? "columns" : "layers", layers: [0, view.depth], kinds: [], signs: [],
       columns: [], sides: [], only: "", hidden: [], groups, places: {}, notes: {},
@@ -41,12 +43,18 @@ const explorer = {};
   }
 
   // A name without a position stands for the part at all of them.
-  const membersOf = (names) => view.parts.map((part) => part.name)
-    .filter((name) => names.includes(name) || names.includes(plainName(name)));
+  function membersOf(names) {
+    const wanted = new Set(names);
+    return view.parts.map((part) => part.name).filter((name) => wanted.has(name) || wanted.has(plainName(name)));
+  }
+
+  const isGroup = (state, id) => Object.hasOwn(state.groups, id);
 
   const complete = (state) => ({ ...initial(), ...state });
 
-  function sizeAt(threshold) {
+  // As prune.threshold compares: in the digits of the scores.
+  function sizeAt(asked) {
+    const threshold = view.single === false ? asked : Math.fround(asked);
     let low = 0, high = view.edges.length;
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -57,6 +65,15 @@ const explorer = {};
   }
 
   const thresholdAt = (size) => (size && view.edges[size - 1].score !== null ? keyOf(view.edges[size - 1]) : null);
+
+  // With as few digits as say the same, but three.
+  function thresholdOf(size) {
+    const at = thresholdAt(size);
+    if (at === null) return null;
+    for (let digits = 3; digits < 17; digits += 1)
+      if (sizeAt(Number(at.toPrecision(digits))) === sizeAt(at)) return Number(at.toPrecision(digits));
+    return at;
+  }
 
   // "a5.h5 m* m3.f17": names, with * for any letters; a name's beginning up to a point stands for all below it.
   function pattern(words) {
@@ -88,12 +105,13 @@ const explorer = {};
       if (state.signs.includes(edge.score < 0 ? "negative" : "positive") && edge.score) continue;
       const src = home[edge.src], dest = home[edge.dest];
       if (src === dest) continue;
-      const port = dest in state.groups ? "" : edge.port;
+      const port = isGroup(state, dest) ? "" : edge.port;
       const id = `${src}->${dest}${port ? `<${port}>` : ""}`;
       const line = lines.get(id);
-      if (!line) lines.set(id, { id, src, dest, port, score: edge.score, n: 1, side: edge.side });
+      if (!line) lines.set(id, { id, src, dest, port, score: edge.score, other: edge.other, n: 1, side: edge.side });
       else {
-        line.score = (line.score || 0) + (edge.score || 0);
+        line.score = edge.score === null ? null : line.score + edge.score;
+        line.other = edge.other === null ? null : line.other + edge.other;
         line.n += 1;
         if (line.side !== edge.side) line.side = "both";
       }
@@ -122,7 +140,7 @@ const explorer = {};
       const at = inside.map((part) => part.pos).filter((pos) => pos !== null);
       const where = new Set(inside.map((part) => part.layer));
       nodes.push({
-        id: name, name, kind: "group", layer: where.size === 1 ? [...where][0] : null, text: name, label: "", ports: [],
+        id: name, name, kind: "group", layer: where.size === 1 ? [...where][0] : null, text: name, label: group.label || "", ports: [],
         row: middle(inside.map((part) => part.row)),
         pos: at.length ? middle(at) : null, members: group.members, note: group.note, own: group.note,
       });
@@ -153,6 +171,7 @@ const explorer = {};
     const above = (map) => (at) => map.get(at) || [];
     const before = reached([id], above(down)), after = reached([id], above(up));
     const from = reached(ends(graph, "input"), above(up)), to = reached(ends(graph, "logits"), above(down));
+    if (!from.has(id) || !to.has(id)) return new Set();
     return new Set(graph.edges.filter((edge) =>
       (before.has(edge.dest) && from.has(edge.src)) || (after.has(edge.src) && to.has(edge.dest)))
       .map((edge) => edge.id));
@@ -181,6 +200,7 @@ const explorer = {};
     const below = widest(edges, ends(graph, "input"), "src", "dest");
     const above = widest(edges.toReversed(), ends(graph, "logits"), "dest", "src");
     const way = [];
+    if (!below.best.has(id) || !above.best.has(id)) return new Set();
     for (const [{ last }, step] of [[below, "src"], [above, "dest"]]) {
       const passed = new Set();
       for (let at = id; last.has(at) && !passed.has(at); at = last.get(at)[step]) {
@@ -199,6 +219,7 @@ const explorer = {};
   }
 
   Object.assign(explorer, {
-    view, initial, complete, graphOf, through, strongest, sizeAt, thresholdAt, found, sizeOf, plainName, membersOf,
+    view, initial, complete, graphOf, through, strongest, sizeAt, thresholdAt, thresholdOf, found, sizeOf, plainName, membersOf,
+    isGroup,
   });
 })();

@@ -8,7 +8,7 @@
   const MOST = 40;
 
   const kindOf = (node) => (view.names || {})[node.kind] || node.kind;
-  const said = (node) => (node.label ? [node.label, element("small", {}, ` ${node.name}`)] : [node.name]);
+  const said = (node) => (node.label ? [element("bdi", {}, node.label), element("small", {}, ` ${node.name}`)] : [element("bdi", {}, node.name)]);
 
   function edgeList(edges, end, graph, act) {
     if (!edges.length) return element("p", { class: "none" }, "nothing that is shown");
@@ -18,7 +18,8 @@
       return element("li", {}, element("button", { type: "button", class: explorer.hueOf(edge), onclick: () => act.pin(edge[end]) },
         element("span", { class: "value" }, edge.score === null ? "–" : words[i]),
         element("span", { class: "who" }, said(graph.byId.get(edge[end])),
-          edge.port ? element("small", {}, ` ${edge.port}`) : null, edge.n > 1 ? element("small", {}, ` ${edge.n} edges`) : null),
+          edge.port ? element("small", {}, ` ${edge.port}`) : null, edge.n > 1 ? element("small", {}, ` ${edge.n} edges`) : null,
+          edge.other === null ? null : element("small", {}, ` ${view.overlap.b}: ${dashboard.signed(edge.other)}`)),
         bar));
     }), edges.length > MOST ? element("li", { class: "none" }, `and ${edges.length - MOST} more`) : null);
   }
@@ -72,7 +73,7 @@
     const node = graph.byId.get(id);
     const where = node.pos === null || node.pos === undefined ? "" : ` at ${view.columns[node.pos]}`;
     return [
-      element("h2", { tabindex: -1 }, node.label || node.name, node.label ? element("small", {}, ` ${node.name}`) : null),
+      element("h2", { tabindex: -1 }, element("bdi", {}, node.label || node.name), node.label ? element("small", {}, ` ${node.name}`) : null),
       element("p", { class: "kind" }, `${kindOf(node)}${where}`),
       node.note && node.note !== node.own ? element("p", { class: "tip" }, node.note) : null,
       element("p", { class: "acts" }, button("All ways through it", () => act.ways("all"), "w"),
@@ -87,11 +88,11 @@
 
   function overlap() {
     const { a, b, edges, nodes } = view.overlap;
-    const row = (name, [both, one, two]) => element("tr", {}, element("th", { scope: "row" }, name),
-      ...[both, one, two].map((n) => element("td", {}, n.toLocaleString("en"))),
-      element("td", {}, number(both / Math.max(both + one + two, 1))));
-    return element("table", { class: "overlap" }, element("tr", {}, ...["", "shared", `only ${a}`, `only ${b}`, "Jaccard"]
-      .map((name) => element("th", { scope: "col" }, name))), row("edges", edges), row("nodes", nodes));
+    const row = (name, key) => element("tr", {}, element("th", { scope: "row" }, name),
+      ...[edges, nodes].map((of) => element("td", {}, number(of[key]))));
+    return element("table", { class: "overlap" }, element("tr", {}, element("td", {}), ...["edges", "nodes"].map((name) =>
+      element("th", { scope: "col" }, name))), row("shared", "both"), row(`only ${a}`, "only_a"), row(`only ${b}`, "only_b"),
+    row("Jaccard", "jaccard"), row("by chance", "chance"));
   }
 
   function wholePanel(graph, act) {

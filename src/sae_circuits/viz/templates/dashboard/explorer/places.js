@@ -1,5 +1,6 @@
 "use strict";
 // Where nodes stand, from their rows, columns and order alone.
+//   linesOf(node)             what stands in its box, a line each
 //   boxOf(node)               [width, height] of its box
 //   placesOf(graph, state)    {at: Map id -> [x, y], via: Map edge id -> [[x, y], ...], rows: [{name, y}],
 //                              columns: [{name, x, width}]}
@@ -7,11 +8,19 @@
 // led around nodes; among columns the nodes of a cell stand in lines, and lines are straight. Sideways, all of it is turned.
 (() => {
   const { view } = explorer;
-  const GAP = 14, LINE = 26, ROW = 34, COLUMN = 26;
+  const GAP = 10, LINE = 22, ROW = 26, COLUMN = 26, LETTER = 6.6, LONG = 22;
+
+  // A feature's place and number stand above each other: boxes are narrow where there are many.
+  function linesOf(node) {
+    const { text, label } = node;
+    if (label) return [text, label.length > LONG ? `${label.slice(0, LONG - 1)}…` : label];
+    const at = text.indexOf(".");
+    return node.kind !== "group" && text.length > 6 && at > 0 ? [text.slice(0, at), text.slice(at + 1)] : [text];
+  }
 
   const boxOf = (node) => {
-    const letters = Math.max(node.text.length * 6.7, Math.min((node.label || "").length, 24) * 5.2);
-    return [Math.round(Math.max(letters + 16, 40)), node.label ? 36 : 24];
+    const lines = linesOf(node);
+    return [Math.round(Math.max(LETTER * Math.max(...lines.map((line) => line.length)) + 10, 32)), lines.length > 1 ? 34 : 22];
   };
 
   function lines(nodes, most, sizes) {
@@ -33,13 +42,13 @@
   const heightOf = (its, sizes) => its.reduce((sum, line) =>
     sum + Math.max(...line.map((node) => sizes.get(node.id)[1])) + LINE, 0);
 
-  // The least width at which the drawing is not much higher than wide.
+  // The least width at which the drawing is as wide for its height as a window.
   function breadth(rows, sizes) {
     const all = rows.map(([, row]) => widthOf(row, sizes)), high = ([, row]) => Math.max(...row.map((node) => sizes.get(node.id)[1]));
     const widest = Math.max(...all, 1);
     for (let most = 500; most < widest; most *= 1.12) {
       const height = rows.reduce((sum, row, i) => sum + Math.ceil(all[i] / most) * (high(row) + LINE) + ROW, 0);
-      if (most >= height) return most;  // waypoints take as much again
+      if (most >= 1.1 * height) return most;  // waypoints take their room too
     }
     return widest;
   }
@@ -66,13 +75,13 @@
     let top = 0;
     rows.forEach(([number, row], i) => {
       const high = Math.max(...row.map((node) => sizes.get(node.id)[1])), first = i === 0 || rows[i - 1][0] !== number;
-      if (!first) top += ROW;
+      if (!first) top += ROW - 6;
       y.push(top - high / 2);
       if (first) names.push({ row: number, y: top - high / 2 });
       top -= high + LINE + ROW;
     });
     const every = [...found.x.values()], width = Math.max(...every) - Math.min(...every);
-    const stretch = Math.min(Math.max((-0.9 * top) / (width || 1), 1), 1.8);
+    const stretch = Math.min(Math.max((-1.2 * top) / (width || 1), 1), 1.8);
     const at = new Map(rows.flatMap(([, row], i) => row.map((node) => [node.id, [stretch * found.x.get(node.id), y[i]]])));
     const via = new Map([...found.via].map(([id, points]) => [id, points.map(([x, row]) => [stretch * x, y[row]])]));
     return { at, via, rows: names, columns: [] };
@@ -115,6 +124,15 @@
     return { at, via: new Map(), rows: names, columns };
   }
 
+  // A layer's name stands at the lowest of its rows that is shown.
+  function namesOf(rows) {
+    const first = Object.keys(view.rows || {}).map(Number).sort((a, b) => a - b);
+    return first.flatMap((row, i) => {
+      const shown = rows.find((one) => one.row >= row && !(one.row >= first[i + 1]));
+      return shown ? [{ name: view.rows[row], y: shown.y }] : [];
+    });
+  }
+
   function placesOf(graph, state) {
     const sideways = state.axis === "sideways";
     const sizes = new Map(graph.nodes.map((node) => {
@@ -129,10 +147,9 @@
     for (const [id, place] of Object.entries(state.places)) if (found.at.has(id)) found.at.set(id, place);
     const moved = new Set(Object.keys(state.places));
     for (const edge of graph.edges) if (moved.has(edge.src) || moved.has(edge.dest)) found.via.delete(edge.id);
-    const named = view.rows || {};
-    found.rows = found.rows.filter(({ row }) => row in named).map(({ row, y }) => ({ name: named[row], y }));
+    found.rows = namesOf(found.rows);
     return found;
   }
 
-  Object.assign(explorer, { boxOf, placesOf });
+  Object.assign(explorer, { linesOf, boxOf, placesOf });
 })();
