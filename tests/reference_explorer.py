@@ -51,11 +51,11 @@ def ways(lines: Mapping[str, float], joins: Iterable[tuple[str, str]] = ()) -> n
         src, dest, _ = line(one)
         graph.add_edge(src, dest, key=one, size=abs(score))
     for a, b in joins:
-        graph.add_edge(a, b, key=None, size=float("inf"))
+        graph.add_edge(a, b, key=f" {a}|{b}", size=float("inf"))
     return graph
 
 
-def _paths(graph: nx.MultiDiGraph, start: str, end: str) -> list[list[str | None]]:
+def _paths(graph: nx.MultiDiGraph, start: str, end: str) -> list[list[str]]:
     if start == end:
         return [[]]
     if start not in graph or end not in graph:
@@ -68,7 +68,7 @@ def through(graph: nx.MultiDiGraph, node: str, start: str, end: str) -> set[str]
     before, after = _paths(graph, start, node), _paths(graph, node, end)
     if not before or not after:
         return set()
-    return {key for path in (*before, *after) for key in path if key is not None}
+    return {key for path in (*before, *after) for key in path if key[0] != " "}
 
 
 def widest(graph: nx.MultiDiGraph, node: str, start: str, end: str) -> float:

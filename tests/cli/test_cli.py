@@ -24,7 +24,7 @@ from small_circuits import by_hand
 
 RUN = {
     "scores.safetensors", "circuit.json", "circuit.html", "circuit.dot", "report.json",
-    "report.html", "record.json",
+    "report.html", "explorer.html", "record.json",
 }  # fmt: skip
 CURVE = {"curve.json", "curve.svg", "curve.png"}
 

@@ -117,7 +117,10 @@ def test_a_page_that_holds_a_part_of_the_edges_says_so(visit, tmp_path) -> None:
     assert page.locator(".count").inner_text().endswith(f"12 edges of {n}")
     page.get_by_label("Number of edges, exactly").fill("99")
     page.keyboard.press("Enter")
-    assert page.locator(".said").inner_text() == "This page holds the first 40 edges: make it anew with more"
+    assert (
+        page.locator(".said").inner_text()
+        == "This page holds the first 40 edges: make it anew with more"
+    )
     assert page.evaluate(SHOWN) == edge_names(sc.prune.top_n(scores, 40))
     page.get_by_label("Least score").fill("0")
     page.keyboard.press("Enter")
@@ -129,7 +132,9 @@ def test_a_circuit_of_other_edges_is_shown_as_it_is(visit, tmp_path) -> None:
     circuit = sc.prune.best_first(scores, 15)
     page = visit(written(tmp_path, circuit))
     assert page.evaluate(SHOWN) == edge_names(circuit)
-    assert page.get_by_label("Least score").count() == int(sc.CircuitView.build(circuit).own is False)
+    assert page.get_by_label("Least score").count() == int(
+        sc.CircuitView.build(circuit).own is False
+    )
 
 
 # -- lists and sums --------------------------------------------------------------------------------
@@ -160,7 +165,8 @@ def test_what_leads_to_and_from_nodes_and_groups_are_sums(visit, tmp_path, seed:
     left = {
         name: score
         for name, score in scored(circuit).items()
-        if not {"m1", "a0.h1"} & set(slow.line(name)[:2]) and "2" not in name[:2] + name.partition("->")[2][:2]
+        if not {"m1", "a0.h1"} & set(slow.line(name)[:2])
+        and "2" not in name[:2] + name.partition("->")[2][:2]
     }
     check(page.evaluate(LISTS), slow.grouped(left))
 
@@ -221,7 +227,7 @@ def is_way(edges: list[slow.Line], node: str) -> bool:
 
 
 def test_ways_go_through_what_a_part_reads_and_writes(visit, tmp_path) -> None:
-    """Where key and value heads are shared, a line into one leads on from the heads that read it."""
+    """A line into a shared key or value head leads on from the heads that read it."""
     graph = graph_of(2, 4, 2)
     scores = smooth_of(graph)
     circuit = sc.prune.top_n(scores, 30)

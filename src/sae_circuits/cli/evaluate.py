@@ -47,10 +47,11 @@ def evaluate(
     A circuit with features needs the dictionaries that it was found with, by --sae.
     """
     from sae_circuits.cli.folder import SHARDS
+    from sae_circuits.disk.atomic import empty_folder
     from sae_circuits.evaluation import evaluate as measure
+    from sae_circuits.explorer.folder import save_report
     from sae_circuits.graph import Circuit
     from sae_circuits.io import load
-    from sae_circuits.viz.folder import empty_folder, save_report
 
     options.check_names(
         task=task, task_file=task_file, metric=metric, intervention=intervention,

@@ -84,7 +84,7 @@ def steer(
 ) -> None:
     """Let a model write with a feature or a direction changed, and measure it on a task."""
     from sae_circuits.connectome.steer import steer as run
-    from sae_circuits.viz.folder import empty_folder
+    from sae_circuits.disk.atomic import empty_folder
 
     options.check_names(
         task=task or "ioi", task_file=task_file, metric=metric, intervention="corrupt", dtype=dtype,

@@ -34,7 +34,7 @@ MORE = 2000  # edges beyond a circuit's own, for the slider to add
 
 def circuit_view(
     circuit: Circuit | SpanCircuit | AttributionGraph,
-    other: Circuit | None,
+    other: Circuit | SpanCircuit | AttributionGraph | None,
     *,
     curve: Curve | None,
     stores: Sequence[FeatureDictionary],
@@ -80,7 +80,7 @@ def circuit_view(
 
 def _drawable(
     circuit: Circuit | SpanCircuit | AttributionGraph,
-    other: Circuit | None,
+    other: Circuit | SpanCircuit | AttributionGraph | None,
     names: tuple[str, str] | None,
     max_edges: int | None,
     by: str | None,

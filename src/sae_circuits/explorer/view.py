@@ -193,7 +193,7 @@ class CircuitView:
     def build(
         cls,
         circuit: Circuit | SpanCircuit | AttributionGraph,
-        other: Circuit | None = None,
+        other: Circuit | SpanCircuit | AttributionGraph | None = None,
         *,
         curve: Curve | None = None,
         stores: Sequence[FeatureDictionary] = (),
@@ -211,7 +211,7 @@ class CircuitView:
         Args:
             circuit: with its scores, whose next best edges the page can add; or an attribution
                 graph.
-            other: a second circuit of the same graph, to compare with.
+            other: a second circuit of the same graph, to compare with; nothing else is compared.
             curve: of the same scores, by the same order; the page shows it beside the size.
             stores: of dictionaries in the graph, for labels, statistics and examples.
             links: by place, such as "m3" or "mlp_out.3", the address of a page of its features,

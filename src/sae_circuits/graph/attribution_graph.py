@@ -105,7 +105,10 @@ class AttributionGraph:
         return said.get(node) or ("" if node.index is None else known.get(node.index, ""))
 
     def render(self, path: str | Path, **options: Any) -> Path:
-        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`."""
+        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`.
+
+        It is one drawing as it is; `explore` makes a page on which it is filtered and grouped.
+        """
         from sae_circuits.viz import render
 
         return render(self, path, **options)

@@ -202,7 +202,10 @@ class Circuit:
         return to_networkx(self.edges, self.scores)
 
     def render(self, path: str | Path, **options: Any) -> Path:
-        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`."""
+        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`.
+
+        It is one drawing as it is; `explore` makes a page on which it is filtered and grouped.
+        """
         from sae_circuits.viz import render
 
         return render(self, path, **options)
