@@ -76,7 +76,7 @@ def test_a_threshold_has_the_digits_of_the_scores(visit, tmp_path, double: bool)
 def test_the_threshold_that_is_said_gives_the_same_edges(visit, tmp_path) -> None:
     page = visit(written(tmp_path, sc.prune.top_n(smooth(3, 2), 12)))
     said = page.evaluate(
-        """explorer.view.edges.map((_, i) => [i + 1, explorer.sizeAt(explorer.thresholdOf(i + 1))])"""
+        "explorer.view.edges.map((_, i) => [i + 1, explorer.sizeAt(explorer.thresholdOf(i + 1))])"
     )
     assert all(size == again for size, again in said)
 
