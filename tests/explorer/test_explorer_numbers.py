@@ -114,7 +114,7 @@ def test_a_page_that_holds_a_part_of_the_edges_says_so(visit, tmp_path) -> None:
     scores = smooth(3, 2)
     n = scores.graph.n_edges
     page = visit(written(tmp_path, sc.prune.top_n(scores, 12), max_edges=40))
-    assert page.locator(".count").inner_text().endswith(f"12 edges of {n}")
+    assert page.locator(".count").inner_text().endswith(f"12 of {n} edges")
     page.get_by_label("Number of edges, exactly").fill("99")
     page.keyboard.press("Enter")
     assert (

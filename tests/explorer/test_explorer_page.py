@@ -80,9 +80,7 @@ def test_pointing_at_a_node_lists_its_edges_by_size_with_their_signs(visit, made
         for i in (0, 1)
     )
     assert into == [("+1.50", "m0.f3@0"), ("−0.50", "m0.f7@2"), ("+0.25", "m0.error@1")]
-    assert out == [("+4.00", "logits.t5@2\n75.0%"), ("−1.00", "logits.t9@2")] or [
-        value for value, _ in out
-    ] == ["+4.00", "−1.00"]
+    assert [value for value, _ in out] == ["+4.00", "−1.00"]
     assert [h.inner_text() for h in page.locator("aside h3").all()] == [
         "Into it: 3, in sum 1.25", "Out of it: 2, in sum 3",
     ]  # fmt: skip
@@ -136,6 +134,7 @@ def test_the_keyboard_alone_goes_from_node_to_node(visit, circuit) -> None:
     page.keyboard.press("Enter")
     assert heading(page).startswith("a1.")
     page.keyboard.press("Escape")
+    page.keyboard.press("f")
     zoom = page.evaluate("explorer.drawn.cy.zoom()")
     page.keyboard.press("+")
     assert page.evaluate("explorer.drawn.cy.zoom()") == pytest.approx(1.25 * zoom)
@@ -226,7 +225,6 @@ def test_without_a_curve_there_is_no_plot(visit, made) -> None:
 def test_nodes_are_grouped_named_noted_and_all_of_it_undone(visit, made) -> None:
     page = visit(made)
     first = state(page)
-    click(page, "m0.f3@0", modifiers=None) if False else None
     page.keyboard.down("Shift")
     click(page, "m0.f3@0")
     click(page, "m0.f7@2")
@@ -320,9 +318,8 @@ def test_what_is_saved_loads_back_to_the_same_state(visit, made, tmp_path) -> No
         """explorer.change({ size: 7, axis: "sideways", kinds: ["error"], signs: ["negative"],
         only: "m*", columns: [1], hidden: ["m0.f7@2"], notes: { "m1.f17@2": HELL },
         places: { "m0.f3@0": [10, 20] },
-        groups: { mine: { members: ["input@0", "input@2"], label: "", note: "both" } } })""".replace(
-            "HELL", json.dumps(HELL)
-        )
+        groups: { mine: { members: ["input@0", "input@2"], label: "", note: "both" } }
+        })""".replace("HELL", json.dumps(HELL))
     )
     before = state(page)
     name, path = download(page, "Save")
@@ -466,7 +463,7 @@ def test_text_from_data_stays_text(visit, tmp_path) -> None:
     assert page.locator("main img, main script, main b").count() == 0
     assert page.evaluate("window.broken") is None
     page.locator("summary", has_text="Filters").click()
-    assert page.get_by_role("button", name=HELL).count() == 1
+    assert page.locator(".chips button", has_text=HELL).count() == 1
 
 
 def test_what_is_in_the_file_as_data_cannot_end_a_script(tmp_path) -> None:
@@ -499,12 +496,12 @@ def test_an_accessibility_checker_finds_nothing(
 
 def test_dark_mode_and_paper(visit, circuit) -> None:
     page = visit(circuit, color_scheme="dark")
-    fills = "explorer.drawn.cy.nodes('[kind]').length"
-    assert page.evaluate(fills) == 0
     ink = "explorer.drawn.cy.nodes().not('.axis')[0].style('color')"
     assert page.evaluate(ink) == "rgb(229,231,235)"
     page.emulate_media(media="print")
-    page.wait_for_function(f"{ink} === 'rgb(31,41,55)'")
+    page.wait_for_function(f"{ink} === 'rgb(17,17,17)'")
+    fills = page.evaluate("explorer.drawn.cy.nodes().not('.axis').map((n) => n.data('fill'))")
+    assert set(fills) <= {"#fff", "#fef3c7", "#e5e7eb"}
     assert not page.get_by_role("toolbar").is_visible()
     assert page.locator(".drawing").is_visible()
     assert page.locator("aside").is_visible()
@@ -540,9 +537,7 @@ def test_a_notebook_shows_it_in_a_frame(visit, tmp_path) -> None:
     notebook.write_text(f"<main><h1 tabindex=0>Notebook</h1>{view._repr_html_()}</main>")
     page = visit(notebook)
     frame = page.frame_locator("iframe")
-    assert frame.locator(".count").inner_text().startswith("7 nodes, 5 edges") or frame.locator(
-        ".count"
-    ).inner_text().endswith("edges of 46")
+    assert frame.locator(".count").inner_text() == "5 nodes, 5 of 46 edges"
     assert frame.locator("h1").inner_text() == "toy · ioi · eap-ig"
 
 
@@ -588,7 +583,8 @@ def overlapping(boxes: list[list[float]]) -> list[tuple[int, int]]:
 def test_lines_into_q_k_and_v_of_a_head_are_apart(visit, tmp_path) -> None:
     circuit = random_circuit(2, 2, 46)
     page = visit(written(tmp_path, circuit))
-    ends = page.evaluate("""explorer.drawn.cy.edges().map((edge) => { const { x, y } = edge.targetEndpoint();
+    ends = page.evaluate("""explorer.drawn.cy.edges().map((edge) => {
+        const { x, y } = edge.targetEndpoint();
         return [edge.source().id(), edge.target().id(), [Math.round(x), Math.round(y)]]; })""")
     by_pair: dict[tuple[str, str], list] = {}
     for src, dest, end in ends:

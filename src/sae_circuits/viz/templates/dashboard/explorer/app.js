@@ -45,7 +45,7 @@
     const here = pinned ?? pointed;
     dashboard.closeTip();
     part("aside").replaceChildren(...(here === null ? explorer.wholePanel(graph, act) : explorer.nodePanel(graph, here, act))
-      .filter((one) => one));
+      .flat(3).filter((one) => one));
   }
 
   // -- changes -----------------------------------------------------------------------------------
@@ -214,7 +214,7 @@
   const KEYS = {
     f: () => drawn.fit(), "+": () => drawn.zoom(1.25), "=": () => drawn.zoom(1.25), "-": () => drawn.zoom(0.8), g: group,
     u: () => pinned !== null && isGroup(state, pinned) && ungroup(pinned), h: () => pinned !== null && hide([pinned]), w: () => follow("all"),
-    s: () => follow("one"), "/": () => part(".search").focus(), Escape: () => (drawn.cy.elements().unselect(), pinned !== null && pin(pinned)),
+    s: () => follow("one"), "/": () => part(".find").focus(), Escape: () => (drawn.cy.elements().unselect(), pinned !== null && pin(pinned)),
   };
 
   function key(event) {

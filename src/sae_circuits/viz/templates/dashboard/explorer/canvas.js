@@ -157,6 +157,7 @@
 
     cy.on("mouseover", "node", (event) => on.point(event.target.id()));
     cy.on("mouseout", "node", () => on.leave());
+    box.addEventListener("mouseleave", () => on.leave());
     cy.on("tap", "node", (event) => event.originalEvent.shiftKey || on.pin(event.target.id()));
     cy.on("tap", (event) => event.target === cy && on.pin(null));
     cy.on("select unselect", "node", () => on.chosen(chosen()));

@@ -149,9 +149,9 @@
       redo.disabled = !can.redo;
       group.disabled = can.chosen < 2;
       group.textContent = can.chosen > 1 ? `Group ${can.chosen}` : "Group";
-      said.textContent = `${graph.nodes.length.toLocaleString("en")} nodes, ${graph.edges.length.toLocaleString("en")} edges` +
-        (graph.edges.length > can.most ? `, the ${can.most.toLocaleString("en")} largest drawn` : "") +
-        (view.n_edges > view.edges.length ? ` of ${view.n_edges.toLocaleString("en")}` : "");
+      const [n, shown, most] = [graph.nodes.length, graph.edges.length, can.most].map((x) => x.toLocaleString("en"));
+      said.textContent = `${n} nodes, ${shown}${view.n_edges > graph.edges.length ? ` of ${view.n_edges.toLocaleString("en")}` : ""} edges` +
+        (graph.edges.length > can.most ? `, the ${most} largest drawn` : "");
     }
     const bar = element("div", { class: "bar", role: "toolbar", "aria-label": "Drawing" }, parts.map((part) => part.element), search(act),
       group, undo, redo, button("Fit", act.fit, "f"), button("Tidy", () => act.change({ places: {} }), "put all nodes where they were"),
