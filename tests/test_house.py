@@ -23,8 +23,8 @@ PACKAGE = ROOT / "src" / "sae_circuits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = """
-    Architecture AttributionGraph Circuit Clusters Connections ConnectomeView Corpus Dictionary
-    Edge FeatureDictionary FeatureView Layout Masks Method Node NodeScores NodeValues
+    Architecture AttributionGraph Circuit CircuitView Clusters Connections ConnectomeView Corpus
+    Dictionary Edge FeatureDictionary FeatureView Layout Masks Method Node NodeScores NodeValues
     PairConnections PairScores Plan PromptView SampledScores Scores SpanCircuit SpanPairScores
     SpanScores Task TensorGraph VirtualWeights __version__ ablate active_features against
     agreement attribute attribute_nodes attribute_pairs attribute_spans benchmark cluster

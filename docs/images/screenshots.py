@@ -2,7 +2,7 @@
 
     python docs/images/screenshots.py
 
-Writes dashboard.png, prompt.png and connectome.png beside itself. It needs Playwright
+Writes dashboard.png, prompt.png, connectome.png and explorer.png beside itself. It needs Playwright
 (`pip install playwright`) and a Chromium: `--chromium` says where it is.
 """
 
@@ -39,6 +39,7 @@ def main() -> int:
         picture_of_a_feature(features, Path(folder), window.new_page())
         picture_of_a_prompt(features, Path(folder), window.new_page())
         picture_of_a_connectome(model, Path(folder), window.new_page())
+        picture_of_a_circuit(model, Path(folder), window.new_page())
         browser.close()
     return 0
 
@@ -88,6 +89,19 @@ def picture_of_a_connectome(model: Any, folder: Path, page: Page) -> None:
     page.goto(view.render(folder / "connectome.html").as_uri())
     page.wait_for_selector("main h1[tabindex]")
     page.screenshot(path=HERE / "connectome.png")
+
+
+def picture_of_a_circuit(model: Any, folder: Path, page: Page) -> None:
+    """A circuit with its curve, and a head that is kept."""
+    task = sc.tasks.ioi(model, n=32, seed=0)
+    scores = sc.attribute(model, sc.TensorGraph.from_model(model), task, method="eap-ig")
+    circuit, curve = sc.prune.top_n(scores, 47), sc.curve(model, scores, task)
+    circuit.explore(folder / "explorer.html", curve=curve, title="Who is given the pen")
+    page.goto((folder / "explorer.html").as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    page.evaluate("explorer.act.pin('a3.h1')")
+    page.wait_for_timeout(300)
+    page.screenshot(path=HERE / "explorer.png")
 
 
 def parse() -> argparse.Namespace:

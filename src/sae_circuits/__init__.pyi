@@ -27,6 +27,7 @@ from .dashboards.prompt_view import PromptView
 from .dashboards.views import FeatureView
 from .distributed import workers
 from .evaluation import against, agreement, curve, evaluate, minimality, overlap, stability
+from .explorer.view import CircuitView
 from .features.corpus import Corpus
 from .features.demo_text import demo_corpus
 from .features.dictionary import FeatureDictionary as FeatureDictionary
@@ -60,6 +61,7 @@ __all__ = [
     "Architecture",
     "AttributionGraph",
     "Circuit",
+    "CircuitView",
     "Clusters",
     "Connections",
     "ConnectomeView",

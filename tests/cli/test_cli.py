@@ -19,14 +19,14 @@ from sae_circuits.attribution import attribute
 from sae_circuits.cli.app import COMMANDS
 from sae_circuits.errors import OutputError
 from sae_circuits.evaluation import Curve, Report
+from sae_circuits.explorer import folder as report_folder
 from sae_circuits.graph import Circuit, Scores
 from sae_circuits.io import Record, export_eap_ig, load, save
-from sae_circuits.viz import folder as viz_folder
 from small_circuits import by_hand
 
 RUN = {
     "scores.safetensors", "circuit.json", "circuit.html", "circuit.dot", "report.json",
-    "report.html", "record.json",
+    "report.html", "explorer.html", "record.json",
 }  # fmt: skip
 CURVE = {"curve.json", "curve.svg", "curve.png"}
 
@@ -252,14 +252,14 @@ def test_evaluate_goes_on_after_a_stop_among_its_files(
 ) -> None:
     what = ["evaluate", run / "circuit.json", "--model", model_folder, "--n", 4, "--out"]
     done(*what, tmp_path / "whole")
-    write = viz_folder.write_pictures
+    write = report_folder.write_pictures
 
     def stop(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(viz_folder, "write_pictures", stop)
+    monkeypatch.setattr(report_folder, "write_pictures", stop)
     refused(call(*what, tmp_path / "stopped"), "the disk is full")
-    monkeypatch.setattr(viz_folder, "write_pictures", write)
+    monkeypatch.setattr(report_folder, "write_pictures", write)
     assert (tmp_path / "stopped" / "report.json").exists()
     done(*what, tmp_path / "stopped")
     whole, stopped = (

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -178,21 +176,14 @@ def test_the_svg_shows_tokens_features_and_edges(
     assert capfd.readouterr().err == ""
 
 
-def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
-    html = render(random_traced(4, 5, 60), tmp_path / "graph.html").read_text(encoding="utf-8")
-    assert not re.findall(r"\b(?:src|href)\s*=|url\(|import\s", html.split("<svg")[0])
-    assert set(re.findall(r"https?://[^\s\"']+", html)) == {"http://www.w3.org/2000/svg"}
-    said = re.search(r'<script type="application/json">(.*?)</script>', html)
-    assert said is not None
-    data = json.loads(said[1], parse_constant=pytest.fail)
+def test_the_page_is_the_drawing_and_needs_nothing_from_outside(tmp_path: Path) -> None:
     graph = random_traced(4, 5, 60)
-    assert [node["name"] for node in data["nodes"]] == [
-        node.name for node in graph_picture(graph).nodes
-    ]
-    weights = {name: weight for name, _, _, weight in data["edges"]}
-    assert weights == pytest.approx(
-        dict(zip((edge.name for edge in graph.edges), graph.weight.tolist(), strict=True))
-    )
+    html = render(graph, tmp_path / "graph.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert not re.findall(r"\b(?:src|href)\s*=|url\(|import\s", html)
+    assert set(re.findall(r"https?://[^\s\"']+", html)) == {"http://www.w3.org/2000/svg"}
+    assert html.count('<g class="node ') == len(graph.nodes)
+    assert html.count('<g class="edge ') == len(graph.weight)
 
 
 def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
@@ -202,123 +193,4 @@ def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
         groups={EVIL: ["m0.f7", "m1.f17"]},
     ).read_text(encoding="utf-8")  # fmt: skip
     assert "<img" not in html
-    assert html.count("</script>") == 2
-
-
-# -- in a browser --------------------------------------------------------------------------------
-
-
-def dom(chromium: str, page: Path, script: str) -> str:
-    """The page as a browser understands it after a script, whose result is its title."""
-    html = page.read_text(encoding="utf-8")
-    acted = page.with_name("acted.html")
-    body = (
-        f"<script>let result; try {{ result = (() => {{ {script} }})(); }}"
-        "catch (error) { result = String(error); }"
-        "document.title = JSON.stringify(result);</script></body>"
-    )
-    acted.write_text(html.replace("</body>", body), encoding="utf-8")
-    return subprocess.run(
-        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", acted.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    ).stdout  # fmt: skip
-
-
-def result(html: str) -> object:
-    found = re.search(r"<title>(.*?)</title>", html, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-
-
-HELP = """
-const node = (name) => document.querySelector(`[data-node="${name}"]`);
-const over = (name, kind) => node(name).dispatchEvent(new MouseEvent(kind));
-const focus = (name) => {  // a window in the background has no focus to give
-  node(name).focus();
-  if (!document.hasFocus()) node(name).dispatchEvent(new FocusEvent("focus"));
-};
-const press = (where, key) =>
-  where.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-const items = (list) => [...document.querySelectorAll(`.about .${list} button`)].map((row) =>
-  [row.querySelector(".value").textContent, row.querySelector("small").textContent]);
-const about = () => document.querySelector(".about").hidden
-  ? null : document.querySelector(".about h2").textContent;
-"""
-
-
-@pytest.mark.browser
-def test_pointing_at_a_node_lists_its_edges_by_size_with_their_signs(
-    tmp_path: Path, chromium: str
-) -> None:
-    page = render(traced(), tmp_path / "graph.html", labels=LABELS, notes={"m1.f17": "top: and"})
-    html = dom(chromium, page, HELP + """
-      const before = about();
-      over("m1.f17@2", "mouseenter");
-      const shown = [about(), document.querySelector(".about .tip").textContent,
-                     items("in"), items("out")];
-      const on = [...document.querySelectorAll(".edge.on")].map((g) => g.dataset.edge).sort();
-      over("m1.f17@2", "mouseleave");
-      return { before, shown, on, after: about() };
-    """)  # fmt: skip
-    assert result(html) == {
-        "before": None,
-        "shown": [
-            "m1.f17@2",
-            "a name is due\nat ' John', activation 3, influence 1\ntop: and",
-            [["+1.50", "m0.f3@0"], ["−0.500", "m0.f7@2"], ["+0.250", "m0.error@1"]],
-            [["+4.00", "logits.t5@2"], ["−1.00", "logits.t9@2"]],
-        ],
-        "on": sorted(name for name in EDGES if "m1.f17@2" in name),
-        "after": None,
-    }
-
-
-@pytest.mark.browser
-def test_a_click_pins_and_the_keyboard_does_the_same(tmp_path: Path, chromium: str) -> None:
-    html = dom(chromium, render(traced(), tmp_path / "graph.html"), HELP + """
-      const seen = [];
-      over("m0.f3@0", "click"); over("m1.f17@2", "mouseenter");
-      seen.push(about(), node("m0.f3@0").getAttribute("aria-pressed"));
-      over("m0.f3@0", "click"); seen.push(about());
-      over("m0.f3@0", "click"); press(document, "Escape"); seen.push(about());
-      focus("m0.f3@0"); seen.push(about());
-      press(document.activeElement, "ArrowRight");
-      seen.push(document.activeElement.dataset.node);
-      press(document.activeElement, "ArrowRight"); press(document.activeElement, "ArrowUp");
-      seen.push(document.activeElement.dataset.node);
-      press(document.activeElement, "ArrowLeft");
-      seen.push(document.activeElement.dataset.node, about());
-      press(document.activeElement, "Enter"); focus("input@0"); seen.push(about());
-      document.querySelector(".about .in button").click();
-      seen.push(about(), document.querySelectorAll('[tabindex="0"]').length);
-      return seen;
-    """)  # fmt: skip
-    assert result(html) == [
-        "m0.f3@0", "true", None, None, "m0.f3@0", "m0.error@1", "m1.error@2",
-        "m1.f17@2", "m1.f17@2", "m1.f17@2", "m0.f3@0", 1,
-    ]  # fmt: skip
-
-
-@pytest.mark.browser
-def test_nothing_of_the_data_runs_or_becomes_an_element(tmp_path: Path, chromium: str) -> None:
-    evil = replace(traced(), text=(EVIL, EVIL, EVIL), predicted=(EVIL, EVIL))
-    page = render(evil, tmp_path / "graph.html", labels={"m1.f17": EVIL}, notes={"m1.f17": EVIL})
-    html = dom(chromium, page, HELP + """
-      over("m1.f17@2", "click");
-      return [document.images.length, document.querySelector(".about .tip").textContent];
-    """)  # fmt: skip
-    images, tip = result(html)  # type: ignore[misc]
-    assert images == 0
-    assert tip.startswith(EVIL)
-
-
-@pytest.mark.browser
-def test_three_hundred_nodes_are_all_there(tmp_path: Path, chromium: str) -> None:
-    graph = random_traced(12, 12, 260)
-    html = dom(chromium, render(graph, tmp_path / "graph.html"), HELP + """
-      const dark = [...document.styleSheets].some((sheet) => [...sheet.cssRules].some((rule) =>
-        rule.conditionText === "(prefers-color-scheme: dark)"));
-      return [document.querySelectorAll("[data-node]").length,
-              document.querySelectorAll("[data-edge]").length, dark];
-    """)  # fmt: skip
-    assert result(html) == [len(graph.nodes), len(graph.weight), True]
+    assert "</script" not in html

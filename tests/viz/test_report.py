@@ -10,10 +10,11 @@ import torch
 
 from sae_circuits.errors import OutputError
 from sae_circuits.evaluation import Report
+from sae_circuits.explorer.folder import save_report
 from sae_circuits.graph import Circuit
 from sae_circuits.io import Record, load
 from sae_circuits.tasks import Task
-from sae_circuits.viz import dot, save_report
+from sae_circuits.viz import dot
 from sae_circuits.viz.report_page import report_page, verdict
 from small_circuits import small_curve, small_minimality, small_report
 
@@ -123,7 +124,7 @@ def test_a_folder_holds_values_pictures_and_the_page(tmp_path: Path) -> None:
     folder = small_report(small_curve()).save(tmp_path / "new" / "run")
     expected = {
         "report.json", "circuit.json", "scores.safetensors", "circuit.html", "circuit.dot",
-        "curve.svg", "curve.png", "report.html",
+        "curve.svg", "curve.png", "report.html", "explorer.html",
     }  # fmt: skip
     if dot.has_dot():
         expected.add("circuit.svg")

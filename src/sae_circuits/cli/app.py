@@ -19,6 +19,7 @@ from sae_circuits.cli import (
     demo,
     discover,
     evaluate,
+    explore,
     features,
     listing,
     plan,
@@ -87,6 +88,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     plan.plan: "sae-circuits plan --model llama-3-8b --tokens 2048 --examples 100 --dtype bfloat16 "
     "--memory 100GiB --flops-per-second 4e14",
     render.render: "sae-circuits render run/circuit.json circuit.pdf --top 50",
+    explore.explore: "sae-circuits explore run/circuit.json --curve run/report.json "
+    "--out explorer.html",
     listing.tasks: "sae-circuits tasks ioi --model demo --n 3",
     listing.models: "sae-circuits models",
 }

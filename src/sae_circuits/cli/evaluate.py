@@ -47,9 +47,9 @@ def evaluate(
     """
     from sae_circuits.cli.folder import SHARDS, begin_in, end_in
     from sae_circuits.evaluation import evaluate as measure
+    from sae_circuits.explorer.folder import FILES, write_report
     from sae_circuits.graph import Circuit
     from sae_circuits.io import load
-    from sae_circuits.viz.folder import FILES, write_report
 
     options.check_names(
         task=task, task_file=task_file, metric=metric, intervention=intervention,

@@ -26,6 +26,7 @@ PICTURES = (
     "curve.svg",
     "curve.png",
     "report.html",
+    "explorer.html",
     "graph.svg",
     "graph.html",
     "graph.neuronpedia.json",

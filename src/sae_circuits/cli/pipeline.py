@@ -151,7 +151,7 @@ def run(
         CircuitsError: of any kind; what can be checked is checked before the model runs.
     """
     from sae_circuits.evaluation import Report
-    from sae_circuits.viz.folder import write_pictures
+    from sae_circuits.explorer.folder import write_pictures
 
     settings.check()
     check_memory(memory)

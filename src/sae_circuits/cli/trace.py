@@ -157,8 +157,9 @@ def run(
 
     folder.begin()
     graph = folder.stage("graph.json", AttributionGraph, made)
-    for suffix in ("html", *(["svg"] if has_dot() else [])):
-        graph.render(out / f"graph.{suffix}")
+    graph.explore(out / "graph.html")
+    if has_dot():
+        graph.render(out / "graph.svg")
     n_layers = Architecture.of(model).n_layers
     to_neuronpedia(graph, out / "graph.neuronpedia.json", slug=slug_of(out), n_layers=n_layers)
     folder.finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from markupsafe import Markup
 
@@ -19,10 +19,9 @@ from sae_circuits.dashboards.view_file import dumped, plain
 from sae_circuits.viz.pages import page, render_template, source
 
 if TYPE_CHECKING:
-    from sae_circuits.dashboards.connectome_view import Drawn
     from sae_circuits.dashboards.listed import Listed
     from sae_circuits.dashboards.profile import Profile
-    from sae_circuits.dashboards.views import About, FeatureView
+    from sae_circuits.dashboards.views import FeatureView
 
 SCRIPTS = (
     "base", "profile", "histogram", "tokens", "examples", "connections", "panels", "table", "page"
@@ -80,13 +79,34 @@ def others_data(
     return {name: one for name, one in (("places", places), ("listed", known)) if one}
 
 
+@runtime_checkable
+class Titled(Protocol):
+    """Of what a page is: its title, its first line, and how it was made."""
+
+    @property
+    def title(self) -> str:
+        """Of the page."""
+        ...
+
+    @property
+    def line(self) -> str:
+        """What stands above it."""
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Names and values, for the page's foot."""
+        ...
+
+
 def dashboard_page(
-    about: About | Drawn,
+    about: Titled,
     data: Mapping[str, Any],
     profiles: Iterable[Profile] = (),
     *,
     scripts: Sequence[str] = SCRIPTS,
     styles: Sequence[str] = ("page",),
+    libraries: Sequence[str] = (),
 ) -> str:
     """A page of the dashboards' script.
 
@@ -95,13 +115,15 @@ def dashboard_page(
         profiles: what `dashboard.profile(id)` gives.
         scripts: files of the folder of templates, in order; the last one has `dashboard.start`.
         styles: likewise.
+        libraries: files of others' in the folder `vendor`, which the scripts use.
     """
+    own = "".join(_lean(source(f"dashboard/{name}.js")) for name in scripts)
     body = render_template(
         "dashboard/page.html",
         about=about,
         data={name: script_json(one) for name, one in {"about": plain(about), **data}.items()},
         profiles={one.feature: script_json(plain(one)) for one in profiles},
-        script=Markup("".join(_lean(source(f"dashboard/{name}.js")) for name in scripts)),
+        script=Markup("".join(source(f"vendor/{name}") for name in libraries) + own),
     )
     return page(about.title, body, "".join(source(f"dashboard/{name}.css") for name in styles))
 

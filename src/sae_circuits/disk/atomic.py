@@ -88,6 +88,20 @@ def ready_folder(path: str | Path) -> Path:
     return path
 
 
+def empty_folder(folder: str | Path) -> Path:
+    """Make a folder where needed, and see before long work that it is empty and can be written.
+
+    Raises:
+        OutputError: it is not, or cannot.
+    """
+    folder = ready_folder(folder)
+    if there := sorted(item.name for item in folder.iterdir()):
+        raise OutputError(
+            f"{str(folder)!r} is not empty (it has {there[0]!r}): choose another folder"
+        )
+    return folder
+
+
 def _reason(error: OSError, folder: Path) -> str:
     if isinstance(error, FileNotFoundError) or not folder.exists():
         return f"the folder {str(folder)!r} does not exist; make it first"

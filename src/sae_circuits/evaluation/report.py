@@ -220,7 +220,7 @@ class Report:
         Raises:
             OutputError: the folder holds something already, or cannot be written.
         """
-        from sae_circuits.viz import save_report
+        from sae_circuits.explorer.folder import save_report
 
         return save_report(self, folder)
 

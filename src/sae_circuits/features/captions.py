@@ -48,7 +48,7 @@ def captions(
     graph = of.graph if isinstance(of, Circuit) else of
     nodes = graph.nodes if isinstance(graph, AttributionGraph) else graph.src_nodes
     for store in stores:
-        part = _part(graph, store)
+        part = part_of(graph, store)
         names = {node.index: f"{part}.f{node.index}" for node in nodes if _is_of(node, part)}
         ids = sorted(i for i in names if i is not None)
         for i, text in store.database.query(_LABELS, [ids]).itertuples(index=False):
@@ -68,7 +68,7 @@ def _is_of(node: Node, part: str) -> bool:
     return node.kind == "feature" and f"{node.site}{node.layer}" == part
 
 
-def _part(graph: TensorGraph | AttributionGraph, store: FeatureDictionary) -> str:
+def part_of(graph: TensorGraph | AttributionGraph, store: FeatureDictionary) -> str:
     """What the names of a store's features begin with in a graph, such as `m3`."""
     source = store.database.meta()["source"]
     if source["kind"] != "dictionary":

@@ -17,6 +17,8 @@ from sae_circuits.graph.scores import Provenance
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sae_circuits.explorer.view import CircuitView
+
 
 @dataclass(frozen=True, eq=False)
 class AttributionGraph:
@@ -103,10 +105,19 @@ class AttributionGraph:
         return said.get(node) or ("" if node.index is None else known.get(node.index, ""))
 
     def render(self, path: str | Path, **options: Any) -> Path:
-        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`."""
+        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`.
+
+        It is one drawing as it is; `explore` makes a page on which it is filtered and grouped.
+        """
         from sae_circuits.viz import render
 
         return render(self, path, **options)
+
+    def explore(self, path: str | Path | None = None, **options: Any) -> CircuitView:
+        """Make the page on which it is explored; with a path, write it. See `CircuitView.build`."""
+        from sae_circuits.explorer.view import explore
+
+        return explore(self, path, **options)
 
     def save(self, path: str | Path) -> None:
         """Write to one JSON file; `sae_circuits.load` reads it back."""

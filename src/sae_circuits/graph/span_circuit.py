@@ -22,6 +22,7 @@ from sae_circuits.graph.tensor_graph import TensorGraph
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sae_circuits.explorer.view import CircuitView
     from sae_circuits.graph.scores import Scores
 
 
@@ -169,6 +170,12 @@ class SpanCircuit:
     def render(self, path: str | Path, **options: Any) -> Path:
         """Draw the edges that are in at any span. See `Circuit.render`."""
         return self.union.render(path, **options)
+
+    def explore(self, path: str | Path | None = None, **options: Any) -> CircuitView:
+        """Make the page on which it is explored; with a path, write it. See `CircuitView.build`."""
+        from sae_circuits.explorer.view import explore
+
+        return explore(self, path, **options)
 
     def save(self, path: str | Path) -> None:
         """Write to one JSON file; `sae_circuits.load` reads it back."""

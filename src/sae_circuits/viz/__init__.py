@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sae_circuits.viz.folder import save_report
 from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode
 from sae_circuits.viz.pictures import graph_picture, picture
 from sae_circuits.viz.render import circuit_html, render
@@ -26,7 +25,6 @@ __all__ = [
     "heat_map",
     "picture",
     "render",
-    "save_report",
     "scatter",
     "side_by_side",
     "strengths",

@@ -21,13 +21,8 @@ from sae_circuits.viz.picture import MEANING, SAID, THICKEST, Picture, PictureEd
 _CORNER = {"head": 1.0, "kv": 1.0, "mlp": 10.0, "error": 1.0, "group": 4.0}
 
 
-def circuit_fragment(picture: Picture, *, interactive: bool = False) -> Markup:
-    """A figure with a drawing and its legend, to be put into any HTML page or notebook.
-
-    Args:
-        interactive: nodes and edges carry their numbers, for a script to find them, and nodes take
-            the keyboard's focus.
-    """
+def circuit_fragment(picture: Picture) -> Markup:
+    """A figure with a drawing and its legend, to be put into any HTML page or notebook."""
     layout = place_in_columns(picture) if picture.columns else place(picture)
     parts = {node.name: node for node in picture.nodes}
     said = {node.pos for node in picture.nodes if node.kind == "input"}
@@ -36,7 +31,6 @@ def circuit_fragment(picture: Picture, *, interactive: bool = False) -> Markup:
         css=Markup(source("circuit.css")),
         picture=picture,
         layout=layout,
-        interactive=interactive,
         row_names=[(name, layout.row_y(row)) for row, name in picture.row_names.items()],
         columns=[
             (*layout.columns[pos], "" if pos in said else clipped(text, 12))

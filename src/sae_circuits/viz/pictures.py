@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from sae_circuits.graph import AttributionGraph, Circuit, Edges, Node
+from sae_circuits.graph import AttributionGraph, Circuit, Edges, Node, TensorGraph
 from sae_circuits.graph.annotations import Groups, Texts
 from sae_circuits.viz.describe import Look, describe, titled
 from sae_circuits.viz.picture import Picture
@@ -35,27 +36,32 @@ def picture(
     Raises:
         GraphError: a group of what are no nodes' names, or a node in two groups.
     """
-    graph, arch = circuit.graph, circuit.graph.architecture
     ids = circuit.mask.nonzero()[:, 0].cpu() if groups else strongest(circuit, max_edges)
     scores: Sequence[float | None] = (
         [None] * len(ids) if circuit.scores is None else circuit.scores.values.cpu()[ids].tolist()
     )
-    shared = any(node.kind == "kv" for node in graph.dest_nodes)
-    look = Look(
+    look = replace(
+        look_of(circuit.graph),
         labels=labels or {},
         notes=notes or {},
         groups=groups or {},
         max_edges=max_edges,
-        parallel=arch.parallel,
-        share=arch.n_heads // arch.n_kv_heads if shared else 1,
     )
-    drawn = describe(Edges(graph, ids), scores, look)
+    drawn = describe(Edges(circuit.graph, ids), scores, look)
     n_drawn = len(circuit) if groups and len(drawn.edges) < max_edges else len(drawn.edges)
     return titled(
         drawn,
         _title(circuit, n_drawn) if title is None else title,
         circuit.scores.provenance.metric if circuit.scores else "",
     )
+
+
+def look_of(graph: TensorGraph) -> Look:
+    """How the parts of a model's graph stand to each other."""
+    arch = graph.architecture
+    shared = any(node.kind == "kv" for node in graph.dest_nodes)
+    share = arch.n_heads // arch.n_kv_heads if shared else 1
+    return Look(parallel=arch.parallel, share=share)
 
 
 def graph_picture(
@@ -74,24 +80,28 @@ def graph_picture(
     Raises:
         GraphError: a group of what are no nodes' names, or a node in two groups.
     """
+    own = look_of_graph(graph, labels or {}, notes or {})
+    look = replace(own, groups=groups or {}, max_edges=max_edges)
+    drawn = describe(graph.edges, graph.weight.tolist(), look, graph.nodes)
+    if title is None:
+        title = _graph_title(graph, len(drawn.edges), max_edges)
+    return titled(drawn, title, measure="weight")
+
+
+def look_of_graph(graph: AttributionGraph, labels: Texts, notes: Texts) -> Look:
+    """How the nodes of an attribution graph are shown: by token, tinted by their influence."""
     influence = dict(zip(graph.nodes, graph.influence.tolist(), strict=True))
     largest = max((influence[n] for n in graph.nodes if n.kind == "feature"), default=0.0) or 1.0
     activation = dict(zip(graph.nodes, graph.activation.tolist(), strict=True))
     shown = {node.name: f"{activation[node]:.1%}" for node in graph.nodes if node.kind == "logits"}
-    look = Look(
-        labels={**shown, **(labels or {})},
-        notes=_notes(graph, notes or {}),
-        groups=groups or {},
-        max_edges=max_edges,
+    return Look(
+        labels={**shown, **labels},
+        notes=_notes(graph, notes),
         signs=("inhibits", "excites"),
         short={node: _short(graph, node) for node in graph.nodes},
         strength={n: max(influence[n], 0.0) / largest for n in graph.nodes if n.kind == "feature"},
         columns=tuple((i, visible(text)) for i, text in enumerate(graph.text)),
     )
-    drawn = describe(graph.edges, graph.weight.tolist(), look, graph.nodes)
-    if title is None:
-        title = _graph_title(graph, len(drawn.edges), max_edges)
-    return titled(drawn, title, measure="weight")
 
 
 def visible(token: str) -> str:

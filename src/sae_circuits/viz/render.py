@@ -35,8 +35,8 @@ def render(
 
     Args:
         path: ends in .svg, .png or .pdf (these need the `dot` program of Graphviz), .dot, or
-            .html (one page that needs neither a program nor a network; of an attribution graph it
-            shows what leads to and from the node that is pointed at).
+            .html (the drawing alone on a page that needs neither a program nor a network; `explore`
+            makes one on which it is filtered and grouped).
         title: replaces the line that says what is drawn.
         max_edges: where there are more, only the strongest are drawn, and the title says so; by
             default 500 of a circuit and 2,000 of an attribution graph.
@@ -57,10 +57,6 @@ def render(
         options["max_edges"] = max_edges
     if isinstance(graph, AttributionGraph):
         drawn = graph_picture(graph, **options)
-        if suffix == "html":
-            from sae_circuits.viz.graph_page import graph_page
-
-            return write_whole(path, graph_page(drawn, graph))
     else:
         drawn = picture(graph, **options)
     return write_whole(path, _draw(drawn, suffix))

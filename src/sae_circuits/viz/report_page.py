@@ -41,12 +41,19 @@ MEANING = {
 }
 
 
-def report_page(report: Report, *, record: Record | None = None, task: Task | None = None) -> str:
+def report_page(
+    report: Report,
+    *,
+    record: Record | None = None,
+    task: Task | None = None,
+    explorer: str | None = None,
+) -> str:
     """The page. It needs no network and no program, and escapes all that comes from data.
 
     Args:
         record: of the run, for the command and the versions.
         task: the evaluated one, to show its prompts beside the numbers.
+        explorer: the address of a page on which the circuit is explored.
     """
     made = report.provenance
     title = f"{made.task or 'A task'} in {made.model or 'a model'}"
@@ -54,6 +61,7 @@ def report_page(report: Report, *, record: Record | None = None, task: Task | No
         "report.html",
         title=title,
         verdict=verdict(report),
+        explorer=explorer,
         cards=_cards(report),
         circuit=circuit_fragment(picture(_anywhere(report))),
         plots=_plots(report),

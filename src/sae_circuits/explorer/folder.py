@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sae_circuits.disk.atomic import ready_folder, write_whole
-from sae_circuits.errors import OutputError
+from sae_circuits.disk.atomic import empty_folder, write_whole
+from sae_circuits.errors import OptionError
+from sae_circuits.explorer.view import CircuitView
 from sae_circuits.graph import Scores, SpanCircuit
 from sae_circuits.io import Record, save
 from sae_circuits.viz.render import render
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from sae_circuits.tasks import Task
 
 
+EXPLORER = "explorer.html"
 FILES = (
     "scores.safetensors", "circuit.json", "report.json", "circuit.html", "circuit.dot",
-    "circuit.svg", "curve.svg", "curve.png", "report.html",
+    "circuit.svg", "curve.svg", "curve.png", EXPLORER, "report.html",
 )  # fmt: skip
 """What a report's folder may hold."""
 
@@ -50,32 +52,20 @@ def write_report(
     return folder
 
 
-def empty_folder(folder: str | Path) -> Path:
-    """Make a folder where needed, and see before long work that it is empty and can be written.
-
-    Raises:
-        OutputError: it is not, or cannot.
-    """
-    folder = ready_folder(folder)
-    if there := sorted(item.name for item in folder.iterdir()):
-        raise OutputError(
-            f"{str(folder)!r} is not empty (it has {there[0]!r}): choose another folder"
-        )
-    return folder
-
-
 def write_pictures(
     report: Report, folder: Path, *, record: Record | None = None, task: Task | None = None
 ) -> None:
-    """Write circuit.html, circuit.dot and report.html, and curve.svg and curve.png of a curve.
+    """Write circuit.html, circuit.dot, explorer.html and report.html, and a curve's pictures.
 
-    circuit.svg is written too where the `dot` program is installed. Of a circuit by span, all shows
-    the edges that are in at any span.
+    circuit.svg is written too where the `dot` program is installed. Of a circuit by span, all but
+    the explorer shows the edges that are in at any span.
     """
+    from sae_circuits.explorer.page import explorer_page
     from sae_circuits.viz.dot import has_dot
     from sae_circuits.viz.plots import curves, png_of, svg_of
     from sae_circuits.viz.report_page import report_page
 
+    write_whole(folder / EXPLORER, explorer_page(_explored(report)))
     circuit = report.of.union if isinstance(report.of, SpanCircuit) else report.of
     report = replace(report, of=circuit)
     for suffix in ("html", "dot", *(["svg"] if has_dot() else [])):
@@ -84,4 +74,16 @@ def write_pictures(
         figure = curves(report.curve)
         write_whole(folder / "curve.svg", svg_of(figure))
         write_whole(folder / "curve.png", png_of(figure))
-    write_whole(folder / "report.html", report_page(report, record=record, task=task))
+    made = report_page(report, record=record, task=task, explorer=EXPLORER)
+    write_whole(folder / "report.html", made)
+
+
+def _explored(report: Report) -> CircuitView:
+    """A report's circuit, with its curve where that is of the circuits that the page shows.
+
+    It is not where another pruner than `top_n` made them.
+    """
+    try:
+        return CircuitView.build(report.of, curve=report.curve)
+    except OptionError:
+        return CircuitView.build(report.of)
