@@ -103,7 +103,13 @@ $(VENV)/.installed-docs: $(VENV)/.made pyproject.toml requirements.lock
 pythons := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
 usable := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 
+# A folder that is called otherwise than ours, and that make did not make, is left alone.
 $(VENV)/.made:
+	@if [ '$(VENV)' != .venv ] && [ ! -e '$@' ] && [ -n "$$(ls -A '$(VENV)' 2> /dev/null)" ]; then \
+	  echo "$(VENV) is there, and make did not make it: it would be emptied." \
+	    "Remove it, or name another with: make $(MAKECMDGOALS) VENV=/path" >&2; \
+	  exit 1; \
+	fi
 	@for python in $(pythons); do \
 	  if "$$python" -c '$(usable)' 2> /dev/null; then \
 	    echo "Making $(VENV) with $$("$$python" --version)"; \

@@ -89,6 +89,16 @@ def test_the_list_of_commands_has_all_of_them(monkeypatch):
     del sys.modules["commands"]
 
 
+def test_the_drawings_are_those_that_their_script_makes(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "pictures"))
+    import draw
+
+    for drawing in draw.BY_HAND:
+        assert (DOCS / "pictures" / f"{drawing.__name__}.svg").read_text() == drawing().svg()
+    for name in ("draw", "sheet"):
+        del sys.modules[name]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)
 def test_notebooks_are_kept_with_what_they_show_and_stay_small(path):
     import nbformat

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 
 # The site sets the same names by its own switch (site.css); alone, a drawing follows the reader's.
 STYLE = """
@@ -73,10 +72,10 @@ class Sheet:
         """Draw a small disc."""
         self.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="{r:g}" class="full {kind}"/>')
 
-    def save(self, path: Path) -> None:
-        """Write the file."""
+    def svg(self) -> str:
+        """Give what the file holds."""
         body = "\n".join(self.parts)
-        path.write_text(
+        return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="picture" '
             f'viewBox="0 0 {self.width} {self.height}"><style>{STYLE}</style>\n{body}\n</svg>\n'
         )
