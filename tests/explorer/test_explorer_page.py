@@ -521,12 +521,12 @@ def test_signs_are_told_apart_by_colours_that_the_colour_blind_tell_apart(visit,
 
 def test_the_toolbar_is_one_line_and_a_phone_has_no_sideways_scroll(visit, made) -> None:
     page = visit(made)
-    page.set_viewport_size({"width": 1400, "height": 900})
+    page.set_viewport_size({"width": 1280, "height": 860})
     tops = page.locator(".bar[role=toolbar] > *:visible").evaluate_all(
         "all => all.map(e => e.getBoundingClientRect()).map(b => [b.top + b.height / 2, b.right])"
     )
     assert max(y for y, _ in tops) - min(y for y, _ in tops) < 8
-    assert max(x for _, x in tops) <= 1400
+    assert max(x for _, x in tops) <= 1280
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 

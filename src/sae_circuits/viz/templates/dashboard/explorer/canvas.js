@@ -43,7 +43,7 @@
         "segment-radii": 40, "radius-type": "influence-radius", "edge-distances": "node-position" } },
       { selector: "edge.join", style: { width: 0.8, "line-style": "dotted", "line-color": colour("faint"), "target-arrow-shape": "none",
         opacity: 0.8, events: "no" } },
-      { selector: "edge.dim", style: { opacity: 0.1 } },
+      { selector: "edge.dim", style: { opacity: 0.14 } },
       { selector: "node.dim", style: { opacity: 0.4 } },
       { selector: "edge.on", style: { opacity: 0.95, "z-index": 5 } },
       { selector: "edge.way", style: { opacity: 1, "z-index": 9, "line-outline-width": 2, "line-outline-color": colour("ink") } },

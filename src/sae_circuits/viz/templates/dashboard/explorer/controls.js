@@ -93,7 +93,7 @@
     const { about: { signs }, overlap } = view;
     const parts = [
       layerRange(act), only(act),
-      chips("Kinds", view.kinds.map((kind) => [kind, (view.names || {})[kind] || kind]), "kinds", act),
+      chips("Kinds", view.kinds.map((kind) => [kind, ((view.names || {})[kind] || kind).split(":")[0]]), "kinds", act),
       view.scored ? chips("Signs", [["negative", signs[0]], ["positive", signs[1]]], "signs", act) : null,
       overlap ? chips("Edges", [["both", "shared"], ["a", `only ${overlap.a}`], ["b", `only ${overlap.b}`]], "sides", act) : null,
       view.columns.length ? chips("Positions", view.columns.map((name, i) => [i, name.trim() || `${i}`]), "columns", act) : null,

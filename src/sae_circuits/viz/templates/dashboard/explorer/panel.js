@@ -37,8 +37,9 @@
   function details(node) {
     const known = view.details.get(plainName(node.name));
     if (!known) return null;
-    const tokens = (title, list) => (list && list.ids.length
-      ? element("section", {}, element("h3", {}, title), dashboard.tokenList(list, 8)) : null);
+    const tokens = (title, list, words = dashboard.aligned) => (list && list.ids.length ? element("section", {},
+      element("h3", {}, title), dashboard.barList(list.ids.map(dashboard.token), list.values, words(list.values))) : null);
+    const shares = (values) => values.map((x) => dashboard.share(x));
     const windows = (known.examples || []).map((one) => {
       const top = Math.max(...one.activations, 0) || 1;
       return dashboard.strip(one.tokens.map((id, i) => ({
@@ -48,7 +49,7 @@
     return element("div", { class: "details" },
       element("dl", {}, (known.statistics || []).map(([name, value]) => element("div", {}, element("dt", {}, name),
         element("dd", {}, value)))),
-      tokens("Fires on", known.fires), tokens("Makes more likely", known.raises), tokens("Makes less likely", known.lowers),
+      tokens("Fires on, of its firings", known.fires, shares), tokens("Makes more likely", known.raises), tokens("Makes less likely", known.lowers),
       windows.length ? element("section", {}, element("h3", {}, "Largest activations"), windows) : null,
       known.link ? element("p", {}, element("a", { href: known.link }, "Its dashboard")) : null);
   }
