@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae_circuits import prune
 from sae_circuits.errors import OutputError
 from sae_circuits.evaluation import Report
 from sae_circuits.explorer.folder import save_report
@@ -132,6 +134,24 @@ def test_a_folder_holds_values_pictures_and_the_page(tmp_path: Path) -> None:
     report = load(folder / "report.json", Report)
     assert report.of == load(folder / "circuit.json")
     assert torch.equal(report.of.scores.values, load(folder / "scores.safetensors").values)
+
+
+def test_the_report_links_to_the_explorer_that_stands_beside_it(tmp_path: Path) -> None:
+    folder = small_report(small_curve()).save(tmp_path / "run")
+    assert 'href="explorer.html"' in (folder / "report.html").read_text(encoding="utf-8")
+    assert 'href="explorer.html"' not in report_page(small_report())
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_explorer_has_the_curve_where_it_is_of_its_circuits(tmp_path: Path, best: bool) -> None:
+    report = small_report(small_curve())
+    assert report.of.scores is not None
+    of = prune.top_n(report.of.scores, len(report.of)) if best else report.of
+    folder = replace(report, of=of).save(tmp_path / "run")
+    html = (folder / "explorer.html").read_text(encoding="utf-8")
+    view = json.loads(html.partition('data-name="view">')[2].partition("</script>")[0])
+    assert view["size"] == len(of)
+    assert ("curve" in view) is best
 
 
 def test_without_dot_the_folder_lacks_the_svg_alone(
