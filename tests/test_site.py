@@ -77,6 +77,19 @@ def test_every_page_stands_in_the_navigation():
     assert listed == pages | notebooks
 
 
+def test_the_picture_of_the_layers_is_that_of_the_list(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(DOCS / "pictures"))
+    import layers
+
+    layers.layers().save(tmp_path / "layers.svg")
+    drawn = (DOCS / "pictures/layers.svg").read_text()
+    assert (tmp_path / "layers.svg").read_text() == drawn, "run make pictures"
+    named = {name for names, _ in layers.rows() for name in names}
+    there = {path.stem for path in (ROOT / "src/sae_circuits").iterdir() if path.stem[0] != "_"}
+    assert named == there - {"data", "py"}
+    del sys.modules["layers"], sys.modules["sheet"]
+
+
 def test_the_list_of_commands_has_all_of_them(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS / "_site"))
     import commands

@@ -1,13 +1,14 @@
 """The drawings of the docs, made anew: `make pictures`.
 
-Writes an SVG for each beside itself. All but the curve are drawn by hand; the curve is measured on
-the bundled model.
+Writes an SVG for each beside itself. All but two are drawn by hand: the curve is measured on
+the bundled model, and the layers are those in pyproject.toml.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from layers import layers
 from sheet import Sheet
 
 import sae_circuits as sc
@@ -19,7 +20,7 @@ def main() -> None:
     """Draw all."""
     drawings = {
         "way": way, "bus": bus, "edge": edge, "sign": sign, "interventions": interventions,
-        "faithfulness": faithfulness,
+        "faithfulness": faithfulness, "layers": layers,
     }  # fmt: skip
     for name, drawing in drawings.items():
         drawing().save(HERE / f"{name}.svg")
