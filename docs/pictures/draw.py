@@ -1,13 +1,14 @@
 """The drawings of the docs, made anew: `make pictures`.
 
-Writes an SVG for each beside itself. All but the curve are drawn by hand; the curve is measured on
-the bundled model.
+Writes an SVG for each beside itself. All but two are drawn by hand: the curve is measured on
+the bundled model, and the layers are those in pyproject.toml.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from layers import layers
 from sheet import Sheet
 
 import sae_circuits as sc
@@ -17,7 +18,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     """Draw all."""
-    for drawing in (*BY_HAND, faithfulness):
+    for drawing in (*KEPT_TRUE, faithfulness):
         (HERE / f"{drawing.__name__}.svg").write_text(drawing().svg())
 
 
@@ -222,7 +223,7 @@ def _mean(rows: tuple[tuple[float, ...], ...]) -> list[float]:
     return [sum(column) / len(column) for column in zip(*rows, strict=True)]
 
 
-BY_HAND = (way, bus, edge, sign, interventions)
+KEPT_TRUE = (way, bus, edge, sign, interventions, layers)
 
 if __name__ == "__main__":
     main()

@@ -11,8 +11,18 @@
 (200, True)
 """
 
+from typing import Any
+
 import lazy_loader
+
+from sae_circuits.errors import no_attribute
 
 # What stands in `__init__.pyi` is imported when it is first asked for, so that the command line
 # shows its help without waiting for torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_found, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return _found(name)
+    raise no_attribute(__name__, name, __all__)

@@ -6,15 +6,16 @@ and values `[batch]`. It must be differentiable to attribute with it; to evaluat
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_circuits.errors import MetricError, unknown
+from sae_circuits.errors import MetricError, in_words, no_attribute, unknown
 from sae_circuits.precision import wide
 from sae_circuits.tasks.task import Task
 
@@ -112,6 +113,20 @@ _BUILT_IN: dict[str, Callable[..., Tensor]] = {
 }
 
 
+# What other libraries call them, to be suggested.
+_ELSEWHERE = {
+    "logit-difference": "logit_diff",
+    "ld": "logit_diff",
+    "prob-difference": "prob_diff",
+    "probability-difference": "prob_diff",
+    "kl-div": "kl",
+    "kl-divergence": "kl",
+    "ce": "cross_entropy",
+    "loss": "cross_entropy",
+    "nll": "cross_entropy",
+}
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the built-in metrics.
 
@@ -126,15 +141,36 @@ def get(metric: str | Metric) -> Metric:
 
     Raises:
         UnknownName: there is none of this name; the message gives the nearest ones.
+        MetricError: what is passed cannot be called with logits and targets.
 
     >>> get("kl").__name__
     'kl'
     """
     if not isinstance(metric, str):
-        return metric
+        return _required(metric)
     if metric not in _BUILT_IN:
-        raise unknown("metric", metric, _BUILT_IN)
+        raise unknown("metric", metric, _BUILT_IN, _ELSEWHERE)
     return _BUILT_IN[metric]
+
+
+def _required(metric: Metric) -> Metric:
+    if not callable(metric):
+        raise MetricError(
+            f"metric is {in_words(metric)}: give one of {', '.join(map(repr, _BUILT_IN))}, or a "
+            "function of (logits, targets)"
+        )
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):  # of what is not written in Python
+        return metric
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise MetricError(
+            f"metric {metric_name(metric)!r} takes {signature}: a metric is called with (logits, "
+            "targets), logits [batch, vocab] and the answers, and gives one number per example"
+        ) from error
+    return metric
 
 
 def metric_name(metric: Metric) -> str:
@@ -177,3 +213,7 @@ def _given(wrong: Int64[Tensor, "batch j"], metric: str) -> Int64[Tensor, "batch
             "give the task wrong answers, or use cross_entropy or kl"
         )
     return wrong
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, _BUILT_IN)

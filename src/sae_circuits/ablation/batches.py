@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sae_circuits.costs.memory import SHARE, SPACE, Batching, Need, run_need
 from sae_circuits.costs.shape import Shape
+from sae_circuits.errors import OptionError
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.sizes import Memory, in_bytes
 from sae_circuits.tasks import Task
@@ -38,10 +39,12 @@ def batching(
         what: takes it, for the message.
 
     Raises:
-        OptionError: a budget that one example does not fit, or what is no size.
+        OptionError: a budget that one example does not fit, what is no size, or a batch of none.
     """
     device = adapter.device
     budget = None if memory is None else in_bytes(memory, device)
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise OptionError(f"batch_size={batch_size!r}: give a whole number of examples, 1 or more")
     if batch_size is None:
         return need.within(budget, most, device=device.type, what=what)
     space = SPACE.get(device.type, SPACE["other"])

@@ -24,6 +24,8 @@ from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.tasks import Task
 
 INTERVENTIONS = ("corrupt", "zero", "mean", "mean-positional", "resample")
+# What other libraries call them, to be suggested.
+ELSEWHERE = {"patching": "corrupt", "interchange": "corrupt", "resampling": "resample"}
 RUNS = ("corrupt", "resample")  # those whose values are a run of the model
 
 
@@ -66,7 +68,7 @@ class Intervention:
             return cls(intervention.name, task, intervention.writes(zeros))
         name = intervention
         if name not in INTERVENTIONS:
-            raise unknown("intervention", name, INTERVENTIONS)
+            raise unknown("intervention", name, INTERVENTIONS, ELSEWHERE)
         if name == "corrupt":
             return cls(name, task)
         if name == "resample":

@@ -20,6 +20,7 @@ from sae_circuits.cache import check_model, require_finite, run
 from sae_circuits.costs.memory import Batching, circuits_need
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Circuit, SpanCircuit
+from sae_circuits.graph.given import require_circuit
 from sae_circuits.metrics import Targets
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
@@ -35,6 +36,7 @@ from sae_circuits.shards import (
 )
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
+from sae_circuits.tasks.given import require_task
 
 Direction = Literal["noising", "denoising"]
 _START = {"noising": "clean", "denoising": "corrupt"}  # the run in which edges are replaced
@@ -124,6 +126,7 @@ def run_circuits(
     Args:
         read: from the logits at the answer positions and the targets to one row per example.
     """
+    require_task(task)
     adapter = Adapter.of(model)
     require_whole(circuits, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
@@ -239,6 +242,7 @@ def clean_logits(
 def require_whole(circuits: Sequence[Circuit | SpanCircuit], adapter: Adapter) -> None:
     """Refuse circuits that are not of the graph of all heads and MLPs of this model."""
     for circuit in circuits:
+        require_circuit(circuit)
         graph = circuit.graph
         if not graph.architecture.same_shape(adapter.architecture):
             raise GraphError(

@@ -10,11 +10,13 @@ from sae_circuits.ablation.batches import default_batch_size
 from sae_circuits.cache import check_model, run
 from sae_circuits.errors import DictionaryError
 from sae_circuits.graph import Node, TensorGraph
+from sae_circuits.graph.given import require_graph
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.models.dictionaries.placed import Placed
 from sae_circuits.progress import track
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
+from sae_circuits.tasks.given import require_task
 
 
 @torch.no_grad()
@@ -50,6 +52,8 @@ def active_features(
         >>> graph.restrict(sc.active_features(model, graph, task)).n_src < graph.n_src
         True
     """
+    require_graph(graph)
+    require_task(task)
     if not any(block.kind == "feature" for block in graph.writers):
         raise DictionaryError(
             f"{graph!r} has no features: give dictionaries, by TensorGraph.from_model(model, "

@@ -18,6 +18,7 @@ from torch import Tensor
 from sae_circuits.ablation.soft import Bus, Soft
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.searches import require_positive, sweep_of, without_graphs
+from sae_circuits.costs.passes import Passes
 from sae_circuits.errors import GraphError, NumericalError, OptionError
 from sae_circuits.graph import Scores, TensorGraph
 from sae_circuits.metrics import cross_entropy, kl
@@ -147,6 +148,22 @@ def check_training(steps: int, lr: float, samples: int = 1) -> None:
     for name, value in {"steps": steps, "samples": samples}.items():
         if not isinstance(value, int) or value < 1:
             raise OptionError(f"{name}={value!r}: give a whole number above 0")
+
+
+def passes(graph: TensorGraph, steps: int, samples: int = 1, **_: Any) -> Passes:
+    """What learning runs: a run with masks at every step; all batches wait for the next."""
+    return Passes(
+        forward=2,
+        gradient=steps,
+        graphs=2,
+        points=1,
+        products=0,
+        vectors=3,
+        writes=8,
+        spaces=8,
+        whole=True,
+        masks=steps * samples,
+    )
 
 
 def require_no_features(graph: TensorGraph) -> None:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_circuits.ablation.interventions import ELSEWHERE, INTERVENTIONS
 from sae_circuits.ablation.values import Intervening, NodeValues, intervention_name
 from sae_circuits.attribution.gradients import Gradients
 from sae_circuits.attribution.problem import AnyProblem, Problem
@@ -94,6 +95,8 @@ class Method:
         Where a writer's mean may stand, so may another constant.
         """
         kind = "mean" if isinstance(intervention, NodeValues) else intervention
+        if kind not in INTERVENTIONS:
+            raise unknown("intervention", kind, INTERVENTIONS, ELSEWHERE)
         if kind not in self.interventions:
             raise OptionError(
                 f"method {self.name!r} is not defined for the intervention "

@@ -15,12 +15,13 @@ from sae_circuits.ablation.interventions import Intervention
 from sae_circuits.ablation.values import Intervening, intervention_name
 from sae_circuits.attribution.job import AttributionJob
 from sae_circuits.attribution.method import Method
-from sae_circuits.attribution.methods import METHODS
+from sae_circuits.attribution.methods import ELSEWHERE, METHODS
 from sae_circuits.attribution.problem import AnyProblem, Problem
 from sae_circuits.cache import check_model
 from sae_circuits.costs.memory import Asked, attribution_need
 from sae_circuits.errors import GraphError, OptionError, unknown
 from sae_circuits.graph import Provenance, SampledScores, Scores, TensorGraph
+from sae_circuits.graph.given import require_graph
 from sae_circuits.metrics import Metric, get, logit_diff, metric_name
 from sae_circuits.models.adapter import Adapter
 from sae_circuits.precision import wide_dtype
@@ -28,6 +29,7 @@ from sae_circuits.provenance import provenance_of
 from sae_circuits.shards import Means, Partial, Workers, run_shards
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
+from sae_circuits.tasks.given import require_task
 from sae_circuits.tasks.spans import Spans
 
 
@@ -211,6 +213,8 @@ def prepare(
         options = {"seed": seed, **options}
     method.require(intervention, options)
     settings = {**method.options, **options}
+    require_graph(graph)
+    require_task(task)
     adapter = Adapter.of(model)
     require_model(graph, adapter)
     task.check_fits(context=adapter.architecture.n_ctx, vocabulary=adapter.architecture.d_vocab)
@@ -258,5 +262,5 @@ def find_method(name: str | Method) -> Method:
     if isinstance(name, Method):
         return name
     if name not in METHODS:
-        raise unknown("method", name, METHODS)
+        raise unknown("method", name, METHODS, ELSEWHERE)
     return METHODS[name]

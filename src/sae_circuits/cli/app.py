@@ -95,6 +95,11 @@ COMMANDS: dict[Callable[..., None], str] = {
 }
 
 
+def _first(command: Callable[..., None]) -> str:
+    """The first line of a command's help, which click would cut."""
+    return (command.__doc__ or "").partition("\n")[0]
+
+
 def _ending(example: str) -> str:
     return f"\b\nExample:\n  {example}"
 
@@ -102,14 +107,13 @@ def _ending(example: str) -> str:
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     epilog=_ending("sae-circuits demo"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for command, example in COMMANDS.items():
-    app.command(command.__name__, epilog=_ending(example))(command)
+    app.command(command.__name__, short_help=_first(command), epilog=_ending(example))(command)
 
 in_features = typer.Typer(
     no_args_is_help=True,
@@ -118,7 +122,9 @@ in_features = typer.Typer(
     epilog=_ending(features.COMMANDS[features.describe.build]),
 )
 for command, example in features.COMMANDS.items():
-    in_features.command(command.__name__, epilog=_ending(example))(command)
+    in_features.command(command.__name__, short_help=_first(command), epilog=_ending(example))(
+        command
+    )
 app.add_typer(in_features, name="features")
 
 in_dashboard = typer.Typer(
@@ -128,7 +134,9 @@ in_dashboard = typer.Typer(
     epilog=_ending(dashboard.COMMANDS[dashboard.feature]),
 )
 for command, example in dashboard.COMMANDS.items():
-    in_dashboard.command(command.__name__, epilog=_ending(example))(command)
+    in_dashboard.command(command.__name__, short_help=_first(command), epilog=_ending(example))(
+        command
+    )
 app.add_typer(in_dashboard, name="dashboard")
 
 

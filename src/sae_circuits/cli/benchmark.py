@@ -8,17 +8,31 @@ from typing import Annotated
 
 import typer
 
-from sae_circuits.cli import options
+from sae_circuits.cli import names, options
 
 Methods = Annotated[
-    list[str] | None, typer.Option("--method", help="Again for each method; by default all.")
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="Again for each method; by default all.",
+        autocompletion=names.of(names.METHODS),
+    ),
 ]
 Models = Annotated[
-    list[str] | None, typer.Option("--model", help="Again for each model; by default 'demo'.")
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="Again for each model; by default 'demo'.",
+        autocompletion=names.of(names.MODELS),
+    ),
 ]
 Tasks = Annotated[
     list[str] | None,
-    typer.Option("--task", help="Again for each task; see 'sae-circuits tasks'."),
+    typer.Option(
+        "--task",
+        help="Again for each task; see 'sae-circuits tasks'.",
+        autocompletion=names.of(names.TASKS),
+    ),
 ]
 Data = Annotated[
     Path | None,
@@ -30,12 +44,18 @@ Known = Annotated[
 ]
 Levels = Annotated[
     list[str] | None,
-    typer.Option("--level", help="Again for each of edges, nodes and neurons; by default edges."),
+    typer.Option(
+        "--level",
+        help="Again for each of edges, nodes and neurons; by default edges.",
+        autocompletion=names.of(names.LEVELS),
+    ),
 ]
 
 
 def benchmark(
-    out: Annotated[Path, typer.Option(help="The folder for all that comes out.")],
+    out: Annotated[Path, typer.Option(help="The folder for all that comes out.")] = Path(
+        "benchmark-run"
+    ),
     methods: Methods = None,
     models: Models = None,
     tasks: Tasks = None,

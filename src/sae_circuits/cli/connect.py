@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sae_circuits.cli import dictionaries, options
+from sae_circuits.cli import dictionaries, names, options
 from sae_circuits.errors import FileFormatError, OptionError, OutputError, unknown
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ Feature = Annotated[
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option(help="direct, total or patching; again for each. By default total."),
+    typer.Option(
+        help="direct, total or patching; again for each. By default total.",
+        autocompletion=names.of(names.CONNECTIONS),
+    ),
 ]
 ReferenceText = Annotated[
     str,
@@ -129,8 +132,8 @@ def _check(
     from sae_circuits import tasks
     from sae_circuits.connectome.connect import METHODS
 
-    for kind, names, known in (("method", methods, METHODS), ("task", [task], tasks.names())):
-        for name in names:
+    for kind, asked, known in (("method", methods, METHODS), ("task", [task], tasks.names())):
+        for name in asked:
             if name not in known:
                 raise unknown(kind, name, known)
     options.check_dtype(dtype)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sae_circuits.cli import describe, options
+from sae_circuits.cli import describe, names, options
 from sae_circuits.errors import OptionError, OutputError, unknown
 
 if TYPE_CHECKING:
@@ -25,7 +25,12 @@ Features = Annotated[
     ),
 ]
 LayoutName = Annotated[
-    str | None, typer.Option("--layout", help="feature, prompt, compact, or a .toml file.")
+    str | None,
+    typer.Option(
+        "--layout",
+        help="feature, prompt, compact, or a .toml file.",
+        autocompletion=names.of(names.LAYOUTS),
+    ),
 ]
 Title = Annotated[str | None, typer.Option(help="Of the page.")]
 NoLossEffects = Annotated[
@@ -54,7 +59,8 @@ def feature(
     format: Annotated[
         str | None,
         typer.Option(
-            help="Files for another viewer, in the folder --out: neuronpedia or circuit-tracer."
+            help="Files for another viewer, in the folder --out: neuronpedia or circuit-tracer.",
+            autocompletion=names.of(names.FORMATS),
         ),
     ] = None,
     layout: LayoutName = None,
@@ -85,7 +91,7 @@ def feature(
     features = opened(store, (model, sae, sae_id, device, dtype), need_model, feature)
     asked = asked_of(no_loss_effects=no_loss_effects, ablation=ablation, hover=hover)
     view = FeatureView.build(features, ids_of(features, feature), title=title, **asked)
-    what = f"{len(view.profiles):,} features"
+    what = f"{len(view.profiles):,} feature{'s' * (len(view.profiles) != 1)}"
     if format is not None and out is not None:
         told(view.export(out, format), what)
     else:
@@ -147,7 +153,7 @@ def prompt(
         tokens=token or None, k=k, prepend_bos=not no_bos,
         **(panels if title is None else {**panels, "title": title}),
     )  # fmt: skip
-    put(view, out, drawn, f"{len(view.tokens):,} tokens")
+    put(view, out, drawn, f"{len(view.tokens):,} token{'s' * (len(view.tokens) != 1)}")
 
 
 def index(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sae_circuits.cli import corpora, dictionaries, options
+from sae_circuits.cli import corpora, dictionaries, names, options
 from sae_circuits.errors import OptionError, OutputError, unknown
 from sae_circuits.sizes import in_bytes
 
@@ -22,7 +22,8 @@ Sae = Annotated[
     str,
     typer.Option(
         help="A bundled dictionary, such as resid_post.1; a folder that sae-lens wrote; or, with "
-        "--sae-id, a folder of such or a release that sae-lens knows."
+        "--sae-id, a folder of such or a release that sae-lens knows.",
+        autocompletion=names.of(names.SAES),
     ),
 ]
 SaeId = Annotated[str | None, typer.Option(help="Which of the dictionaries there.")]
@@ -99,7 +100,8 @@ def label(
         list[str] | None,
         typer.Option(
             help="Again for each: tokens, ngrams, patterns, previous, clusters, logits, manual, "
-            "explainer or neuronpedia; by default the first three. See docs/labels.md."
+            "explainer or neuronpedia; by default the first three. See docs/labels.md.",
+            autocompletion=names.of(names.STRATEGIES),
         ),
     ] = None,
     option: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sae_circuits.cli import names
 from sae_circuits.errors import OptionError, unknown
 
 if TYPE_CHECKING:
@@ -23,14 +24,23 @@ Sae = Annotated[
 ]
 SaeId = Annotated[
     list[str] | None,
-    typer.Option(help="Which of them, such as z.0; give it several times. By default all."),
+    typer.Option(
+        help="Which of them, such as z.0; give it several times. By default all.",
+        autocompletion=names.of(names.SAES),
+    ),
 ]
 SaeKind = Annotated[
-    str | None, typer.Option(help="Only these: sae, transcoder or skip-transcoder.")
+    str | None,
+    typer.Option(
+        help="Only these: sae, transcoder or skip-transcoder.", autocompletion=names.of(names.KINDS)
+    ),
 ]
 Neurons = Annotated[
     str | None,
-    typer.Option(help="Write by neuron: mlp (hidden units), heads (output coordinates) or all."),
+    typer.Option(
+        help="Write by neuron: mlp (hidden units), heads (output coordinates) or all.",
+        autocompletion=names.of(names.NEURONS),
+    ),
 ]
 Features = Annotated[
     int,

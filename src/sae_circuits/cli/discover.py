@@ -9,27 +9,40 @@ from typing import Annotated
 
 import typer
 
-from sae_circuits.cli import dictionaries, options
+from sae_circuits.cli import dictionaries, names, options
 
 
 def discover(
-    out: Annotated[Path, typer.Option(help="The folder for all that comes out.")],
+    out: Annotated[Path, typer.Option(help="The folder for all that comes out.")] = Path(
+        "discover-run"
+    ),
     model: options.Model = "demo",
     task: options.TaskName = "ioi",
     task_file: options.TaskFile = None,
     skip: options.Skip = False,
     method: Annotated[
-        str, typer.Option(help="Such as eap, eap-ig, relp or exact: docs/methods.md has all.")
+        str,
+        typer.Option(
+            help=f"One of {', '.join(names.METHODS)}.", autocompletion=names.of(names.METHODS)
+        ),
     ] = "eap-ig",
     steps: Annotated[int, typer.Option(min=1, help="Points of integrated gradients.")] = 5,
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
     edges: Annotated[int, typer.Option(min=0, help="How many edges to keep.")] = 200,
     pruner: Annotated[
-        str, typer.Option(help="top-n, or best-first: grown from the logits.")
+        str,
+        typer.Option(
+            help="top-n, or best-first: grown from the logits.",
+            autocompletion=names.of(names.PRUNERS),
+        ),
     ] = "top-n",
     by: Annotated[
-        str, typer.Option(help="Which edges come first: abs (largest), help or hurt.")
+        str,
+        typer.Option(
+            help="Which edges come first: abs (largest), help or hurt.",
+            autocompletion=names.of(names.ORDERS),
+        ),
     ] = "abs",
     neurons: dictionaries.Neurons = None,
     sae: dictionaries.Sae = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sae_circuits.cli import dictionaries, options
+from sae_circuits.cli import dictionaries, names, options
 
 if TYPE_CHECKING:
     from sae_circuits.evaluation import Report
@@ -23,7 +23,11 @@ def evaluate(
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
     direction: Annotated[
-        str, typer.Option(help="noising: corrupt what is outside; denoising: restore what is in.")
+        str,
+        typer.Option(
+            help="noising: corrupt what is outside; denoising: restore what is in.",
+            autocompletion=names.of(names.DIRECTIONS),
+        ),
     ] = "noising",
     sae: dictionaries.Sae = None,
     sae_id: dictionaries.SaeId = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sae_circuits.cli import names
 from sae_circuits.errors import FileFormatError, OptionError, unknown
 from sae_circuits.sizes import in_bytes
 
@@ -21,10 +22,18 @@ Model = Annotated[
     str,
     typer.Option(
         help="'demo' (bundled), a directory in Hugging Face's format, or a name that "
-        "transformer-lens knows."
+        "transformer-lens knows.",
+        autocompletion=names.of(names.MODELS),
     ),
 ]
-TaskName = Annotated[str, typer.Option("--task", help="A bundled task; see 'sae-circuits tasks'.")]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="A bundled task; see 'sae-circuits tasks'.",
+        autocompletion=names.of(names.TASKS),
+    ),
+]
 TaskFile = Annotated[
     Path | None,
     typer.Option(
@@ -39,11 +48,19 @@ Skip = Annotated[
 N = Annotated[int, typer.Option("--n", min=1, help="How many examples of a bundled task.")]
 Seed = Annotated[int, typer.Option(help="Of the examples and of all that is drawn.")]
 MetricName = Annotated[
-    str, typer.Option("--metric", help="logit_diff, prob_diff, kl, cross_entropy or accuracy.")
+    str,
+    typer.Option(
+        "--metric",
+        help="logit_diff, prob_diff, kl, cross_entropy or accuracy.",
+        autocompletion=names.of(names.METRICS),
+    ),
 ]
 Intervention = Annotated[
     str,
-    typer.Option(help="What absent edges carry: corrupt, zero, mean, mean-positional or resample."),
+    typer.Option(
+        help="What absent edges carry: corrupt, zero, mean, mean-positional or resample.",
+        autocompletion=names.of(names.INTERVENTIONS),
+    ),
 ]
 NoCurve = Annotated[
     bool, typer.Option("--no-curve", help="Leave out the curve over circuit sizes.")
@@ -59,9 +76,19 @@ Memory = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="Such as cpu, cuda or mps; by default the best there is.")
+    str | None,
+    typer.Option(
+        help="Such as cpu, cuda or mps; by default the best there is.",
+        autocompletion=names.of(names.DEVICES),
+    ),
 ]
-Dtype = Annotated[str, typer.Option(help="Of the weights: float32, float64, bfloat16 or float16.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="Of the weights: float32, float64, bfloat16 or float16.",
+        autocompletion=names.of(names.DTYPES),
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(
@@ -79,9 +106,6 @@ GpusPerWorker = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what another run has left in the folder.")
 ]
-
-DIRECTIONS = ("noising", "denoising")
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def check_names(
@@ -110,7 +134,7 @@ def check_names(
         raise FileFormatError(f"cannot read {str(task_file)!r}: no such file")
     _known("metric", metric, metrics.names())
     _known("intervention", intervention, INTERVENTIONS)
-    _known("direction", direction, DIRECTIONS)
+    _known("direction", direction, names.DIRECTIONS)
     check_dtype(dtype)
     check_memory(memory)
 
@@ -121,7 +145,7 @@ def check_dtype(dtype: str) -> None:
     Raises:
         UnknownName: with the nearest names.
     """
-    _known("dtype", dtype, DTYPES)
+    _known("dtype", dtype, names.DTYPES)
 
 
 def check_memory(memory: str | None) -> None:
@@ -140,18 +164,9 @@ def open_model(name: str, device: str | None, dtype: str) -> Any:
     Raises:
         OptionError: there is no such device.
     """
-    import torch
-
     from sae_circuits.models import load_model
 
-    try:
-        place = None if device is None else torch.device(device)
-        if place is not None:
-            torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise OptionError(f"cannot use the device {device!r}: {reason}") from error
-    return load_model(name, device=place, dtype=getattr(torch, dtype))
+    return load_model(name, device=device, dtype=dtype)
 
 
 @contextmanager
@@ -198,6 +213,6 @@ def open_task(
     return make(task, model, n, seed)
 
 
-def _known(kind: str, value: str, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise unknown(kind, value, names)
+def _known(kind: str, value: str, there: tuple[str, ...]) -> None:
+    if value not in there:
+        raise unknown(kind, value, there)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_circuits.cli import names
 from sae_circuits.cli.dictionaries import Dictionaries
 from sae_circuits.cli.folder import RunFolder, command_line, content_hash, stamp
 from sae_circuits.cli.options import check_memory, check_names, open_model, open_task, place_of
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from sae_circuits.shards import Workers
     from sae_circuits.tasks import Task
 
-PRUNERS = ("top-n", "best-first")
-ORDERS = ("abs", "help", "hurt")
 NEURONS: dict[str | None, bool | str] = {
     None: False, "mlp": "mlp", "heads": "heads", "all": True,
 }  # fmt: skip
@@ -71,8 +70,8 @@ class Settings:
         )
         for kind, value, known in (
             ("method", self.method, tuple(METHODS)),
-            ("pruner", self.pruner, PRUNERS),
-            ("order", self.by, ORDERS),
+            ("pruner", self.pruner, names.PRUNERS),
+            ("order", self.by, names.ORDERS),
             *(
                 [("kind of neuron", self.neurons, tuple(filter(None, NEURONS)))]
                 * bool(self.neurons)

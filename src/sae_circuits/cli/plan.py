@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sae_circuits.cli import options
+from sae_circuits.cli import names, options
 from sae_circuits.errors import OptionError
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ Setting = Annotated[
 
 def plan(
     model: Annotated[
-        str, typer.Option(help="'demo', gpt2, gpt2-xl, llama-2-7b, llama-3-8b and others.")
+        str,
+        typer.Option(
+            help="'demo', gpt2, gpt2-xl, llama-2-7b, llama-3-8b and others.",
+            autocompletion=names.of(names.MODELS),
+        ),
     ] = "gpt2",
     layers: Size = None,
     heads: Size = None,
@@ -47,7 +51,11 @@ def plan(
     ] = 64,
     tokens: Annotated[int, typer.Option(min=1, help="Of each prompt.")] = 64,
     method: Annotated[
-        str, typer.Option(help="Such as eap, eap-ig or exact; none for none.")
+        str,
+        typer.Option(
+            help="Such as eap, eap-ig or exact; none for none.",
+            autocompletion=names.of(("none", *names.METHODS)),
+        ),
     ] = "eap-ig",
     option: Setting = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="Scores of nodes, not of edges.")] = False,

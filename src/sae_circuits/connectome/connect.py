@@ -30,7 +30,7 @@ from sae_circuits.connectome.asked import METHODS, REFERENCES, prepared, said
 from sae_circuits.connectome.components import Component
 from sae_circuits.connectome.job import run
 from sae_circuits.connectome.work import Reference
-from sae_circuits.errors import DictionaryError, GraphError, unknown
+from sae_circuits.errors import DictionaryError, GraphError, require, unknown
 from sae_circuits.graph import Node, PairScores, TensorGraph, parse_node
 from sae_circuits.graph.scores import Provenance
 from sae_circuits.models.dictionaries import Dictionary
@@ -203,6 +203,7 @@ def connections(
         ('direct', 'post1.f228')
     """
     node = parse_node(target) if isinstance(target, str) else target
+    require("target", node, Node, "a feature by its name, such as 'post1.f131'")
     if node.kind != "feature" or node.pos is not None or node.index is None:
         raise GraphError(f"{node.name!r} is no feature: name the target like 'm3.f17'")
     own = f"{node.site}{node.layer}"

@@ -29,6 +29,7 @@ from sae_circuits.evaluation.per_example import (
     require_gap,
 )
 from sae_circuits.graph import Circuit, Scores, SpanScores
+from sae_circuits.graph.given import require_scores
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.shards import Workers
 from sae_circuits.sizes import Memory
@@ -98,6 +99,7 @@ def curve(
         True
     """
     metric, kinds = get(metric), _kinds(random)
+    require_scores(scores)
     n_spans = len(scores) if isinstance(scores, SpanScores) else 1
     sizes = _sizes(fractions, n_spans * scores.graph.n_edges)
     best = [pruner(scores, n, by=by) for n in sizes]

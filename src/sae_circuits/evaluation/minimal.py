@@ -20,6 +20,7 @@ from sae_circuits.evaluation.measures import (
 )
 from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
 from sae_circuits.graph import Circuit, Edge, Provenance
+from sae_circuits.graph.given import require_circuit
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
@@ -151,6 +152,7 @@ def minimality(
 
     Reference: Wang et al. 2022, arXiv 2211.00593 (of nodes, within sets of nodes).
     """
+    require_circuit(circuit)
     if not len(circuit):
         raise GraphError(f"{circuit!r} has no edges, so there are none to remove")
     metric = get(metric)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sae_circuits.evaluation.ranking import NAN, shared_by_chance
 from sae_circuits.graph import Circuit
+from sae_circuits.graph.given import require_circuit
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def overlap(first: Circuit, second: Circuit) -> Overlap:
         >>> overlap(first, Circuit.from_edges(graph, ["input->m0"])).edges
         SetOverlap(1 shared of 2 and 1: Jaccard 0.500, by chance 0.125)
     """
+    require_circuit(first, "first")
+    require_circuit(second, "second")
     ours, theirs = set(first.nodes), set(second.nodes)
     n_nodes = len(first.graph.components)
     return Overlap(

@@ -12,6 +12,7 @@ from sae_circuits.evaluation.measures import percentiles, recovered_each, resamp
 from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
 from sae_circuits.evaluation.report import Report
 from sae_circuits.graph import Circuit, SpanCircuit
+from sae_circuits.graph.given import require_circuit
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.prune import random_circuit
 from sae_circuits.shards import Workers
@@ -81,6 +82,7 @@ def evaluate(
         (1.0, 0.0)
     """
     metric = get(metric)
+    require_circuit(circuit)
     every = {"circuit": circuit, "complement": ~circuit, "corrupt": Circuit.empty(circuit.graph)}
     if circuit.graph.has_errors:
         every["errors_kept"] = circuit.with_errors()

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 
 from sae_circuits.disk.arrays import Arrays, open_arrays, write_arrays
-from sae_circuits.errors import NumericalError
+from sae_circuits.errors import NumericalError, require
 from sae_circuits.features.corpus import Corpus
 from sae_circuits.features.masks import Masks
 from sae_circuits.features.sources import (
@@ -102,6 +102,7 @@ def _rows(starts: Int64[np.ndarray, "bound"], size: int) -> Iterator[tuple[int, 
 
 def said_of(record: Mapping[str, Any], corpus: Corpus, masks: Masks) -> dict[str, Any]:
     """All that decides what an extraction finds, in plain values."""
+    require("corpus", corpus, Corpus, "a Corpus, such as Corpus.from_texts(model, [...]) makes")
     names = {"names": fingerprint(record["names"])} if record.get("names") else {}
     return {**record, **names, "corpus": [corpus.name, corpus.fingerprint], "masks": masks.record}
 

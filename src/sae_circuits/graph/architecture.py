@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from sae_circuits.errors import UnsupportedModel
+from sae_circuits.errors import UnsupportedModel, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,7 @@ class Architecture:
             return model
         cfg = getattr(model, "cfg", None)
         if cfg is None or not hasattr(cfg, "n_layers"):
-            raise UnsupportedModel(
-                f"{type(model).__name__} has no TransformerLens configuration (`.cfg`): wrap it, "
-                "for example with TransformerBridge.boot_transformers(...)"
-            )
+            raise UnsupportedModel(_no_model(model))
         if reason := _why_not(model, cfg):
             name = getattr(cfg, "model_name", type(model).__name__)
             raise UnsupportedModel(f"the graph cannot describe {name!r}: {reason}")
@@ -94,3 +91,14 @@ def _why_not(model: Any, cfg: Any) -> str | None:
         if bare:
             return f"layer {bare[0]} has no attention"
     return None
+
+
+def _no_model(model: object) -> str:
+    if isinstance(model, str):
+        return f"{model!r} is a name, no model: load it first, with load_model({model!r})"
+    if type(model).__module__.startswith("sae_circuits.") or model is None:
+        return f"model is {in_words(model)}: the model comes first, from load_model(...)"
+    return (
+        f"{type(model).__name__} has no TransformerLens configuration (`.cfg`): load it by "
+        "load_model(name), or wrap it with TransformerBridge.boot_transformers(name, hf_model=...)"
+    )

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from sae_circuits.errors import GraphError
+from sae_circuits.errors import ArgumentError, GraphError, require
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node
 from sae_circuits.graph.scores import Scores
@@ -61,7 +61,11 @@ class Circuit:
 
         Raises:
             GraphError: an edge that the graph does not have.
+            ArgumentError: no graph, or one edge where several are wanted.
         """
+        require("graph", graph, TensorGraph, "a TensorGraph, made by TensorGraph.from_model(model)")
+        if isinstance(edges, str | Edge):
+            raise ArgumentError(f"edges is one edge, {str(edges)!r}: give a list of edges")
         mask = torch.zeros(graph.n_edges, dtype=torch.bool)
         mask[[graph.edge_id(edge) for edge in edges]] = True
         return cls(graph, mask, scores)
@@ -192,6 +196,7 @@ class Circuit:
         return replace(self, graph=graph, scores=scores)
 
     def _mask_of(self, other: Circuit) -> Bool[Tensor, "edge"]:
+        require("the other circuit", other, Circuit, "a Circuit")
         self.graph.require_same(other.graph, "the other circuit")
         return other.mask.to(self.mask.device)
 

@@ -25,11 +25,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
-from sae_circuits.errors import GraphError
+from sae_circuits.errors import GraphError, require
 
 Kind = Literal["input", "head", "kv", "mlp", "feature", "neuron", "error", "skip", "logits"]
+KINDS: tuple[str, ...] = get_args(Kind)
 Port = Literal["q", "k", "v"]
 Part = Literal["a", "m", "pre", "mid", "post"]
 
@@ -46,12 +47,14 @@ _NODE = re.compile(
 class Node:
     """One writer or one reader of the residual stream.
 
-    `site` says what a feature, a neuron, an error node or a skip term is a part of, and `head` of
-    which head a neuron is an output; `pos` is the token's position in graphs of single tokens, and
-    `index` of the logits the token that is predicted.
+    `parse_node` reads its name. `site` says what a feature, a neuron, an error node or a skip term
+    is a part of, and `head` of which head a neuron is an output; `pos` is the token's position in
+    graphs of single tokens, and `index` of the logits the token that is predicted.
 
     >>> Node("head", 9, 6, "q").name, Node("mlp", 3).name, Node("feature", 3, 17, site="post").name
     ('a9.h6<q>', 'm3', 'post3.f17')
+    >>> Node("head", 9, 6), parse_node("m3")
+    (Node('a9.h6'), Node('m3'))
     """
 
     kind: Kind
@@ -61,6 +64,13 @@ class Node:
     site: Part | None = None
     pos: int | None = None
     head: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise GraphError(
+                f"{self.kind!r} is no kind of node ({', '.join(KINDS)}): graph.parse_node reads a "
+                "name, such as 'a9.h6'"
+            )
 
     @property
     def name(self) -> str:
@@ -95,10 +105,13 @@ class Node:
     def __str__(self) -> str:
         return self.name
 
+    def __repr__(self) -> str:
+        return f"Node({self.name!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One writer seen by one reader.
+    """One writer seen by one reader; `parse_edge` reads its name.
 
     >>> str(Edge(Node("head", 0, 1), Node("head", 1, 2, "k")))
     'a0.h1->a1.h2<k>'
@@ -114,6 +127,9 @@ class Edge:
 
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        return f"Edge({self.name!r})"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -172,3 +188,16 @@ def parse_edge(name: str) -> Edge:
     if len(ends) != 2:
         raise GraphError(f"{name!r} is not an edge's name: write 'source->destination'")
     return Edge(parse_node(ends[0].strip()), parse_node(ends[1].strip()))
+
+
+def edge_of(edge: Edge | str) -> Edge:
+    """An edge that is given by value or by name.
+
+    Raises:
+        GraphError: the text is not an edge's name.
+        ArgumentError: neither.
+    """
+    if isinstance(edge, str):
+        return parse_edge(edge)
+    require("edge", edge, Edge, "an Edge or its name, such as 'a0.h1->m2'")
+    return edge

@@ -32,7 +32,7 @@ from sae_circuits.graph.blocks import (
 from sae_circuits.graph.describe import describe
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.neurons import Asked, neuron_parts
-from sae_circuits.graph.nodes import Edge, Node, Part, parse_edge, parse_node
+from sae_circuits.graph.nodes import Edge, Node, Part, edge_of, parse_node
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.splits import FeatureSource, Split, read_through, sources_of, splits_of
 
@@ -313,7 +313,7 @@ class TensorGraph:
             GraphError: the graph has no such edge; the message says which end is missing, or
                 that the destination does not see the source.
         """
-        edge = parse_edge(edge) if isinstance(edge, str) else edge
+        edge = edge_of(edge)
         src, dest = find_node(edge.src, self.src_starts), find_node(edge.dest, self.dest_starts)
         if src is None:
             reads = find_node(edge.src, self.dest_starts) is not None

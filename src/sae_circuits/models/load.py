@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 
-from sae_circuits.errors import ModelError, UnknownName, unknown
+from sae_circuits.errors import ModelError, UnknownName, in_words, unknown
+from sae_circuits.models.places import as_device, as_dtype
 
 _KINDS = ("bridge", "hooked")
+_ELSEWHERE = {"hookedtransformer": "hooked", "transformerbridge": "bridge"}
 _BUNDLED = MappingProxyType(
     {"demo": "4 layers of 4 heads and an MLP, d_model 64, trained on the six bundled tasks (1 MB)"}
 )
@@ -49,7 +51,7 @@ def load_model(
     *,
     kind: str = "bridge",
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     fold: bool = False,
 ) -> Any:
     """Load a model by name, or return the one that is passed.
@@ -62,20 +64,23 @@ def load_model(
             `HookedTransformer`. Both compute the same. A bridge comes unless asked otherwise,
             since it takes more models, and later versions have no other class.
         device: where to put the model; transformer-lens's choice if None.
-        dtype: of the weights; float32 if None.
+        dtype: of the weights, such as torch.bfloat16 or "bfloat16"; float32 if None.
         fold: fold the norms' weights into the next layer and centre what is written to the stream,
             as transformer-lens once did by default. The outputs stay, up to a constant.
 
     Raises:
         UnknownName: no model has this name; the message gives the nearest ones.
-        ModelError: an unknown kind, a model that cannot be fetched or read, or options for a model
+        OptionError: there is no such device, or no such dtype.
+        ModelError: a model that cannot be fetched or read, or options for a model
             that is held already.
 
     >>> load_model("demo").cfg.n_layers
     4
     """
     if kind not in _KINDS:
-        raise unknown("kind of model", kind, _KINDS)
+        raise unknown("kind of model", kind, _KINDS, _ELSEWHERE)
+    if model is None or isinstance(model, (bool, int, float)):
+        raise ModelError(f"model is {in_words(model)}: give a name, a directory or a model")
     if not isinstance(model, (str, Path)):
         if device is not None or dtype is not None or fold:
             raise ModelError(
@@ -83,6 +88,7 @@ def load_model(
                 "that are loaded by name"
             )
         return model
+    device, dtype = as_device(device), as_dtype(dtype)
     source = _source(str(model), kind)
     load = _bridge if kind == "bridge" else _hooked
     with _quiet():

@@ -1,5 +1,8 @@
 """Scores to circuits, as pure functions: which edges to keep."""
 
+from typing import Any
+
+from sae_circuits.errors import no_attribute
 from sae_circuits.prune.baselines import random_circuit
 from sae_circuits.prune.by_score import cumulative_influence, threshold, top_n, top_nodes
 from sae_circuits.prune.growth import best_first
@@ -17,3 +20,7 @@ __all__ = [
     "top_n",
     "top_nodes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

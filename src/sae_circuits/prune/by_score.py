@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_circuits.errors import GraphError
+from sae_circuits.errors import GraphError, in_words
 from sae_circuits.graph import Circuit, Scores, SpanCircuit, SpanScores
+from sae_circuits.graph.given import require_scores
 from sae_circuits.prune.keys import check_count, ranked, sizes
 
 
@@ -28,8 +29,14 @@ def threshold(
     """Keep the edges that count at least `value`; of scores by span, at the spans where they do.
 
     Args:
+        scores: what `attribute` gives.
         value: in the metric's own unit. Compared with `|score|` by "abs", `-score` by "help" and
             `score` by "hurt".
+        by: which edges count: "abs", "help" or "hurt" (see above).
+
+    Raises:
+        GraphError: another `by`, or a value that is no number.
+        NumericalError: a score is not a number.
 
     >>> from sae_circuits.graph import Architecture, TensorGraph
     >>> graph = TensorGraph.from_model(Architecture("tiny", 1, 1, 1, 8, 4, 10, 16))
@@ -37,6 +44,8 @@ def threshold(
     >>> len(threshold(scores, 1.0)), len(threshold(scores, 1.0, by="help"))
     (3, 1)
     """
+    if not isinstance(value, (int, float, torch.Tensor)):
+        raise GraphError(f"a threshold of {in_words(value)}: give a number in the metric's unit")
     if isinstance(scores, SpanScores):
         return _at_spans(scores, _span_sizes(scores, by) >= value)
     return Circuit(scores.graph, sizes(scores, by) >= value, scores)
@@ -49,6 +58,12 @@ def top_n(scores: SpanScores[Scores], n: int, *, by: str = ...) -> SpanCircuit: 
 def top_n(scores: Scores | SpanScores[Scores], n: int, *, by: str = "abs") -> Circuit | SpanCircuit:
     """Keep exactly the n first edges; of scores by span, the n first pairs of a span and an edge.
 
+    Args:
+        scores: what `attribute` gives.
+        n: how many edges to keep, such as `len(scores) // 10`.
+        by: which come first: "abs", those that count most; "help", those whose corruption lowers
+            the metric most; or "hurt", those whose corruption raises it most.
+
     Raises:
         GraphError: n is below zero or above the graph's number of edges.
 
@@ -58,6 +73,7 @@ def top_n(scores: Scores | SpanScores[Scores], n: int, *, by: str = "abs") -> Ci
     >>> [edge.name for edge in top_n(scores, 2).edges]
     ['input->a0.h0<k>', 'input->m0']
     """
+    require_scores(scores)
     if isinstance(scores, SpanScores):
         key = _span_sizes(scores, by)
         check_count(n, key.numel(), "pairs of a span and an edge", repr(scores.graph))
@@ -75,8 +91,10 @@ def cumulative_influence(scores: Scores, share: float, *, by: str = "abs") -> Ci
     the score itself; no powers of the graph are summed, as they are for direct effects.
 
     Args:
+        scores: what `attribute` gives.
         share: between 0, which keeps nothing, and 1, which drops what has no influence. By "help"
             and by "hurt" only edges of that sign have any.
+        by: which edges have influence: "abs", "help" or "hurt".
 
     Raises:
         GraphError: a share outside 0 to 1.
@@ -103,6 +121,11 @@ def top_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     of the metric when all that it writes is corrupted. A shared key/value head is kept with any
     query head of its group.
 
+    Args:
+        scores: what `attribute` gives.
+        n: how many heads, MLPs and features to keep.
+        by: which come first: "abs", "help" or "hurt".
+
     Raises:
         GraphError: n is below zero or above the number of writers beside the input.
 
@@ -112,6 +135,7 @@ def top_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     >>> [edge.name for edge in top_nodes(scores, 1).edges][-2:]
     ['input->logits', 'a0.h0->logits']
     """
+    require_scores(scores)
     graph = scores.graph
     writers = [i for i, node in enumerate(graph.src_nodes) if node.kind != "input"]
     check_count(n, len(writers), "writers", repr(graph))

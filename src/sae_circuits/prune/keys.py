@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.errors import GraphError, NumericalError
+from sae_circuits.errors import GraphError, NumericalError, in_words
 from sae_circuits.graph import Scores, SpanScores
+from sae_circuits.graph.given import require_scores
 
 ORDERS = ("abs", "help", "hurt")
 
@@ -30,6 +31,7 @@ def sizes(scores: Scores | SpanScores[Scores], by: str) -> Float[Tensor, "edge"]
         GraphError: another `by` than "abs", "help" or "hurt"; or scores by span.
         NumericalError: a score is not a number, and so has no rank.
     """
+    require_scores(scores)
     if isinstance(scores, SpanScores):
         raise GraphError(
             "this pruner takes scores of edges, and these are by span: take top_n or threshold, "
@@ -46,6 +48,8 @@ def sizes(scores: Scores | SpanScores[Scores], by: str) -> Float[Tensor, "edge"]
 
 def check_count(n: int, most: int, what: str, where: str) -> None:
     """Raise a `GraphError` unless there are n things to keep."""
+    if not isinstance(n, int):
+        raise GraphError(f"{in_words(n)} {what} asked for: give a whole number, up to {most:,}")
     if n < 0:
         raise GraphError(f"{n:,} {what} asked for: give 0 or more")
     if n > most:

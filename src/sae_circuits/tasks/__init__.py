@@ -1,5 +1,8 @@
 """Tasks: clean and corrupt prompts with answers, bundled or of one's own."""
 
+from typing import Any
+
+from sae_circuits.errors import no_attribute
 from sae_circuits.tasks import corrupt
 from sae_circuits.tasks.arithmetic import addition, subtraction
 from sae_circuits.tasks.colored_objects import colored_objects
@@ -43,3 +46,7 @@ __all__ = [
     "subject_verb",
     "subtraction",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from sae_circuits.errors import OptionError, TaskError
+from sae_circuits.errors import OptionError, TaskError, require
 from sae_circuits.tasks.align import FILLER, pack
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
@@ -50,6 +50,8 @@ def as_task(
     elif isinstance(prompts, Tensor):
         task = _of_tokens(prompts, mask)
     else:
+        made = "a Task, token ids, a text or a list of texts"
+        require("prompts", prompts, (str, Iterable), made)
         texts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
         if not texts:
             raise TaskError("there is no prompt: give at least one")

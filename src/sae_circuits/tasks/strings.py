@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sae_circuits.errors import PairsLeftOut, TaskError
+from sae_circuits.errors import PairsLeftOut, TaskError, in_words
 from sae_circuits.tasks.align import FILLER, NO_ANSWER, check_pairs, pack
 from sae_circuits.tasks.task import Task
 from sae_circuits.tasks.vocabulary import Vocabulary
@@ -81,7 +81,8 @@ def _assembled(
     name: str,
 ) -> Task:
     columns = {"corrupt": corrupt, "answer": answer} | ({} if wrong is None else {"wrong": wrong})
-    for what, column in columns.items():
+    for what, column in {"clean": clean, **columns}.items():
+        _check_list(what, column)
         if len(column) != len(clean):
             raise TaskError(f"{what} has {len(column)} entries, and clean has {len(clean)}")
     if not clean:
@@ -103,6 +104,16 @@ def _assembled(
     )
     task.check_fits(context=getattr(getattr(model, "cfg", None), "n_ctx", None))
     return replace(task, clean_text=tuple(clean), corrupt_text=tuple(corrupt))
+
+
+def _check_list(what: str, column: object) -> None:
+    """Refuse one text where a list is wanted, and prompts that are no texts."""
+    if isinstance(column, str) or not isinstance(column, Sequence):
+        raise TaskError(f"{what} is {in_words(column)}: give a list, with one entry for each pair")
+    texts = (str,) if what in ("clean", "corrupt") else (str, int, Sequence)
+    for i, entry in enumerate(column):
+        if not isinstance(entry, texts):
+            raise TaskError(f"{what} of pair {i} is {in_words(entry)}: give a text")
 
 
 def from_pairs(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64
 from torch import Tensor
 
 from sae_circuits.errors import ContextError, TaskError
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks.align import NO_ANSWER, check_pairs, left_align
+from sae_circuits.tasks.ids import Ids, as_ids, as_mask
 
 if TYPE_CHECKING:
     from sae_circuits.evaluation.worth import Worth
@@ -74,14 +75,14 @@ class Task:
     @classmethod
     def from_tokens(
         cls,
-        clean: Shaped[Tensor, "..."],
-        corrupt: Shaped[Tensor, "..."],
+        clean: Ids,
+        corrupt: Ids,
         *,
-        answer: Shaped[Tensor, "..."],
-        wrong: Shaped[Tensor, "..."] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-        corrupt_mask: Shaped[Tensor, "..."] | None = None,
-        position: Shaped[Tensor, "..."] | None = None,
+        answer: Ids,
+        wrong: Ids | None = None,
+        mask: Ids | None = None,
+        corrupt_mask: Ids | None = None,
+        position: Ids | None = None,
         name: str = "tokens",
     ) -> Task:
         """Make a task from token ids.
@@ -95,23 +96,23 @@ class Task:
                 first real one; without it, the last.
             name: what the task is called.
 
+        All may be tensors, arrays or lists.
+
         Raises:
             AlignmentError: a pair's two prompts differ in length.
             TaskError: shapes do not fit, a mask has a hole, or what `Task` itself refuses.
 
-        >>> task = Task.from_tokens(
-        ...     torch.tensor([[1, 5, 6]]), torch.tensor([[1, 7, 6]]), answer=torch.tensor([5])
-        ... )
+        >>> task = Task.from_tokens([[1, 5, 6]], [[1, 7, 6]], answer=[5])
         >>> task.lengths.tolist(), task.position.tolist(), task.answer.tolist()
         ([3], [2], [[5]])
         """
-        _check_ids("clean", clean, dims=(2,))
-        _check_ids("corrupt", corrupt, dims=(2,), n=len(clean))
-        _check_ids("answer", answer, dims=(1, 2), n=len(clean))
-        if wrong is not None:
-            _check_ids("wrong", wrong, dims=(1, 2), n=len(clean))
+        clean = as_ids("clean", clean, dims=(2,))
+        corrupt = as_ids("corrupt", corrupt, dims=(2,), n=len(clean))
+        answer = as_ids("answer", answer, dims=(1, 2), n=len(clean))
+        wrong = None if wrong is None else as_ids("wrong", wrong, dims=(1, 2), n=len(clean))
         if position is not None:
-            _check_ids("position", position, dims=(1,), n=len(clean))
+            position = as_ids("position", position, dims=(1,), n=len(clean))
+        mask, corrupt_mask = as_mask(mask), as_mask(corrupt_mask)
         if not len(clean):
             raise TaskError(f"task {name!r} is empty: it needs at least one pair of prompts")
         tokens, lengths = left_align(clean, mask)
@@ -352,18 +353,6 @@ class Task:
             f"<table><caption>{html.escape(self.name)}: {self._summary()}</caption>"
             f"<tr><th>clean</th><th>corrupt</th></tr>{rows}</table>"
         )
-
-
-def _check_ids(
-    what: str, ids: Shaped[Tensor, "..."], dims: tuple[int, ...], n: int | None = None
-) -> None:
-    if ids.dtype != torch.int64 or ids.ndim not in dims:
-        raise TaskError(
-            f"{what} is {ids.dtype} of shape {tuple(ids.shape)}: give torch.int64 of "
-            f"{' or '.join(map(str, dims))} dimensions"
-        )
-    if n is not None and len(ids) != n:
-        raise TaskError(f"{what} has {len(ids)} rows, and clean has {n}")
 
 
 def _columns(ids: Int64[Tensor, "n ..."]) -> Int64[Tensor, "n k"]:

@@ -28,6 +28,8 @@ class Vocabulary:
         Raises:
             TaskError: there is no tokenizer.
         """
+        if isinstance(model, str):
+            raise TaskError(f"{model!r} is a name, no model: give load_model({model!r})")
         tokenizer = getattr(model, "tokenizer", model)
         if tokenizer is None or not callable(getattr(tokenizer, "encode", None)):
             raise TaskError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sae_circuits.errors import no_attribute
 from sae_circuits.viz.picture import Picture, PictureEdge, PictureNode
 from sae_circuits.viz.pictures import graph_picture, picture
 from sae_circuits.viz.render import circuit_html, render
@@ -46,4 +47,4 @@ def __getattr__(name: str) -> Any:
         from sae_circuits.viz import plots
 
         return getattr(plots, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise no_attribute(__name__, name, __all__)

@@ -37,3 +37,21 @@ METHODS: dict[str, Method] = {
         random_baseline,
     )
 }
+
+# What EAP-IG, MIB, ACDC and feature-circuits call them, to be suggested.
+ELSEWHERE = {
+    "eap-ig-inputs": "eap-ig",
+    "eap-ig-edges": "eap-ig",
+    "ig": "eap-ig",
+    "eap-ig-acts": "eap-ig-activations",
+    "attrib": "eap",
+    "attribution-patching": "eap",
+    "atp": "eap",
+    "atp*": "atp-star",
+    "information-flow-routes": "information-flow",
+    "ifr": "information-flow",
+    "eactp": "exact",
+    "activation-patching": "exact",
+    "patching": "exact",
+    "uniform-gradient-sampling": "ugs",
+}

@@ -22,13 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribution.masks import Masked, check_training, learn, start_at
+from sae_circuits.attribution.masks import Masked, check_training, learn, passes, start_at
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.searches import require_positive
-from sae_circuits.costs.passes import Passes
 from sae_circuits.errors import OptionError
-from sae_circuits.graph import TensorGraph
 
 TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1
 
@@ -107,22 +105,6 @@ def search(
 
 
 SURE = 2.0  # log-odds where no scores are given: most masks begin at 1
-
-
-def passes(graph: TensorGraph, steps: int, **_: Any) -> Passes:
-    """A run with masks at every step; all batches wait for the next."""
-    return Passes(
-        forward=2,
-        gradient=steps,
-        graphs=2,
-        points=1,
-        products=0,
-        vectors=3,
-        writes=8,
-        spaces=8,
-        whole=True,
-        masks=steps,
-    )
 
 
 METHOD = Method(

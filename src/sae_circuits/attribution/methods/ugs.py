@@ -23,12 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_circuits.attribution.masks import Masked, check_training, learn, start_at
+from sae_circuits.attribution.masks import Masked, check_training, learn, passes, start_at
 from sae_circuits.attribution.method import Method
 from sae_circuits.attribution.problem import Problem
 from sae_circuits.attribution.searches import require_positive
-from sae_circuits.costs.passes import Passes
-from sae_circuits.graph import TensorGraph
 
 
 def uniform_window(odds: Float[Tensor, "edge"], u: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
@@ -79,22 +77,6 @@ def search(
             name="ugs",
         )
     return graph.dense(odds.sigmoid())
-
-
-def passes(graph: TensorGraph, steps: int, samples: int, **_: Any) -> Passes:
-    """A run with masks at every step; all batches wait for the next."""
-    return Passes(
-        forward=2,
-        gradient=steps,
-        graphs=2,
-        points=1,
-        products=0,
-        vectors=3,
-        writes=8,
-        spaces=8,
-        whole=True,
-        masks=steps * samples,
-    )
 
 
 METHOD = Method(

@@ -14,6 +14,7 @@ from sae_circuits.models.dictionaries.cross_layer import is_cross_layer, read_cr
 from sae_circuits.models.dictionaries.dictionary import Dictionary
 from sae_circuits.models.dictionaries.sae_lens import fetch, from_sae_lens, read_folder
 from sae_circuits.models.load import demo_path
+from sae_circuits.models.places import as_device, as_dtype
 
 KINDS = ("sae", "transcoder", "skip-transcoder")
 CONFIG = "cfg.json"  # what marks a folder of sae-lens
@@ -22,11 +23,11 @@ SECOND = "-"  # in the name of a bundled dictionary at a site that has one alrea
 
 def load_saes(
     source: Any,
-    ids: Sequence[str] | None = None,
+    ids: str | Sequence[str] | None = None,
     *,
     kind: str | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> list[Dictionary]:
     """Load dictionaries, or view those that are passed.
 
@@ -34,9 +35,9 @@ def load_saes(
         source: `"demo"`, which is bundled; a folder that sae-lens wrote, or a folder of such; a
             folder with a cross-layer transcoder in circuit-tracer's layout; a release that
             sae-lens knows, with `ids`; or an SAE already held, or several.
-        ids: of a release; or names of the folders to take, such as `["z.0", "mlp_out.0"]`.
-            Two sites of the bundled model have a second SAE of another architecture, which comes
-            by its name only, since a graph takes one dictionary at a site:
+        ids: one or several, of a release; or names of the folders to take, such as
+            `["z.0", "mlp_out.0"]`. Two sites of the bundled model have a second SAE of another
+            architecture, which comes by its name only: a graph takes one dictionary at a site:
             `["mlp_out.1-jumprelu"]` and `["resid_post.1-jumprelu"]`.
         kind: keep only "sae", "transcoder" or "skip-transcoder"; by default SAEs of the bundled
             set, where no ids are given, and all elsewhere.
@@ -48,6 +49,7 @@ def load_saes(
         DictionaryError: no dictionary there, or none of that kind; a class without a closed form;
             damaged weights.
         UnknownName: an id that a folder does not have.
+        OptionError: there is no such device.
         FileFormatError: a cross-layer transcoder with a file missing or damaged.
 
     Example:
@@ -57,6 +59,8 @@ def load_saes(
         >>> sc.load_saes("demo", ["resid_post.1", "resid_post.1-jumprelu"])[1]
         Dictionary('resid_post.1-jumprelu': 256 features, resid_post.1)
     """
+    ids = [ids] if isinstance(ids, str) else ids
+    device, dtype = as_device(device) or "cpu", as_dtype(dtype)
     if not isinstance(source, str | Path):
         held = source if isinstance(source, list | tuple) else [source]
         found = [d if isinstance(d, Dictionary) else from_sae_lens(d) for d in held]

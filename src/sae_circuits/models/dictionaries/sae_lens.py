@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_circuits.errors import DictionaryError
+from sae_circuits.errors import DictionaryError, in_words
 from sae_circuits.models.dictionaries import gates
 from sae_circuits.models.dictionaries.dictionary import Dictionary
 from sae_circuits.models.dictionaries.scalings import SCALINGS
@@ -38,6 +38,10 @@ def from_sae_lens(sae: Any, name: str | None = None) -> Dictionary:
         DictionaryError: a class without a closed form, with the reason; a class for training
             only; a hook point where the graph takes no dictionary.
     """
+    if not callable(getattr(getattr(sae, "cfg", None), "architecture", None)):
+        raise DictionaryError(
+            f"{in_words(sae)} is no SAE of sae-lens: give one, or load_saes a name or a folder"
+        )
     cfg = sae.cfg
     kind, metadata = cfg.architecture(), cfg.metadata
     if kind in _WITHOUT_GATE and not _predicts_nothing(sae, kind):

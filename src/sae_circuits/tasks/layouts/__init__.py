@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from sae_circuits.errors import FileFormatError, unknown
@@ -12,6 +13,9 @@ LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (plain.LAYOUT, eap_ig.LAYOUT, mib.LAYOUT, feature_circuits.LAYOUT)
 }
+
+
+SEPARATORS = re.compile("[;\\t|]")  # of tables that are not quite CSV
 
 
 def get(name: str) -> Layout:
@@ -40,10 +44,16 @@ def find(columns: Collection[str], source: str) -> Layout:
     for layout in LAYOUTS.values():
         if layout.fits(columns):
             return layout
+    if len(columns) == 1 and (found := SEPARATORS.search(str(next(iter(columns))))):
+        raise FileFormatError(
+            f"{source} has one column, {str(next(iter(columns)))!r}: its values are separated by "
+            f"{found[0]!r}; save it with commas"
+        )
     known = "; ".join(f"{layout.name}: {layout.columns}" for layout in LAYOUTS.values())
     raise FileFormatError(
         f"{source} has the columns {', '.join(map(str, columns)) or 'of nothing'}, and no layout "
-        f"has these ({known}): rename them, or name them with columns={{'clean': ...}}"
+        f"has these ({known}): rename them, or say in Python which is which: "
+        "Task.from_file(model, path, columns={{'clean': ...}})"
     )
 
 
