@@ -75,6 +75,7 @@ def test_every_page_stands_in_the_navigation():
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     notebooks = {str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert listed == pages | notebooks
+    assert {name for name in notebooks if name not in (DOCS / "tutorials.md").read_text()} == set()
 
 
 def test_the_picture_of_the_layers_names_every_package(monkeypatch):
