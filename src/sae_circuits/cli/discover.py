@@ -11,6 +11,27 @@ import typer
 
 from sae_circuits.cli import dictionaries, names, options
 
+Method = Annotated[
+    str,
+    typer.Option(
+        help=f"One of {', '.join(names.METHODS)}.", autocompletion=names.of(names.METHODS)
+    ),
+]
+Pruner = Annotated[
+    str,
+    typer.Option(
+        help="top-n, or best-first: grown from the logits.",
+        autocompletion=names.of(names.PRUNERS),
+    ),
+]
+By = Annotated[
+    str,
+    typer.Option(
+        help="Which edges come first: abs (largest), help or hurt.",
+        autocompletion=names.of(names.ORDERS),
+    ),
+]
+
 
 def discover(
     out: Annotated[Path, typer.Option(help="The folder for all that comes out.")] = Path(
@@ -20,30 +41,13 @@ def discover(
     task: options.TaskName = "ioi",
     task_file: options.TaskFile = None,
     skip: options.Skip = False,
-    method: Annotated[
-        str,
-        typer.Option(
-            help=f"One of {', '.join(names.METHODS)}.", autocompletion=names.of(names.METHODS)
-        ),
-    ] = "eap-ig",
+    method: Method = "eap-ig",
     steps: Annotated[int, typer.Option(min=1, help="Points of integrated gradients.")] = 5,
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
     edges: Annotated[int, typer.Option(min=0, help="How many edges to keep.")] = 200,
-    pruner: Annotated[
-        str,
-        typer.Option(
-            help="top-n, or best-first: grown from the logits.",
-            autocompletion=names.of(names.PRUNERS),
-        ),
-    ] = "top-n",
-    by: Annotated[
-        str,
-        typer.Option(
-            help="Which edges come first: abs (largest), help or hurt.",
-            autocompletion=names.of(names.ORDERS),
-        ),
-    ] = "abs",
+    pruner: Pruner = "top-n",
+    by: By = "abs",
     neurons: dictionaries.Neurons = None,
     sae: dictionaries.Sae = None,
     sae_id: dictionaries.SaeId = None,

@@ -12,6 +12,13 @@ from sae_circuits.cli import dictionaries, names, options
 
 if TYPE_CHECKING:
     from sae_circuits.evaluation import Report
+Direction = Annotated[
+    str,
+    typer.Option(
+        help="noising: corrupt what is outside; denoising: restore what is in.",
+        autocompletion=names.of(names.DIRECTIONS),
+    ),
+]
 
 
 def evaluate(
@@ -22,13 +29,7 @@ def evaluate(
     skip: options.Skip = False,
     metric: options.MetricName = "logit_diff",
     intervention: options.Intervention = "corrupt",
-    direction: Annotated[
-        str,
-        typer.Option(
-            help="noising: corrupt what is outside; denoising: restore what is in.",
-            autocompletion=names.of(names.DIRECTIONS),
-        ),
-    ] = "noising",
+    direction: Direction = "noising",
     sae: dictionaries.Sae = None,
     sae_id: dictionaries.SaeId = None,
     sae_kind: dictionaries.SaeKind = None,

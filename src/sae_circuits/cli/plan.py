@@ -26,16 +26,24 @@ Setting = Annotated[
     list[str] | None,
     typer.Option("--option", help="Of the method, with its value, as steps=10. Again for each."),
 ]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="'demo', gpt2, gpt2-xl, llama-2-7b, llama-3-8b and others.",
+        autocompletion=names.of(names.MODELS),
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="Such as eap, eap-ig or exact; none for none.",
+        autocompletion=names.of(("none", *names.METHODS)),
+    ),
+]
 
 
 def plan(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="'demo', gpt2, gpt2-xl, llama-2-7b, llama-3-8b and others.",
-            autocompletion=names.of(names.MODELS),
-        ),
-    ] = "gpt2",
+    model: Model = "gpt2",
     layers: Size = None,
     heads: Size = None,
     kv_heads: Annotated[int | None, typer.Option(min=1, help="Where heads share keys.")] = None,
@@ -50,13 +58,7 @@ def plan(
         int, typer.Option(min=1, help="Clean prompts, each with a corrupt one.")
     ] = 64,
     tokens: Annotated[int, typer.Option(min=1, help="Of each prompt.")] = 64,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="Such as eap, eap-ig or exact; none for none.",
-            autocompletion=names.of(("none", *names.METHODS)),
-        ),
-    ] = "eap-ig",
+    method: Method = "eap-ig",
     option: Setting = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="Scores of nodes, not of edges.")] = False,
     features: Features = None,
