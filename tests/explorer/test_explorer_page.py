@@ -565,6 +565,20 @@ def test_graphs_of_all_sizes_are_drawn_whole(visit, tmp_path, n_nodes, n_edges, 
     assert page.evaluate("explorer.drawn.cy.edges('.on').length") == n_into
 
 
+def test_a_large_graph_is_drawn_when_the_slider_is_let_go(visit, tmp_path) -> None:
+    page = visit(written(tmp_path, drawn(5_000, 20_000), max_edges=20_000))
+    frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    whole = page.evaluate("explorer.drawn.cy.nodes().length")
+    page.evaluate(f"explorer.act.drag({{ size: 12 }}), {frames}")
+    assert page.locator(".count").inner_text().endswith("12 of 20,000 edges")
+    assert page.evaluate("explorer.drawn.cy.nodes().length") == whole
+    page.evaluate(f"explorer.act.dropped(), {frames}")
+    assert page.evaluate("explorer.graph().edges.length") == 12
+    assert page.evaluate("explorer.drawn.cy.edges().length") == 12
+    page.evaluate(f"explorer.act.undo(), {frames}")
+    assert page.evaluate("explorer.drawn.cy.nodes().length") == whole
+
+
 def overlapping(boxes: list[list[float]]) -> list[tuple[int, int]]:
     """Pairs of boxes that share some area."""
     found = []

@@ -5,6 +5,7 @@
   const { element, data, say } = dashboard;
   const { view, isGroup } = explorer;
   const MOST = 200;  // states that are kept
+  const LARGE = 1500;  // nodes
 
   let state = null, graph = null, drawn = null, bar = null, plot = null, pinned = null, pointed = null, ways = null, words = "";
   const past = [], future = [];
@@ -78,7 +79,13 @@
     before = before || state;
     state = { ...state, ...patch };
     cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(render);
+    waiting = requestAnimationFrame(graph.nodes.length > LARGE ? counted : render);
+  }
+
+  // What is large is drawn when the slider is let go; until then its numbers alone change.
+  function counted() {
+    bar.show(state, explorer.graphOf(state), can());
+    if (plot) plot.mark(state.size);
   }
 
   function dropped() {
