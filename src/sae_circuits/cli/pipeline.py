@@ -181,6 +181,7 @@ def run(
 
 def summary(report: Report, out: Path) -> str:
     """The key figures, and where the picture and the page are."""
+    from sae_circuits.explorer.folder import EXPLORER
     from sae_circuits.viz.report_page import verdict
 
     lines = [verdict(report)]
@@ -200,7 +201,8 @@ def summary(report: Report, out: Path) -> str:
             f"CMD {curve.cmd:.3f} (random {curve.random_cmd:.3f})."
         )
     picture = next(p for p in (out / "circuit.svg", out / "circuit.html") if p.exists())
-    return "\n".join([*lines, f"Picture: {picture}", f"Report:  {out / 'report.html'}"])
+    files = {"Picture": picture, "Explore": out / EXPLORER, "Report": out / "report.html"}
+    return "\n".join([*lines, *(f"{name + ':':<9}{path}" for name, path in files.items())])
 
 
 @dataclass(frozen=True)
