@@ -14,6 +14,7 @@ from sae_circuits.costs.shape import Shape
 LISTS = {"cpu": 48 << 20, "other": 1536 << 20}  # that products of pairs are sorted in
 HELD = 3  # copies of each upstream feature's change, which stay for all of a batch
 COPIED = 1.5  # layers while they are computed: a copy of a prompt holds what stood there too
+AGAIN = 2.5  # patched copies run the model time and again, and not all that is freed is used again
 ENCODED = 4  # copies of an activation while it is made
 
 
@@ -84,4 +85,6 @@ def _copy(shape: Shape, pos: int, joined: Joined) -> tuple[int, int]:
     if joined.method == "total":
         numbers = 2 * (sum(joined.widths) + widest)
     bytes_ = pos * (int(COPIED * shape.busy(pos)) + shape.sum_size * numbers)
+    if joined.method == "patching":
+        bytes_ = int(AGAIN * bytes_)
     return bytes_, bytes_
