@@ -31,22 +31,22 @@ lengths = st.lists(st.integers(1, 9), min_size=2, max_size=12)
 def test_the_split_is_by_prompt_and_hangs_on_the_corpus_alone(sizes, seed):
     corpus = small_corpus(sizes, seed=seed)
     one, two = (made_of(corpus, np.full((corpus.n_tokens, 2), k)) for k in (0.0, 1.0))
-    making, held = split(one, Ground(corpus))
+    making, held = split(Ground(corpus), one.counted)
     assert not (making.is_in & held.is_in).any()
     assert (making.is_in | held.is_in).all()
     prompts, _ = corpus.locate(np.arange(corpus.n_tokens))
     assert set(prompts[making.is_in]).isdisjoint(prompts[held.is_in])
     assert len(set(prompts[held.is_in])) == len(sizes) // 2
-    again = split(two, Ground(corpus))
+    again = split(Ground(corpus), two.counted)
     assert [p.is_in.tolist() for p in again] == [making.is_in.tolist(), held.is_in.tolist()]
 
 
 def test_another_corpus_is_split_otherwise_and_masks_leave_the_prompts_where_they_are():
     one, two = small_corpus([3] * 40, seed=0), small_corpus([3] * 40, seed=1)
-    halves = [split(made_of(c, np.ones((120, 1))), Ground(c))[1].is_in for c in (one, two)]
+    halves = [split(Ground(c), made_of(c, np.ones((120, 1))).counted)[1].is_in for c in (one, two)]
     assert (halves[0] != halves[1]).any()
     counted = np.arange(120) % 3 != 0
-    making, held = split(made_of(one, np.ones((120, 1)), counted), Ground(one))
+    making, held = split(Ground(one), made_of(one, np.ones((120, 1)), counted).counted)
     assert (held.is_in == (halves[0] & counted)).all()
     assert (making.is_in | held.is_in).tolist() == counted.tolist()
 
@@ -56,7 +56,7 @@ def test_another_corpus_is_split_otherwise_and_masks_leave_the_prompts_where_the
 def test_the_activations_of_both_parts_are_all_there_are(sizes, seed):
     activity = random_activity(sizes, 5, seed=seed, masked=0.0)
     columns = activity.columns(np.arange(5))
-    parts = [part.of(columns) for part in split(activity, Ground(activity.corpus))]
+    parts = [part.of(columns) for part in split(Ground(activity.corpus), activity.counted)]
     for f in range(5):
         places = np.sort(np.concatenate([part.column(f)[0] for part in parts]))
         assert places.tolist() == columns.column(f)[0].tolist()
