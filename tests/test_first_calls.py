@@ -66,6 +66,7 @@ graph = sc.TensorGraph.from_model(model)
 scores = sc.Scores(graph, torch.arange(float(graph.n_edges)))
 circuit = sc.prune.top_n(scores, 20)
 (sae,) = sc.load_saes("demo", "mlp_out.0")
+two = sc.load_saes("demo", ["mlp_out.0", "mlp_out.1"])
 said = {}
 for call in json.loads(sys.argv[1]):
     try:
@@ -99,7 +100,7 @@ SAID = {
     "sc.Circuit.from_edges(graph, 'input->m0')": "ArgumentError: edges is one edge, 'input->m0'",
     "sc.FeatureDictionary.build(model, sae, ['a text'])": "ArgumentError: corpus is a list: give a",
     "sc.connections(model, 5, [sae], ['Mary'])": "ArgumentError: target is 5: give a feature",
-    "sc.connections(model, 'm0.f5', [sae], 5)": "ArgumentError: prompts is 5: give a Task, token",
+    "sc.connections(model, 'm1.f5', two, 5)": "ArgumentError: prompts is 5: give a Task, token",
     "sc.attribute(model, graph, task, metric=lambda logits: logits)": f"takes (logits): {TAKES}",
     "sc.evaluate(model, circuit, task, metric=lambda: 0)": f"takes (): {TAKES}",
     "sc.attribute(model, graph, task, metric=None)": "MetricError: metric is None: give one of 'lo",
