@@ -62,6 +62,7 @@ def small_curve() -> Curve:
             "corrupt": torch.tensor([0.5, 0.5]).double(),
         },
         weighted_edges=(0.0, 4.0, 46.0),
+        pruner="top_n",
     )
 
 

@@ -42,6 +42,7 @@ def curve_of(scores: Scores, by: str = "abs", **changed: Any) -> Curve:
         by=by,
         provenance=changed.get("provenance", scores.provenance),
         band=((-0.1, 0.1), (0.2, 0.4), (0.5, 0.7), (0.7, 0.9), (1.0, 1.0)),
+        pruner=changed.get("pruner", "top_n"),
     )
 
 

@@ -338,6 +338,8 @@ def test_a_curve_takes_any_pruner(model, task, scores):
     found = curve(model, scores, task, fractions=(0.2, 1), pruner=only_live)
     report = evaluate(model, only_live(scores, found.n_edges[0], "abs"), task)
     assert found.faithfulness[0] == pytest.approx(report.faithfulness)
+    assert found.pruner == "only_live"
+    assert curve(model, scores, task, fractions=(1,), n_random=0).pruner == "top_n"
 
 
 def test_a_curves_intervals_are_the_bootstraps_of_its_reports(model, graph, task, scores):

@@ -305,7 +305,7 @@ def test_a_circuit_is_its_edges_by_value_or_by_name(circuit):
 def test_the_nodes_of_a_circuit_are_the_components_at_its_edges_ends(circuit):
     ends = {n.component for edge in circuit.edges for n in (edge.src, edge.dest)}
     assert set(circuit.nodes) == ends
-    order = {node: i for i, node in enumerate(circuit.graph.components)}
+    order = {node: i for i, node in enumerate(circuit.graph.nodes)}
     assert list(circuit.nodes) == sorted(ends, key=order.__getitem__)
 
 
@@ -375,7 +375,7 @@ def test_gpt2_xl_is_described_without_an_object_for_each_edge():
 
 @given(graphs(), st.data())
 def test_a_subgraph_has_the_edges_between_its_nodes(graph, data):
-    kept = data.draw(st.sets(st.sampled_from(graph.components), min_size=1))
+    kept = data.draw(st.sets(st.sampled_from(graph.nodes), min_size=1))
     part = graph.subgraph(kept)
     expected = [e.name for e in graph.edges if {e.src.component, e.dest.component} <= kept]
     assert [edge.name for edge in part.edges] == expected
@@ -385,7 +385,7 @@ def test_a_subgraph_has_the_edges_between_its_nodes(graph, data):
 @given(scored(), st.data())
 def test_scores_and_circuits_move_between_a_graph_and_its_parts(scores, data):
     graph = scores.graph
-    kept = data.draw(st.sets(st.sampled_from(graph.components), min_size=1))
+    kept = data.draw(st.sets(st.sampled_from(graph.nodes), min_size=1))
     part = graph.subgraph(kept)
     of_part = scores.on(part)
     assert all(of_part[edge] == scores[edge] for edge in part.edges)

@@ -81,7 +81,7 @@ def test_a_circuit_by_span_has_a_node_for_each_span() -> None:
             dest, _, port = dest.partition("<")
             expected.add(f"{src}@{i}->{dest}@{i}" + (f"<{port}" if port else ""))
     assert shown == expected
-    assert {part.text for part in view.parts} <= {n.name for n in graph_of(2, 2).components}
+    assert {part.text for part in view.parts} <= {n.name for n in graph_of(2, 2).nodes}
 
 
 def test_an_attribution_graph_is_ranked_by_the_size_of_its_weights() -> None:
@@ -153,6 +153,7 @@ def other(scores: Scores, **changed: str) -> object:
         (lambda s: other(s, method="eap"), "the method of the curve is 'eap'"),
         (lambda s: other(s, model="gpt2"), "the model of the curve is 'gpt2'"),
         (lambda s: curve_of(smooth(3, 2)), "the curve is of a graph of "),
+        (lambda s: curve_of(s, pruner="best_first"), "the curve is of circuits by 'best_first'"),
     ],
 )
 def test_a_curve_of_another_thing_is_refused(made, message: str) -> None:

@@ -158,7 +158,14 @@ def test_reports_and_curves_come_back(tmp_path: Path) -> None:
     for curve in (loaded.curve, load(tmp_path / "curve.json", Curve)):
         assert curve is not None
         assert repr(curve) == repr(small_curve())
-        for name in ("values", "random_values", "degrees_values", "band", "weighted_edges"):
+        for name in (
+            "values",
+            "random_values",
+            "degrees_values",
+            "band",
+            "weighted_edges",
+            "pruner",
+        ):
             assert getattr(curve, name) == getattr(small_curve(), name)
         assert curve.intervals == small_curve().intervals
         for name, values in small_curve().examples.items():
@@ -189,7 +196,7 @@ def test_files_of_the_schema_before_are_read(tmp_path: Path) -> None:
         content = to_plain(value)
         for part in (content, content.get("curve") or {}):
             for name in (
-                "degrees_values", "band", "weighted_edges", "minimality",
+                "degrees_values", "band", "weighted_edges", "pruner", "minimality",
                 *(("intervals", "examples") if part.get("$kind") == "curve" else ()),
             ):  # fmt: skip
                 part.pop(name, None)

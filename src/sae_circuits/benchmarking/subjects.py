@@ -163,4 +163,8 @@ def whole_nodes(scores: Scores, n: int, *, by: str = "abs") -> Circuit:
     return found if len(found) <= n else Circuit.empty(scores.graph)
 
 
-PRUNERS = {"edges": top_n, "nodes": whole_nodes, "neurons": top_n}
+PRUNERS: Mapping[str, Callable[..., Circuit]] = {
+    "edges": top_n,
+    "nodes": whole_nodes,
+    "neurons": top_n,
+}

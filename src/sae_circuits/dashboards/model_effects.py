@@ -179,7 +179,9 @@ class Work:
 
     def __init__(self, model: Model, corpus: Corpus | None, at: AtTokens | None) -> None:
         """Of a model, and what it was run for."""
-        self.model, self.corpus, self.at = model, corpus, at
+        self.model = model
+        self.corpus = corpus
+        self.at = at
         self.block: _Block | None = None
 
     def windows(self, ids: Sequence[int], rows: slice, part: Rows) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from sae_circuits.errors import FileFormatError
 from sae_circuits.io.files import bytes_of, strict_json
 
 SCHEMA = 2  # since which connections have directions and methods
-FORMATS = {
+FORMATS: Mapping[type, str] = {
     FeatureView: "sae-circuits features view",
     PromptView: "sae-circuits prompt view",
     ConnectomeView: "sae-circuits connectome view",

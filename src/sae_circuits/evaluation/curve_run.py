@@ -134,6 +134,7 @@ def curve(
         intervals=intervals,
         examples={"values": rows["kept"][0], "clean": clean, "corrupt": corrupt},
         weighted_edges=tuple(circuit.weighted_edges for circuit in best),
+        pruner=getattr(pruner, "__name__", type(pruner).__name__),
     )
 
 

@@ -34,6 +34,8 @@ class Curve:
         examples: `values` [size, n], `clean` [n] and `corrupt` [n] for each example.
         weighted_edges: how many edges of the unsplit graph each circuit is worth (see
             `Circuit.weighted_edges`).
+        pruner: the name of what chose the edges of each size, such as "top_n"; "" where that is not
+            known.
     """
 
     fractions: tuple[float, ...]
@@ -49,6 +51,7 @@ class Curve:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     examples: Mapping[str, Float[Tensor, "*size n"]] = field(default_factory=dict)
     weighted_edges: tuple[float, ...] = ()
+    pruner: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "intervals", MappingProxyType(dict(self.intervals)))

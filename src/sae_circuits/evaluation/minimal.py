@@ -204,7 +204,8 @@ class OneLess(Sequence[Circuit]):
     """
 
     def __init__(self, circuit: Circuit, ids: Int64[Tensor, "edge"]) -> None:
-        self.circuit, self.ids = circuit, ids
+        self.circuit = circuit
+        self.ids = ids
 
     def __len__(self) -> int:
         return 2 + len(self.ids)

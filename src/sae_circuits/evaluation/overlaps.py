@@ -89,7 +89,7 @@ def overlap(first: Circuit, second: Circuit) -> Overlap:
     require_circuit(first, "first")
     require_circuit(second, "second")
     ours, theirs = set(first.nodes), set(second.nodes)
-    n_nodes = len(first.graph.components)
+    n_nodes = len(first.graph.nodes)
     return Overlap(
         SetOverlap(len(first), len(second), len(first & second), first.graph.n_edges),
         SetOverlap(len(ours), len(theirs), len(ours & theirs), n_nodes),

@@ -37,6 +37,8 @@ def _apart(curve: Curve, drawable: Drawable) -> str | None:
         return (
             "the circuit is not the best of its size by score, and a curve is of circuits that are"
         )
+    if curve.pruner not in ("", "top_n"):
+        return f"the curve is of circuits by {curve.pruner!r}, and the page's are the best by score"
     if curve.by != drawable.by:
         return f"the curve is by {curve.by!r}, and the circuit is the best by {drawable.by!r}"
     sizes = tuple(int(fraction * drawable.n_edges) for fraction in curve.fractions)

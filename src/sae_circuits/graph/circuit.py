@@ -21,9 +21,8 @@ from sae_circuits.graph.tensor_graph import TensorGraph
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import networkx
-
     from sae_circuits.explorer.view import CircuitView
+    from sae_circuits.graph.networks import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +124,7 @@ class Circuit:
         writes, reads = present.any(1), present.any(0)
         seen = {n.component for n, on in zip(self.graph.src_nodes, writes, strict=True) if on}
         seen |= {n.component for n, on in zip(self.graph.dest_nodes, reads, strict=True) if on}
-        return tuple(node for node in self.graph.components if node in seen)
+        return tuple(node for node in self.graph.nodes if node in seen)
 
     @property
     def fraction(self) -> float:
@@ -200,7 +199,7 @@ class Circuit:
         self.graph.require_same(other.graph, "the other circuit")
         return other.mask.to(self.mask.device)
 
-    def to_networkx(self) -> networkx.MultiDiGraph:
+    def to_networkx(self) -> Network:
         """Export as a networkx graph of components; edges carry port and score."""
         from sae_circuits.graph.networks import to_networkx
 

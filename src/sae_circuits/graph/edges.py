@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import torch
 from jaxtyping import Int64
@@ -63,7 +63,7 @@ class Edges(Sequence[Edge]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]  # a sequence compares by content
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # a sequence compares by content
 
     def _made(self, ids: Int64[Tensor, "edge"]) -> Iterator[Edge]:
         src, dest = self.graph.ends(ids)  # whose nodes alone are made, of graphs with many

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import networkx
 from jaxtyping import Float, Int64
@@ -15,8 +16,13 @@ from sae_circuits.graph.nodes import Edge, parse_edge
 from sae_circuits.graph.scores import Scores
 from sae_circuits.graph.tensor_graph import TensorGraph
 
+if TYPE_CHECKING:  # generic in its types alone
+    Network = networkx.MultiDiGraph[str]
+else:
+    Network = networkx.MultiDiGraph
 
-def to_networkx(edges: Edges, scores: Scores | None = None) -> networkx.MultiDiGraph:
+
+def to_networkx(edges: Edges, scores: Scores | None = None) -> Network:
     """A directed graph of components by name; parallel edges are told apart by the full name.
 
     Nodes carry `kind` and `layer`; edges have the edge's name as key and carry `port`, and
@@ -36,7 +42,7 @@ def to_networkx(edges: Edges, scores: Scores | None = None) -> networkx.MultiDiG
     return network
 
 
-def from_networkx(graph: TensorGraph, network: networkx.MultiDiGraph) -> Circuit:
+def from_networkx(graph: TensorGraph, network: Network) -> Circuit:
     """The circuit of a network made by `to_networkx`.
 
     Raises:
@@ -45,7 +51,7 @@ def from_networkx(graph: TensorGraph, network: networkx.MultiDiGraph) -> Circuit
     return Circuit.from_edges(graph, _edges(network))
 
 
-def _edges(network: networkx.MultiDiGraph) -> Iterable[Edge]:
+def _edges(network: Network) -> Iterable[Edge]:
     for _, _, key in network.edges(keys=True):
         if not isinstance(key, str):
             raise GraphError(f"edge key {key!r} is not an edge's name such as 'a0.h1->m1'")

@@ -37,7 +37,7 @@ from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.splits import FeatureSource, Split, read_through, sources_of, splits_of
 
 if TYPE_CHECKING:
-    import networkx
+    from sae_circuits.graph.networks import Network
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class TensorGraph:
         return starts_of(self.readers)
 
     @cached_property
-    def components(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[Node, ...]:
         """The parts of the model that write or read, along the forward pass."""
         depth = {
             block.node(i).component: block.depth
@@ -384,7 +384,7 @@ class TensorGraph:
         if not self.same_as(other):
             raise GraphError(f"{what} belongs to another graph: {other!r} is not {self!r}")
 
-    def to_networkx(self) -> networkx.MultiDiGraph:
+    def to_networkx(self) -> Network:
         """Export as a networkx graph of components, one edge per port."""
         from sae_circuits.graph.networks import to_networkx
 

@@ -78,7 +78,7 @@ def export_eap_ig(circuit: Circuit, path: str | Path) -> Path:
             "parallel_attn_mlp": arch.parallel,
             "d_model": arch.d_model,
         },
-        "nodes": {node.name: {"in_graph": node.name in members} for node in graph.components},
+        "nodes": {node.name: {"in_graph": node.name in members} for node in graph.nodes},
         "edges": {
             edge.name: {"score": score, "in_graph": present}
             for edge, score, present in zip(

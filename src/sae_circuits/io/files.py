@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -29,7 +30,7 @@ SAVED = (
     "span_circuit", "attribution_graph", "curve", "minimality", "report", "cell", "benchmark",
     "steered", "clusters",
 )  # fmt: skip
-TENSORS = {  # of kinds that are safetensors
+TENSORS: Mapping[str, tuple[str, ...]] = {  # of kinds that are safetensors
     "scores": ("values",),
     "sampled_scores": ("values", "each", "sizes"),
     "pair_scores": ("ids", "values"),
