@@ -60,7 +60,7 @@ def measured(name: str, circuit: Any, browser: Any, folder: Path, repeats: int) 
     """Seconds of everything, medians over repeats."""
     path = folder / "page.html"
     start = time.perf_counter()
-    view = sc.CircuitView.build(circuit, max_edges=20_000).render(path)
+    view = circuit.explore(max_edges=20_000).render(path)
     made = time.perf_counter() - start
     rows = []
     for _ in range(repeats):

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-import sae_circuits as sc
 from sae_circuits.evaluation import Curve
 from sae_circuits.graph import AttributionGraph, Node, Provenance, Scores
 from small_circuits import graph_of
@@ -83,5 +82,5 @@ def drawn(
 
 def written(folder: Path, circuit: Any, **options: Any) -> Path:
     """The page of a circuit."""
-    sc.CircuitView.build(circuit, **options).render(folder / "page.html")
+    circuit.explore(**options).render(folder / "page.html")
     return folder / "page.html"

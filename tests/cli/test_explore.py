@@ -43,9 +43,8 @@ def test_the_page_is_that_of_the_circuit(saved: Path) -> None:
     said = done(saved / "circuit.json", "--curve", saved / "curve.json", "--top", 20, "--title",
                 "Mine", "--out", out)  # fmt: skip
     assert said == f"{out}\n"
-    view = sc.CircuitView.build(
-        sc.prune.top_n(smooth(), 12), curve=curve_of(smooth()), max_edges=20, title="Mine"
-    )
+    circuit = sc.prune.top_n(smooth(), 12)
+    view = circuit.explore(curve=curve_of(smooth()), max_edges=20, title="Mine")
     assert out.read_text() == view.render(saved / "same.html").read_text()
     assert data_of(out, "about")["title"] == "Mine"
     assert (len(data_of(out)["lines"]["src"]), data_of(out)["size"]) == (20, 12)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 import sae_circuits as sc
@@ -30,7 +28,7 @@ def circuit() -> Circuit:
 
 
 def test_details_are_those_of_the_store(store, circuit) -> None:
-    view = sc.CircuitView.build(circuit, stores=[store], links={"mlp_out.1": "m1/index.html"})
+    view = circuit.explore(stores=[store], links={"mlp_out.1": "m1/index.html"})
     details = {one.name: one for one in view.details}
     assert set(details) == set(NAMES)
     for name, index in zip(NAMES, (3, 42), strict=True):
@@ -54,24 +52,24 @@ def test_details_are_those_of_the_store(store, circuit) -> None:
     labels = {part.name: part.label for part in view.parts}
     assert labels["m1.f3"] == details["m1.f3"].label
     assert labels["m0.f1"] == ""
-    assert sc.CircuitView.build(circuit, stores=[store], labels={"m1.f3": "mine"}).parts[
+    assert circuit.explore(stores=[store], labels={"m1.f3": "mine"}).parts[
         [part.name for part in view.parts].index("m1.f3")
     ].label == "mine"  # fmt: skip
 
 
 def test_a_link_needs_no_store(circuit) -> None:
-    view = sc.CircuitView.build(circuit, links={"m0": "https://x.org/a.html"})
+    view = circuit.explore(links={"m0": "https://x.org/a.html"})
     (only,) = view.details
     assert (only.name, only.link) == ("m0.f1", "https://x.org/a.html#feature=1")
 
 
 def test_what_does_not_fit_is_refused(store, circuit) -> None:
     with pytest.raises(OptionError, match="names no place of a dictionary"):
-        sc.CircuitView.build(circuit, links={"layer one": "x.html"})
+        circuit.explore(links={"layer one": "x.html"})
     with pytest.raises(OptionError):
-        sc.CircuitView.build(circuit, links={"m1": "javascript:alert(1)"})
+        circuit.explore(links={"m1": "javascript:alert(1)"})
     with pytest.raises(StoreError):
-        sc.CircuitView.build(replace(drawn(30, 20)), stores=[store])
+        drawn(30, 20).explore(stores=[store])
 
 
 @pytest.mark.browser

@@ -132,9 +132,7 @@ def test_a_circuit_of_other_edges_is_shown_as_it_is(visit, tmp_path) -> None:
     circuit = sc.prune.best_first(scores, 15)
     page = visit(written(tmp_path, circuit))
     assert page.evaluate(SHOWN) == edge_names(circuit)
-    assert page.get_by_label("Least score").count() == int(
-        sc.CircuitView.build(circuit).own is False
-    )
+    assert page.get_by_label("Least score").count() == int(circuit.explore().own is False)
 
 
 # -- lists and sums --------------------------------------------------------------------------------

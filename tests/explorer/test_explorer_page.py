@@ -533,7 +533,7 @@ def test_the_toolbar_is_one_line_and_a_phone_has_no_sideways_scroll(visit, made)
 
 def test_a_notebook_shows_it_in_a_frame(visit, tmp_path) -> None:
     notebook = tmp_path / "notebook.html"
-    view = sc.CircuitView.build(by_hand())
+    view = by_hand().explore()
     notebook.write_text(f"<main><h1 tabindex=0>Notebook</h1>{view._repr_html_()}</main>")
     page = visit(notebook)
     frame = page.frame_locator("iframe")

@@ -21,8 +21,6 @@ from small_circuits import by_hand, graph_of
 from small_explorer import MADE, curve_of, drawn, smooth, tied
 from small_graphs import traced
 
-build = sc.CircuitView.build
-
 
 def names(view: sc.CircuitView) -> list[str]:
     """The names of a view's edges, in its order."""
@@ -35,7 +33,7 @@ def names(view: sc.CircuitView) -> list[str]:
 
 def test_a_circuit_comes_with_the_edges_that_would_be_next() -> None:
     scores = smooth()
-    view = build(sc.prune.top_n(scores, 10, by="help"), max_edges=20)
+    view = sc.prune.top_n(scores, 10, by="help").explore(max_edges=20)
     values = dict(
         zip((edge.name for edge in scores.graph.edges), scores.values.tolist(), strict=True)
     )
@@ -50,20 +48,20 @@ def test_a_circuit_comes_with_the_edges_that_would_be_next() -> None:
 
 def test_a_circuit_of_other_edges_than_the_best_says_so() -> None:
     odd = Circuit.from_edges(by_hand().graph, ["a0.h1->a1.h0<k>"], by_hand().scores)
-    view = build(odd)
+    view = odd.explore()
     assert (view.size, view.own, names(view)[0]) == (1, True, "a0.h1->a1.h0<k>")
     assert "by rank among themselves" in view.about.line
 
 
 def test_a_circuit_without_scores_has_its_edges_alone() -> None:
     circuit = replace(by_hand(), scores=None)
-    view = build(circuit)
+    view = circuit.explore()
     assert sorted(names(view)) == sorted(edge.name for edge in circuit.edges)
     assert (view.by, set(view.lines.score)) == (None, {None})
 
 
 def test_an_empty_circuit_is_the_best_of_no_edges() -> None:
-    view = build(sc.prune.top_n(smooth(), 0), max_edges=5)
+    view = sc.prune.top_n(smooth(), 0).explore(max_edges=5)
     assert (view.size, view.by, view.own, len(names(view))) == (0, "abs", False, 5)
 
 
@@ -71,7 +69,7 @@ def test_a_circuit_by_span_has_a_node_for_each_span() -> None:
     one, two = smooth(seed=0), smooth(seed=1)
     spans = sc.SpanScores({"names": one, "end": two}, {"names": 0, "end": 1})
     circuit = sc.prune.top_n(spans, 12)
-    view = build(circuit)
+    view = circuit.explore()
     assert view.columns == ("names", "end")
     shown = set(names(view)[: view.size])
     expected = set()
@@ -86,17 +84,17 @@ def test_a_circuit_by_span_has_a_node_for_each_span() -> None:
 
 def test_an_attribution_graph_is_ranked_by_the_size_of_its_weights() -> None:
     graph = traced()
-    view = build(graph)
+    view = graph.explore()
     weights = dict(zip((edge.name for edge in graph.edges), graph.weight.tolist(), strict=True))
     assert names(view) == sorted(weights, key=lambda name: -abs(weights[name]))
     assert view.lines.score == tuple(weights[name] for name in names(view))
     assert (view.about.measure, view.size, view.columns) == ("weight", 9, ("Mary", " and", " John"))
-    assert [build(graph, max_edges=n).size for n in (1, 4)] == [1, 4]
+    assert [graph.explore(max_edges=n).size for n in (1, 4)] == [1, 4]
 
 
 def test_a_graph_without_edges_has_a_view() -> None:
     none = traced().weight[:0]
-    view = build(replace(traced(), weight=none, src=none.long(), dest=none.long()))
+    view = replace(traced(), weight=none, src=none.long(), dest=none.long()).explore()
     assert (view.parts, view.size) == ((), 0)
 
 
@@ -104,13 +102,13 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
     scores = smooth()
     bad = replace(scores, values=scores.values.clone().fill_(float("nan")))
     with pytest.raises(NumericalError, match="not finite numbers"):
-        build(replace(Circuit.full(scores.graph), scores=bad))
+        replace(Circuit.full(scores.graph), scores=bad).explore()
 
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_a_page_of_no_edges_is_refused(n: int) -> None:
     with pytest.raises(OptionError, match="give 1 or more"):
-        build(by_hand(), max_edges=n)
+        by_hand().explore(max_edges=n)
 
 
 # -- curves ----------------------------------------------------------------------------------------
@@ -119,7 +117,7 @@ def test_a_page_of_no_edges_is_refused(n: int) -> None:
 def test_a_curve_of_the_same_scores_is_shown() -> None:
     scores = smooth()
     curve = curve_of(scores)
-    found = build(sc.prune.top_n(scores, 10), curve=curve).curve
+    found = sc.prune.top_n(scores, 10).explore(curve=curve).curve
     assert found is not None
     assert (found.metric, found.n_edges) == ("logit_diff", curve.n_edges)
     assert found.faithfulness == curve.faithfulness
@@ -131,8 +129,8 @@ def test_a_curve_by_another_order_is_taken_where_the_circuit_is_the_best_by_that
     graph = graph_of(1, 1)
     scores = Scores(graph, -torch.arange(1.0, graph.n_edges + 1), MADE)
     circuit = sc.prune.top_n(scores, 3, by="help")
-    assert build(circuit).by == "abs"
-    assert build(circuit, curve=curve_of(scores, "help")).by == "help"
+    assert circuit.explore().by == "abs"
+    assert circuit.explore(curve=curve_of(scores, "help")).by == "help"
 
 
 def other(scores: Scores, **changed: str) -> object:
@@ -159,7 +157,7 @@ def other(scores: Scores, **changed: str) -> object:
 def test_a_curve_of_another_thing_is_refused(made, message: str) -> None:
     scores = smooth()
     with pytest.raises(OptionError, match=message):
-        build(sc.prune.top_n(scores, 10), curve=made(scores))
+        sc.prune.top_n(scores, 10).explore(curve=made(scores))
 
 
 def test_curves_go_with_the_best_edges_of_one_circuit_alone() -> None:
@@ -173,7 +171,7 @@ def test_curves_go_with_the_best_edges_of_one_circuit_alone() -> None:
         (odd, {}, "not the best of its size"),
     ):
         with pytest.raises(OptionError, match=message):
-            build(circuit, curve=curve, **options)
+            circuit.explore(curve=curve, **options)
 
 
 # -- two circuits ----------------------------------------------------------------------------------
@@ -182,7 +180,7 @@ def test_curves_go_with_the_best_edges_of_one_circuit_alone() -> None:
 def test_two_circuits_are_compared_by_the_numbers_of_overlap() -> None:
     one, two = smooth(seed=1), smooth(seed=2)
     a, b = sc.prune.top_n(one, 12), sc.prune.top_n(two, 9)
-    view = build(a, b, names=("first", "second"))
+    view = a.explore(other=b, names=("first", "second"))
     known = sc.overlap(a, b)
     for found, of in ((view.overlap.edges, known.edges), (view.overlap.nodes, known.nodes)):
         assert (found.both, found.only_a, found.only_b) == (
@@ -209,35 +207,35 @@ def test_circuits_are_named_by_what_differs_of_them() -> None:
         ({}, "A and B"),
     ):
         changed = replace(scores, provenance=replace(MADE, **change))
-        assert build(best, replace(best, scores=changed)).about.title == title
+        assert best.explore(other=replace(best, scores=changed)).about.title == title
 
 
 def test_only_two_circuits_of_one_graph_are_compared() -> None:
     with pytest.raises(GraphError, match=r"belongs to another graph.*other\.on\(circuit\.graph\)"):
-        build(by_hand(), sc.prune.top_n(smooth(3, 2), 5))
+        by_hand().explore(other=sc.prune.top_n(smooth(3, 2), 5))
     with pytest.raises(OptionError, match="a AttributionGraph cannot be compared"):
-        build(traced(), by_hand())
+        traced().explore(other=by_hand())
     with pytest.raises(OptionError, match="a AttributionGraph cannot be compared"):
-        build(by_hand(), traced())
+        by_hand().explore(other=traced())
 
 
 # -- what people add -------------------------------------------------------------------------------
 
 
 def test_groups_have_labels_and_notes_and_are_checked() -> None:
-    view = build(
-        traced(), groups={"names": ["m0.f3", "m0.f7"]}, labels={"names": "who", "m1.f17": "due"},
+    view = traced().explore(
+        groups={"names": ["m0.f3", "m0.f7"]}, labels={"names": "who", "m1.f17": "due"},
         notes={"names": "John and Mary"},
     )  # fmt: skip
     group = view.groups["names"]
     assert (group.members, group.label, group.note) == (("m0.f3", "m0.f7"), "who", "John and Mary")
     assert next(part for part in view.parts if part.name == "m1.f17@2").label == "due"
     with pytest.raises(GraphError, match="in two groups"):
-        build(traced(), groups={"a": ["m0.f3"], "b": ["m0.f3@0"]})
+        traced().explore(groups={"a": ["m0.f3"], "b": ["m0.f3@0"]})
     with pytest.raises(GraphError, match="has the name of a node"):
-        build(traced(), groups={"m1.f17@2": ["m0.f3"]})
+        traced().explore(groups={"m1.f17@2": ["m0.f3"]})
     with pytest.raises(GraphError):
-        build(traced(), groups={"a": ["no such"]})
+        traced().explore(groups={"a": ["no such"]})
 
 
 @pytest.mark.parametrize(
@@ -257,9 +255,9 @@ def test_what_is_no_arrangement_of_this_circuit_is_refused(
 ) -> None:
     (tmp_path / "page.json").write_text(text)
     with pytest.raises(FileFormatError, match=message):
-        build(traced(), arrangement=tmp_path / "page.json")
+        traced().explore(arrangement=tmp_path / "page.json")
     with pytest.raises(FileFormatError):
-        build(traced(), arrangement=tmp_path / "none.json")
+        traced().explore(arrangement=tmp_path / "none.json")
 
 
 # -- files and notebooks ---------------------------------------------------------------------------

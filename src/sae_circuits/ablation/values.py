@@ -14,13 +14,14 @@ from torch import Tensor
 from sae_circuits.cache import Writes
 from sae_circuits.errors import GraphError, NumericalError
 from sae_circuits.graph import Provenance
+from sae_circuits.graph.out import Saved
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 
 @dataclass(frozen=True, eq=False)
-class NodeValues:
+class NodeValues(Saved):
     """What each writer writes instead where its edges are absent: the same at every token.
 
     It stands wherever the name of an intervention does. Values are by place: "input" and "m3" (an
@@ -90,12 +91,6 @@ class NodeValues:
                 f"{wanted.get(name, 'no writer')} there; learn them on this model"
             )
         return Writes({name: x.to(like[name])[None, None] for name, x in self.items()})
-
-    def save(self, path: str | Path) -> None:
-        """Write to one safetensors file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def __repr__(self) -> str:
         return f"NodeValues({self.name}, {len(self.places)} places, {len(self.vector):,} numbers)"

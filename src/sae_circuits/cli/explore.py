@@ -49,7 +49,7 @@ def explore(
 
     It needs no network. With --store, features say what they fire on and show examples.
     """
-    from sae_circuits.explorer.view import CircuitView, require_page
+    from sae_circuits.explorer.view import require_page
 
     require_page(out)
     links = places(link or [])
@@ -57,11 +57,11 @@ def explore(
     found = circuits.read(circuit, eap_ig=eap_ig, neuronpedia=neuronpedia)
     second = None if other is None else circuits.read(other, eap_ig=eap_ig, neuronpedia=neuronpedia)
     faithfulness = None if curve is None else read_curve(curve)
-    view = CircuitView.build(
-        found, second, curve=faithfulness, stores=circuits.opened(store), links=links,
+    found.explore(
+        out, other=second, curve=faithfulness, stores=circuits.opened(store), links=links,
         arrangement=arrangement, names=names, max_edges=top, title=title,
     )  # fmt: skip
-    typer.echo(view.render(out))
+    typer.echo(out)
 
 
 def places(links: list[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from sae_circuits.errors import unknown
 from sae_circuits.evaluation.curves import Curve
 from sae_circuits.evaluation.measures import areas, percentiles, recovered_each, resampled_means
+from sae_circuits.graph.out import Saved
 
 if TYPE_CHECKING:
     import pandas
@@ -61,7 +62,7 @@ Place = tuple[str, str, str]  # model, task and level
 
 
 @dataclass(frozen=True, eq=False)
-class Benchmark:
+class Benchmark(Saved):
     """Methods against tasks: what `sae_circuits.benchmark` found.
 
     Args:

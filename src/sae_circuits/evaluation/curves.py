@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 from jaxtyping import Float
@@ -13,10 +12,11 @@ from torch import Tensor
 from sae_circuits.errors import unknown
 from sae_circuits.evaluation.measures import cmd, cpr, recovered
 from sae_circuits.graph import Provenance
+from sae_circuits.graph.out import Saved
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(Saved):
     """Faithfulness of the best circuits of growing size, beside random ones.
 
     Args:
@@ -125,12 +125,6 @@ class Curve:
         if name not in self.intervals:
             raise unknown("area with an interval", name, self.intervals)
         return self.intervals[name]
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def _recovered(self, values: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(recovered(v, clean=self.clean, corrupt=self.corrupt) for v in values)

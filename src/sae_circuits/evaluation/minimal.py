@@ -21,6 +21,7 @@ from sae_circuits.evaluation.measures import (
 from sae_circuits.evaluation.per_example import Intervening, measure, provenance, require_gap
 from sae_circuits.graph import Circuit, Edge, Provenance
 from sae_circuits.graph.given import require_circuit
+from sae_circuits.graph.out import Saved
 from sae_circuits.metrics import Metric, get, logit_diff
 from sae_circuits.sizes import Memory
 from sae_circuits.tasks import Task
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Minimality:
+class Minimality(Saved):
     """What a circuit loses when one of its edges is removed, the least useful edges first.
 
     Args:

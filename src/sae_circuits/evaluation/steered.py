@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 from sae_circuits.errors import OptionError, unknown
 from sae_circuits.evaluation.measures import percentiles, resampled_means
 from sae_circuits.graph import Provenance
+from sae_circuits.graph.out import Saved
 from sae_circuits.graph.tables import rows_table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ TABLES = ("texts", "metric")
 
 
 @dataclass(frozen=True, eq=False)
-class Steered:
+class Steered(Saved):
     """What a model writes, and how well it does, under a change of growing strength.
 
     Args:
@@ -92,12 +92,6 @@ class Steered:
         return rows_table(
             [{"strength": s, name: mean, "low": low, "high": high} for s, mean, (low, high) in rows]
         )
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def _require_task(self) -> None:
         if not self.values.shape[1]:

@@ -28,13 +28,14 @@ from sae_circuits.viz.picture import MEANING, PictureNode
 if TYPE_CHECKING:
     from sae_circuits.evaluation import Curve
     from sae_circuits.features.dictionary import FeatureDictionary
+    from sae_circuits.graph.out import AnyDrawn
 
 MORE = 2000  # edges beyond a circuit's own, for the slider to add
 
 
 def circuit_view(
-    circuit: Circuit | SpanCircuit | AttributionGraph,
-    other: Circuit | SpanCircuit | AttributionGraph | None,
+    circuit: AnyDrawn,
+    other: AnyDrawn | None,
     *,
     curve: Curve | None,
     stores: Sequence[FeatureDictionary],
@@ -47,7 +48,7 @@ def circuit_view(
     groups: Groups,
     arrangement: str | Path | None,
 ) -> CircuitView:
-    """See `CircuitView.build`."""
+    """See `explore` of a circuit."""
     kept = read_arrangement(arrangement)
     by = None if curve is None else curve.by
     drawable = _drawable(circuit, other, names, max_edges, by)
@@ -79,8 +80,8 @@ def circuit_view(
 
 
 def _drawable(
-    circuit: Circuit | SpanCircuit | AttributionGraph,
-    other: Circuit | SpanCircuit | AttributionGraph | None,
+    circuit: AnyDrawn,
+    other: AnyDrawn | None,
     names: tuple[str, str] | None,
     max_edges: int | None,
     by: str | None,

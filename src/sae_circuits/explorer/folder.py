@@ -84,6 +84,6 @@ def _explored(report: Report) -> CircuitView:
     It is not where another pruner than `top_n` made them.
     """
     try:
-        return CircuitView.build(report.of, curve=report.curve)
+        return report.of.explore(curve=report.curve)
     except OptionError:
-        return CircuitView.build(report.of)
+        return report.of.explore()

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import OutputError
 from sae_circuits.explorer.details import Detail
-
-if TYPE_CHECKING:
-    from sae_circuits.evaluation import Curve
-    from sae_circuits.features.dictionary import FeatureDictionary
-    from sae_circuits.graph import AttributionGraph, Circuit, SpanCircuit
-    from sae_circuits.graph.annotations import Groups, Texts
 
 
 @dataclass(frozen=True)
@@ -150,6 +144,8 @@ class About:
 class CircuitView:
     """A circuit, or two, or an attribution graph, as the explorer's page shows it.
 
+    `explore` of a circuit makes one, and a notebook shows it.
+
     Args:
         about: of what.
         parts: the nodes, along the forward pass.
@@ -189,66 +185,6 @@ class CircuitView:
     texts: Mapping[int, str] = field(default_factory=dict)
     arrangement: Mapping[str, Any] | None = None
 
-    @classmethod
-    def build(
-        cls,
-        circuit: Circuit | SpanCircuit | AttributionGraph,
-        other: Circuit | SpanCircuit | AttributionGraph | None = None,
-        *,
-        curve: Curve | None = None,
-        stores: Sequence[FeatureDictionary] = (),
-        links: Mapping[str, str] | None = None,
-        title: str | None = None,
-        names: tuple[str, str] | None = None,
-        max_edges: int | None = None,
-        labels: Texts | None = None,
-        notes: Texts | None = None,
-        groups: Groups | None = None,
-        arrangement: str | Path | None = None,
-    ) -> CircuitView:
-        """Gather what the page shows.
-
-        Args:
-            circuit: with its scores, whose next best edges the page can add; or an attribution
-                graph.
-            other: a second circuit of the same graph, to compare with; nothing else is compared.
-            curve: of the same scores, by the same order; the page shows it beside the size.
-            stores: of dictionaries in the graph, for labels, statistics and examples.
-            links: by place, such as "m3" or "mlp_out.3", the address of a page of its features,
-                such as "../m3/index.html".
-            title: of the page.
-            names: of the two circuits; by default those of their methods.
-            max_edges: how many edges the page holds at most; by default the circuit's and 2,000
-                more.
-            labels: a short text in a node, by its name with or without position, or in a supernode.
-            notes: a longer one beside it.
-            groups: node names by the name of the supernode that they are in at first, such as
-                `clusters.groups()`.
-            arrangement: a file that the page's "Save" wrote.
-
-        Raises:
-            GraphError: circuits of two graphs; a group of what are no nodes' names.
-            OptionError: what does not go together, such as a curve of other scores, or an address
-                that can be none.
-            NumericalError: a score that is not a finite number.
-            StoreError: a store of a dictionary that is not in the graph.
-            FileFormatError: a file that is no arrangement, or one of another circuit.
-
-        >>> import sae_circuits as sc
-        >>> model = sc.load_model("demo")
-        >>> task = sc.tasks.ioi(model, n=8, seed=0)
-        >>> scores = sc.attribute(model, sc.TensorGraph.from_model(model), task, method="eap")
-        >>> CircuitView.build(sc.prune.top_n(scores, 47))
-        CircuitView('demo · ioi · eap': 47 edges of 479)
-        """
-        from sae_circuits.explorer.build import circuit_view
-
-        return circuit_view(
-            circuit, other, curve=curve, stores=stores, links=links or {}, title=title,
-            names=names, max_edges=max_edges, labels=labels or {}, notes=notes or {},
-            groups=groups or {}, arrangement=arrangement,
-        )  # fmt: skip
-
     def render(self, path: str | Path) -> Path:
         """Write it as one HTML page that needs no network.
 
@@ -267,28 +203,6 @@ class CircuitView:
 
     def __repr__(self) -> str:
         return f"CircuitView({self.about.title!r}: {self.size:,} edges of {self.n_edges:,})"
-
-
-def explore(
-    circuit: Circuit | SpanCircuit | AttributionGraph,
-    path: str | Path | None = None,
-    **options: Any,
-) -> CircuitView:
-    """Make the explorer's page of a circuit, and write it where a path is given.
-
-    Args:
-        path: ends in .html.
-        options: as of `CircuitView.build`.
-
-    Returns:
-        The view, which shows itself in a notebook.
-    """
-    if path is not None:
-        require_page(path)
-    view = CircuitView.build(circuit, **options)
-    if path is not None:
-        view.render(path)
-    return view
 
 
 def require_page(path: str | Path) -> Path:

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.nodes import Edge, Node, parse_edge
+from sae_circuits.graph.out import Drawn
 from sae_circuits.graph.scores import Provenance
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sae_circuits.explorer.view import CircuitView
 
 
 @dataclass(frozen=True, eq=False)
-class AttributionGraph:
+class AttributionGraph(Drawn):
     """The direct effects between tokens, active features, error nodes and logits of one prompt.
 
     An edge's weight is its source's activation, carried along the stream with attention patterns
@@ -103,32 +98,6 @@ class AttributionGraph:
         logits = [other for other in self.nodes if other.kind == "logits"]
         said = dict(zip(logits, self.predicted, strict=False))
         return said.get(node) or ("" if node.index is None else known.get(node.index, ""))
-
-    def render(self, path: str | Path, **options: Any) -> Path:
-        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`.
-
-        It is one drawing as it is; `explore` makes a page on which it is filtered and grouped.
-        """
-        from sae_circuits.viz import render
-
-        return render(self, path, **options)
-
-    def explore(self, path: str | Path | None = None, **options: Any) -> CircuitView:
-        """Make the page on which it is explored; with a path, write it. See `CircuitView.build`."""
-        from sae_circuits.explorer.view import explore
-
-        return explore(self, path, **options)
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
-
-    def _repr_html_(self) -> str:
-        from sae_circuits.viz import circuit_html
-
-        return circuit_html(self)
 
     def __repr__(self) -> str:
         said = self._joined(self.text[-4:])

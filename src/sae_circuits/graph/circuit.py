@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool
@@ -14,19 +14,17 @@ from torch import Tensor
 from sae_circuits.errors import ArgumentError, GraphError, require
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node
+from sae_circuits.graph.out import Drawn
 from sae_circuits.graph.scores import Scores
 from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sae_circuits.explorer.view import CircuitView
     from sae_circuits.graph.networks import Network
 
 
 @dataclass(frozen=True, eq=False)
-class Circuit:
+class Circuit(Drawn):
     """A set of edges of a graph, with the algebra of sets.
 
     `scores`, where known, are only carried along, for drawing and for the record.
@@ -204,32 +202,6 @@ class Circuit:
         from sae_circuits.graph.networks import to_networkx
 
         return to_networkx(self.edges, self.scores)
-
-    def render(self, path: str | Path, **options: Any) -> Path:
-        """Draw to a file; the suffix says how (svg, png, pdf, dot, html). See `viz.render`.
-
-        It is one drawing as it is; `explore` makes a page on which it is filtered and grouped.
-        """
-        from sae_circuits.viz import render
-
-        return render(self, path, **options)
-
-    def explore(self, path: str | Path | None = None, **options: Any) -> CircuitView:
-        """Make the page on which it is explored; with a path, write it. See `CircuitView.build`."""
-        from sae_circuits.explorer.view import explore
-
-        return explore(self, path, **options)
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
-
-    def _repr_html_(self) -> str:
-        from sae_circuits.viz import circuit_html
-
-        return circuit_html(self)
 
     def __repr__(self) -> str:
         return f"Circuit({len(self):,} of {self.graph.n_edges:,} edges, {self.graph!r})"

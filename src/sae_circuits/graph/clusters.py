@@ -11,11 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_circuits.errors import GraphError, OptionError, UnknownName, unknown
+from sae_circuits.graph.out import Saved
 from sae_circuits.graph.scores import Provenance
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas
 
 TABLES = ("clusters", "features", "weights")
@@ -23,7 +22,7 @@ UNCLUSTERED, ELSEWHERE = "unclustered", "elsewhere"
 
 
 @dataclass(frozen=True, eq=False)
-class Clusters:
+class Clusters(Saved):
     """Features in clusters, the largest first: `c0`, `c1` and so on.
 
     Groups are the clusters and, after them, the features in none; ends are these and, at last, all
@@ -199,12 +198,6 @@ class Clusters:
             "weight": self.weights[source, target].tolist(),
             "size": self.sizes[source, target].tolist(),
         }
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.member_of) == len(self.typicality):

@@ -14,18 +14,17 @@ from sae_circuits.errors import GraphError
 from sae_circuits.graph.blocks import Block, Key
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node, parse_edge
+from sae_circuits.graph.out import Saved
 from sae_circuits.graph.scores import Provenance, Scores
 from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas
 
 
 @dataclass(frozen=True, eq=False)
-class PairScores:
+class PairScores(Saved):
     """A score for every edge between two features that are active together.
 
     An edge's score is what it is in `Scores`. Destinations are features that read the stream. Of
@@ -164,12 +163,6 @@ class PairScores:
         from sae_circuits.graph.tables import edges_table
 
         return edges_table(self.graph, self.ids, self.values)
-
-    def save(self, path: str | Path) -> None:
-        """Write to one safetensors file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def __repr__(self) -> str:
         made = self.provenance

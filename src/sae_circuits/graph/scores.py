@@ -14,12 +14,11 @@ from torch import Tensor
 from sae_circuits.errors import GraphError
 from sae_circuits.graph.edges import Edges
 from sae_circuits.graph.nodes import Edge, Node
+from sae_circuits.graph.out import Saved
 from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas
 
 
@@ -48,7 +47,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class Scores(Saved):
     """A score for every edge of a graph.
 
     It is the estimated change of the metric, in the metric's unit, when that edge alone is
@@ -157,12 +156,6 @@ class Scores:
         from sae_circuits.graph.tables import scores_table
 
         return scores_table(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write to one safetensors file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def __repr__(self) -> str:
         made = self.provenance

@@ -15,19 +15,17 @@ from torch import Tensor
 from sae_circuits.errors import GraphError, unknown
 from sae_circuits.graph.circuit import Circuit
 from sae_circuits.graph.nodes import Node
+from sae_circuits.graph.out import Drawn
 from sae_circuits.graph.span_scores import Given, SpanScores
 from sae_circuits.graph.splits import FeatureSource
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sae_circuits.explorer.view import CircuitView
     from sae_circuits.graph.scores import Scores
 
 
 @dataclass(frozen=True, eq=False)
-class SpanCircuit:
+class SpanCircuit(Drawn):
     """A circuit for each span of the prompts: which edges carry what they carry there.
 
         input(v)[t] = base(v)[t] + sum over edges (u -> v) in at the span of t of (now - replaced)
@@ -164,24 +162,6 @@ class SpanCircuit:
 
     def __hash__(self) -> int:
         return hash((tuple(self.parts), self.mask.numpy().tobytes()))
-
-    # -- out -----------------------------------------------------------------------------------
-
-    def render(self, path: str | Path, **options: Any) -> Path:
-        """Draw the edges that are in at any span. See `Circuit.render`."""
-        return self.union.render(path, **options)
-
-    def explore(self, path: str | Path | None = None, **options: Any) -> CircuitView:
-        """Make the page on which it is explored; with a path, write it. See `CircuitView.build`."""
-        from sae_circuits.explorer.view import explore
-
-        return explore(self, path, **options)
-
-    def save(self, path: str | Path) -> None:
-        """Write to one JSON file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def _each(self, change: Callable[[Circuit], Circuit]) -> SpanCircuit:
         return replace(self, parts={name: change(part) for name, part in self.parts.items()})

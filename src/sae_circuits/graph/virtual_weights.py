@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sae_circuits.errors import GraphError, UnknownName
 from sae_circuits.graph.blocks import Block, Key
+from sae_circuits.graph.out import Saved
 from sae_circuits.graph.pair_scores import PairScores
 from sae_circuits.graph.records import SourceRecord
 from sae_circuits.graph.scores import Provenance
@@ -19,13 +20,11 @@ from sae_circuits.graph.splits import PARTS
 from sae_circuits.graph.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas
 
 
 @dataclass(frozen=True, eq=False)
-class VirtualWeights:
+class VirtualWeights(Saved):
     """For each feature of two dictionaries, the strongest of its virtual weights in the other.
 
     Lists begin with the largest weight by size; of equal ones the lower id comes first. Where a
@@ -138,12 +137,6 @@ class VirtualWeights:
 
         u, v, values = (part.cpu().numpy() for part in self.pairs())
         return columns_table({"source": u, "target": v, "weight": values})
-
-    def save(self, path: str | Path) -> None:
-        """Write to one safetensors file; `sae_circuits.load` reads it back."""
-        from sae_circuits.io import save
-
-        save(self, path)
 
     def __repr__(self) -> str:
         by = "" if self.head is None else " by a{}.h{}".format(*self.head)

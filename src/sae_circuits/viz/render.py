@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sae_circuits.disk.atomic import write_whole
 from sae_circuits.errors import OutputError
-from sae_circuits.graph import AttributionGraph, Circuit
+from sae_circuits.graph import AttributionGraph, SpanCircuit
 from sae_circuits.graph.annotations import Groups, Texts
 from sae_circuits.viz.picture import Picture
 from sae_circuits.viz.pictures import graph_picture, picture
+
+if TYPE_CHECKING:
+    from sae_circuits.graph.out import AnyDrawn
 
 SUFFIXES = ("svg", "png", "pdf", "dot", "html")
 
 
 def render(
-    graph: Circuit | AttributionGraph,
+    graph: AnyDrawn,
     path: str | Path,
     *,
     title: str | None = None,
@@ -26,6 +29,8 @@ def render(
     groups: Groups | None = None,
 ) -> Path:
     """Draw a circuit or an attribution graph to a file; the suffix says how.
+
+    Of a circuit by span, the edges that are in at any span are drawn.
 
     Layers run upwards, and the tokens of an attribution graph to the right. Heads are boxes with
     one cell for each of q, k and v, MLPs and features are rounded, error nodes dashed; lines into k
@@ -55,11 +60,7 @@ def render(
     options: dict[str, Any] = {"title": title, "labels": labels, "notes": notes, "groups": groups}
     if max_edges is not None:
         options["max_edges"] = max_edges
-    if isinstance(graph, AttributionGraph):
-        drawn = graph_picture(graph, **options)
-    else:
-        drawn = picture(graph, **options)
-    return write_whole(path, _draw(drawn, suffix))
+    return write_whole(path, _draw(_picture(graph, **options), suffix))
 
 
 def suffix_of(path: Path) -> str:
@@ -77,12 +78,19 @@ def suffix_of(path: Path) -> str:
     return suffix
 
 
-def circuit_html(graph: Circuit | AttributionGraph) -> str:
+def circuit_html(graph: AnyDrawn) -> str:
     """A circuit or an attribution graph as a piece of HTML, as notebooks show it."""
     from sae_circuits.viz.pages import circuit_fragment
 
-    drawn = graph_picture(graph) if isinstance(graph, AttributionGraph) else picture(graph)
-    return str(circuit_fragment(drawn))
+    return str(circuit_fragment(_picture(graph)))
+
+
+def _picture(graph: AnyDrawn, **options: Any) -> Picture:
+    """What is drawn; of a circuit by span, the edges that are in at any span."""
+    if isinstance(graph, AttributionGraph):
+        return graph_picture(graph, **options)
+    whole = graph.union if isinstance(graph, SpanCircuit) else graph
+    return picture(whole, **options)
 
 
 def _draw(drawn: Picture, suffix: str) -> bytes | str:
