@@ -1,6 +1,6 @@
 """What every test shares: no network, one seed, one thread, and skips for what a machine lacks.
 
-Shapes in annotations are checked at every call: see `type_checks.py`.
+Shapes in annotations are checked: see `type_checks.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
+import type_checks
+
 torch.set_num_threads(1)
+type_checks.install()
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -42,9 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_seed() -> None:
-    """Start each test from one seed, whatever ran before it."""
+def _same_start() -> None:
+    """Start each test from one seed and with all shapes to check, whatever ran before it."""
     torch.manual_seed(0)
+    type_checks.begin()
 
 
 @pytest.fixture(scope="session")
