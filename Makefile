@@ -28,7 +28,7 @@ test: $(VENV)/.installed-test  ## run the tests on all cores, but for the slow o
 	$(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## run the slow tests only
-	$(bin)/python -m pytest -m slow $(ARGS) || [ $$? = 5 ]  # 5: there are none
+	$(bin)/python -m pytest -m slow -n auto --dist worksteal $(ARGS) || [ $$? = 5 ]  # 5: there are none
 
 table: $(VENV)/.installed-run  ## make docs/method-table.md anew: every method on every bundled task
 	$(bin)/sae-circuits benchmark --out $(TABLE) --seeds 1 --n 32 --known all \

@@ -15,7 +15,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Training takes minutes on purpose; its own tests run it for a few steps.
-EXAMPLES = [p for p in sorted((ROOT / "examples").glob("*.py")) if not p.name.startswith("train_")]
+EXAMPLES = [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.name == "cluster.py" else [])
+    for path in sorted((ROOT / "examples").glob("*.py"))
+    if not path.name.startswith("train_")
+]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -30,7 +34,7 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES)
 def test_example_runs(path, tmp_path):
     assert ast.get_docstring(ast.parse(path.read_text())), "an example says what it shows"
     done = subprocess.run(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from command_line import call
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,20 +44,12 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", with_blocks("console"))
-def test_command_lines_run_in_order(page, tmp_path):
-    bin_dir = str(Path(sys.executable).parent)
-    env = {**os.environ, "PATH": bin_dir + os.pathsep + os.environ["PATH"]}
+def test_command_lines_run_in_order(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for line, code in blocks(page, "console"):
-        for command in re.findall(r"^\$ (sae-circuits .*)$", code, re.MULTILINE):
-            done = subprocess.run(
-                shlex.split(command),
-                cwd=tmp_path,
-                env=env,
-                capture_output=True,
-                text=True,
-                timeout=600,
-            )
-            assert done.returncode == 0, f"{page.name}:{line}: {command}\n{done.stderr}"
+        for command in re.findall(r"^\$ sae-circuits (.*)$", code, re.MULTILINE):
+            done = call(*shlex.split(command))
+            assert done.exit_code == 0, f"{page.name}:{line}: {command}\n{done.output}"
 
 
 def test_pages_link_only_to_what_is_there():

@@ -373,6 +373,7 @@ with sc.workers(sys.argv[1], 2, load=lambda: sc.load_model("demo")) as two:
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_that_runs_is_found_by_its_address_and_left_running(
     bridge: Made, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -180,7 +181,8 @@ def test_they_are_saved_exported_and_read_back_and_a_merge_leaves_them_out(name,
     assert merged.database.meta()["related"] == {}
 
 
-def test_what_cannot_be_related_is_refused_and_leaves_the_store_as_it_was(tmp_path):
+def test_what_cannot_be_related_is_refused_and_leaves_the_store_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse some first
     features = store(out=tmp_path / "store")
     before, meta = rows_of(features), features.database.meta()
     held = HeldSource(np.ones((corpus().n_tokens, 2)))

@@ -30,7 +30,7 @@
     return [
       { selector: "node", style: {
         shape: "round-rectangle", width: "data(width)", height: "data(height)", label: "data(said)", "text-wrap": "wrap",
-        "text-valign": "center", "font-size": 12, "font-family": "Helvetica, Arial, sans-serif", color: colour("ink"),
+        "text-valign": "center", "font-size": 14, "font-family": "Helvetica, Arial, sans-serif", color: colour("ink"),
         "background-color": "data(fill)", "border-color": "data(border)", "border-width": "data(rim)",
         "border-style": "data(dash)", "min-zoomed-font-size": 5 } },
       { selector: "node.axis", style: { "background-opacity": 0, "border-width": 0, width: 1, height: 1, events: "no",

@@ -2,8 +2,9 @@
 // Lines that are led around nodes, as in the pictures of `render` (viz/layout.py has the rule and its sources): a line
 // over several rows gets a waypoint in each row between; sweeps order each row by the means of its neighbours, and move
 // all as near to those as order and widths allow.
-//   layered(graph, rows, sizes, most = 9000)   {x: Map id -> x, via: Map edge id -> [[x, index of a row], ...]}
+//   layered(graph, rows, sizes, near = 1, most = 9000)   {x: Map id -> x, via: Map edge id -> [[x, index of a row], ...]}
 //     rows   [[row, [node, ...]], ...] upwards
+//     near   from 0 to 1, of the room between lines
 //     most   waypoints; where there would be more there are none, and lines are straight
 (() => {
   const GAP = 10, LANE = 7, SWEEPS = 24;
@@ -40,7 +41,7 @@
     }
   }
 
-  function layered(graph, numbered, sizes, most = 9000) {
+  function layered(graph, numbered, sizes, near = 1, most = 9000) {
     const items = new Map(), rows = numbered.map(([, nodes], row) => nodes.map((node) => {
       const item = { row, width: sizes.get(node.id)[0] + GAP, below: [], above: [], x: 0 };
       items.set(node.id, item);
@@ -54,7 +55,7 @@
     for (const { src, dest } of ends) {
       const [low, high] = [items.get(src), items.get(dest)];
       const lane = [];
-      for (let row = low.row + 1; led && row < high.row; row += 1) lane.push({ row, width: LANE, below: [], above: [], x: 0 });
+      for (let row = low.row + 1; led && row < high.row; row += 1) lane.push({ row, width: near * LANE, below: [], above: [], x: 0 });
       for (const item of lane) rows[item.row].push(item);
       const way = [low, ...lane, high];
       for (let i = 1; i < way.length; i += 1) {

@@ -5,10 +5,11 @@
 //   placesOf(graph, state)    {at: Map id -> [x, y], via: Map edge id -> [[x, y], ...], rows: [{name, y}],
 //                              columns: [{name, x, width}]}
 // Layers run upwards. A row of many nodes is staggered, so that the drawing is about as wide as the window, and lines are
-// led around nodes; among columns the nodes of a cell stand in lines, and lines are straight. Sideways, all of it is turned.
+// led around nodes; where there are many, all stand nearer, so that names can be read. Among columns the nodes of a cell
+// stand in lines, and lines are straight. Sideways, all of it is turned.
 (() => {
   const { view } = explorer;
-  const GAP = 10, LINE = 22, ROW = 26, COLUMN = 26, LETTER = 6.6, LONG = 22;
+  const GAP = 10, LINE = 22, ROW = 26, COLUMN = 26, LETTER = 7.6, LONG = 22, FEW = 100, NEAR = 0.4;
 
   // A feature's place and number stand above each other: boxes are narrow where there are many.
   function linesOf(node) {
@@ -20,7 +21,7 @@
 
   const boxOf = (node) => {
     const lines = linesOf(node);
-    return [Math.round(Math.max(LETTER * Math.max(...lines.map((line) => line.length)) + 10, 32)), lines.length > 1 ? 34 : 22];
+    return [Math.round(Math.max(LETTER * Math.max(...lines.map((line) => line.length)) + 8, 32)), lines.length > 1 ? 36 : 24];
   };
 
   function lines(nodes, most, sizes) {
@@ -43,11 +44,11 @@
     sum + Math.max(...line.map((node) => sizes.get(node.id)[1])) + LINE, 0);
 
   // The least width at which the drawing is as wide for its height as a window.
-  function breadth(rows, sizes) {
+  function breadth(rows, sizes, near) {
     const all = rows.map(([, row]) => widthOf(row, sizes)), high = ([, row]) => Math.max(...row.map((node) => sizes.get(node.id)[1]));
     const widest = Math.max(...all, 1);
     for (let most = 500; most < widest; most *= 1.12) {
-      const height = rows.reduce((sum, row, i) => sum + Math.ceil(all[i] / most) * (high(row) + LINE) + ROW, 0);
+      const height = rows.reduce((sum, row, i) => sum + Math.ceil(all[i] / most) * (high(row) + near * LINE) + near * ROW, 0);
       if (most >= 1.1 * height) return most;  // waypoints take their room too
     }
     return widest;
@@ -69,16 +70,18 @@
   }
 
   function inRows(graph, sizes) {
-    const plain = rowsOf(graph), order = explorer.layered(graph, plain, sizes, 0).x;
-    const rows = staggered(plain, order, breadth(plain, sizes), sizes), found = explorer.layered(graph, rows, sizes);
+    const near = Math.max(Math.min(FEW / graph.nodes.length, 1), NEAR);
+    const plain = rowsOf(graph), order = explorer.layered(graph, plain, sizes, near, 0).x;
+    const rows = staggered(plain, order, breadth(plain, sizes, near), sizes);
+    const found = explorer.layered(graph, rows, sizes, near);
     const y = [], names = [];
     let top = 0;
     rows.forEach(([number, row], i) => {
       const high = Math.max(...row.map((node) => sizes.get(node.id)[1])), first = i === 0 || rows[i - 1][0] !== number;
-      if (!first) top += ROW - 6;
+      if (!first) top += near * (ROW - 6);
       y.push(top - high / 2);
       if (first) names.push({ row: number, y: top - high / 2 });
-      top -= high + LINE + ROW;
+      top -= high + near * (LINE + ROW);
     });
     const every = [...found.x.values()], width = Math.max(...every) - Math.min(...every);
     const stretch = Math.min(Math.max((-1.2 * top) / (width || 1), 1), 1.8);
