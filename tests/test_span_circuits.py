@@ -194,6 +194,7 @@ def test_the_algebra_of_sets():
     assert len({a, b, a & a}) == 2
     assert a.union == a["start"] | a["end"] | a["rest"]
     assert a.nodes == a.union.nodes
+    assert a._repr_html_() == a.union._repr_html_()
     assert a.fraction == len(a) / (3 * graph.n_edges)
     with pytest.raises(UnknownName, match="unknown span 'ends': did you mean 'end'"):
         _ = a["ends"]

@@ -25,8 +25,10 @@ from sae_circuits.graph import (
     Scores,
     TensorGraph,
 )
+from sae_circuits.graph.out import Saved
 from sae_circuits.io import load, save
-from sae_circuits.io.codec import from_plain, to_plain
+from sae_circuits.io.codec import from_plain, kinds, to_plain
+from sae_circuits.io.files import SAVED
 from small_circuits import by_hand, graph_of, small_curve, small_minimality, small_report
 from small_graphs import EDGES, assert_same_graph, traced, traced_graphs
 
@@ -226,10 +228,12 @@ def test_the_same_value_makes_the_same_bytes(tmp_path: Path) -> None:
 def test_saving_is_a_method_too(tmp_path: Path) -> None:
     circuit = by_hand()
     assert circuit.scores is not None
-    circuit.save(tmp_path / "c.json")
+    assert circuit.save(tmp_path / "c.json") == tmp_path / "c.json"
     circuit.scores.save(tmp_path / "s.safetensors")
     assert load(tmp_path / "c.json") == circuit
     assert_same_scores(load(tmp_path / "s.safetensors"), circuit.scores)
+    without = {name for name in SAVED if not issubclass(kinds()[name], Saved)}
+    assert without == {"report", "cell"}  # a folder of its own; a part of a benchmark
 
 
 def test_the_circuits_file_is_readable_by_others(tmp_path: Path) -> None:
