@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -57,13 +58,16 @@ class Faulty:
         return value
 
 
-def kill_until_done(work: Callable[[], Any], folder: Path, longest: float) -> int:
+def kill_until_done(work: Callable[[], Any], folder: Path, took: float) -> int:
     """Run work in processes that are killed at random moments, until all its shards are there.
+
+    Each is killed some time after it has made none, one or two of them, so that it takes many
+    however fast the machine is.
 
     Args:
         work: writes shards into the folder, or into folders inside it.
         folder: of an undisturbed run beside it, with "whole" in place of its name.
-        longest: seconds that a process may live at first.
+        took: the seconds of that run.
 
     Returns:
         After how many kills more was there than before.
@@ -77,15 +81,22 @@ def kill_until_done(work: Callable[[], Any], folder: Path, longest: float) -> in
                 work()
             finally:
                 os._exit(0)
-        time.sleep(rng.uniform(0.0, longest))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        enough = len(done) + rng.randint(0, 2)
+        while len(_shards(folder)) < enough and not os.waitpid(child, os.WNOHANG)[0]:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, took / len(wanted)))
+        _kill(child)
         now = _shards(folder)
         assert now >= done  # nothing that was done is lost
         steps += now > done
         done = now
-        longest *= 1.1  # of a machine that has become slower, too, it ends
     return steps
+
+
+def _kill(child: int) -> None:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended by itself
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def kill_command_until_done(
