@@ -18,7 +18,15 @@ from sae_circuits.features.labels.kept import LabelFolder, Made
 from sae_circuits.features.labels.label import Label
 from sae_circuits.features.labels.strategies import STRATEGIES
 from sae_circuits.features.labels.strategy import LeftOut, Strategy
-from sae_circuits.shards import Means, Shard, ShardFolder, Workers, keep_shards, run_shards
+from sae_circuits.shards import (
+    Means,
+    Partial,
+    Shard,
+    ShardFolder,
+    Workers,
+    keep_shards,
+    run_shards,
+)
 
 DEFAULT = ("tokens", "ngrams", "patterns")
 NAMED = 20  # features that a warning names
@@ -139,7 +147,7 @@ def labelled(job: LabelsJob, means: Means) -> Labelled:
     return Labelled(labels, all(part.whole for part in made))
 
 
-def _partials(job: LabelsJob, shards: Sequence[Shard], means: Means) -> Iterator[Any]:
+def _partials(job: LabelsJob, shards: Sequence[Shard], means: Means) -> Iterator[Partial]:
     n = 1 if means.workers is None else max(1, min(means.workers.n, len(shards)))
     if n > 1:
         job = replace(job, workers=n, ready=None)

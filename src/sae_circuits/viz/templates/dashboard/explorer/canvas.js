@@ -91,7 +91,7 @@
   }
 
   function axes(places, sideways) {
-    const every = [...places.at.values()];
+    const every = [...places.at.values(), ...[...places.via.values()].flat()];
     const left = Math.min(...every.map(([x]) => x)), bottom = Math.max(...every.map(([, y]) => y));
     const one = (name, i, kind, x, y, halign, valign) => ({ group: "nodes", classes: "axis", selectable: false, grabbable: false,
       position: { x, y }, data: { id: ` ${kind}${i}`, said: name, width: 1, height: 1, fill: "#000", border: "#000", rim: 0,
