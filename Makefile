@@ -69,7 +69,7 @@ lock: $(VENV)/.installed-run  ## pin the newest versions that fit pyproject.toml
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove the environment and everything that can be made again
-	rm -rf $(VENV) build dist run runs site .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo-run run runs site .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each mark is set after an installation that went through, and stands until what it depends on is
