@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -15,9 +14,6 @@ from sae_circuits.cache import Writes
 from sae_circuits.errors import GraphError, NumericalError
 from sae_circuits.graph import Provenance
 from sae_circuits.graph.out import Saved
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)
