@@ -565,6 +565,16 @@ def test_graphs_of_all_sizes_are_drawn_whole(visit, tmp_path, n_nodes, n_edges, 
     assert page.evaluate("explorer.drawn.cy.edges('.on').length") == n_into
 
 
+def test_names_can_be_read_where_nodes_are_three_hundred(visit, tmp_path) -> None:
+    model = sc.load_model("demo")
+    graph = sc.TensorGraph.from_model(model, saes=sc.load_saes("demo"))
+    scores = sc.attribute(model, graph, sc.tasks.ioi(model, n=4, seed=0), method="eap")
+    page = visit(written(tmp_path, sc.prune.top_n(scores, 500)))
+    name = "explorer.drawn.cy.getElementById('logits')"
+    assert page.evaluate("explorer.graph().nodes.length") > 250
+    assert page.evaluate(f"{name}.numericStyle('font-size') * explorer.drawn.cy.zoom()") > 5.5  # px
+
+
 def test_a_large_graph_is_drawn_when_the_slider_is_let_go(visit, tmp_path) -> None:
     page = visit(written(tmp_path, drawn(5_000, 20_000), max_edges=20_000))
     frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"

@@ -2,7 +2,7 @@
 // Lines that are led around nodes, as in the pictures of `render` (viz/layout.py has the rule and its sources): a line
 // over several rows gets a waypoint in each row between; sweeps order each row by the means of its neighbours, and move
 // all as near to those as order and widths allow.
-//   layered(graph, rows, sizes, near = 1, most = 9000)   {x: Map id -> x, via: Map edge id -> [[x, index of a row], ...]}
+//   layered(graph, rows, sizes, near, most = 9000)   {x: Map id -> x, via: Map edge id -> [[x, index of a row], ...]}
 //     rows   [[row, [node, ...]], ...] upwards
 //     near   from 0 to 1, of the room between lines
 //     most   waypoints; where there would be more there are none, and lines are straight
@@ -41,7 +41,7 @@
     }
   }
 
-  function layered(graph, numbered, sizes, near = 1, most = 9000) {
+  function layered(graph, numbered, sizes, near, most = 9000) {
     const items = new Map(), rows = numbered.map(([, nodes], row) => nodes.map((node) => {
       const item = { row, width: sizes.get(node.id)[0] + GAP, below: [], above: [], x: 0 };
       items.set(node.id, item);
